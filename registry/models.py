@@ -9,7 +9,7 @@ stays when the crystal changes.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,7 @@ class Base(DeclarativeBase):
     """Declarative base; its metadata is what the migrations are compared with."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         str: Text,
         int: BigInteger,
         float: Double,
@@ -131,9 +131,7 @@ class IngestOutcome(Base):
 
     __tablename__ = "ingest_outcomes"
     __table_args__ = (
-        CheckConstraint(
-            "outcome IN ('created', 'updated', 'unchanged', 'partial', 'deferred', 'rejected')", "outcome"
-        ),
+        CheckConstraint("outcome IN ('created', 'updated', 'unchanged', 'partial', 'deferred', 'rejected')", "outcome"),
         CheckConstraint("(outcome IN ('partial', 'deferred', 'rejected')) = (reason IS NOT NULL)", "reason"),
         CheckConstraint(f"input_sha256 {SHA256}", "input_sha256"),
         Index(None, "source_id", "recorded_at"),
@@ -247,9 +245,7 @@ class PropertyValue(Base):
         Index(None, "property", "value"),
     )
 
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     property: Mapped[str] = mapped_column(ForeignKey("properties.name"), primary_key=True)
     level_of_theory: Mapped[str] = mapped_column(ForeignKey("levels_of_theory.name"), primary_key=True)
     value: Mapped[float] = mapped_column(comment="in the unit of the table properties")
@@ -272,9 +268,7 @@ class Density(Base):
         CheckConstraint(f"sha256 {SHA256}", "sha256"),
     )
 
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
     level_of_theory: Mapped[str] = mapped_column(ForeignKey("levels_of_theory.name"), primary_key=True)
     grid_shape: Mapped[list[int]] = mapped_column(comment="points along the three lattice vectors")
@@ -313,9 +307,7 @@ class SliceImage(Base):
         CheckConstraint(f"sha256 {SHA256}", "sha256"),
     )
 
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     recipe_id: Mapped[int] = mapped_column(ForeignKey("image_recipes.id"), primary_key=True, index=True)
     channels: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer, comment="pixels")
@@ -367,9 +359,7 @@ class Description(Base):
         ),
     )
 
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     level: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str]
     generator: Mapped[str] = mapped_column(comment="robocrystallographer, or the source that brought the text")
@@ -413,9 +403,7 @@ class SplitMember(Base):
 
     __tablename__ = "split_members"
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["revision_id", "crystal_id"], ["crystal_revisions.id", "crystal_revisions.crystal_id"]
-        ),
+        ForeignKeyConstraint(["revision_id", "crystal_id"], ["crystal_revisions.id", "crystal_revisions.crystal_id"]),
         UniqueConstraint("split_id", "source_id"),
         UniqueConstraint("split_id", "revision_id"),
         CheckConstraint("subset IN ('cv', 'holdout', 'excluded')", "subset"),
@@ -534,9 +522,7 @@ class Epoch(Base):
     __tablename__ = "epochs"
     __table_args__ = (CheckConstraint("epoch >= 1", "epoch"), CheckConstraint(_finite("train_loss"), "finite"))
 
-    model_version_id: Mapped[int] = mapped_column(
-        ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True
-    )
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
     epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
     train_loss: Mapped[float] = mapped_column(comment="mean squared error of the standardised target")
     stop_loss: Mapped[float | None] = mapped_column(
@@ -556,9 +542,7 @@ class Metric(Base):
         CheckConstraint("n > 0", "n"),
     )
 
-    model_version_id: Mapped[int] = mapped_column(
-        ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True
-    )
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
     subset: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float] = mapped_column(comment="r2 has no unit; rmse and mae are in the unit of the target")
@@ -577,12 +561,8 @@ class Prediction(Base):
         Index(None, "revision_id"),
     )
 
-    model_version_id: Mapped[int] = mapped_column(
-        ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True
-    )
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     subset: Mapped[str] = mapped_column(comment="part the crystal plays in the model's split; none: outside it")
     value: Mapped[float] = mapped_column(comment="in the unit of the target")
     spread: Mapped[float | None] = mapped_column(
@@ -649,9 +629,7 @@ class Embedding(Base):
     )
 
     encoder_id: Mapped[int] = mapped_column(primary_key=True)
-    revision_id: Mapped[int] = mapped_column(
-        ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True
-    )
+    revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     dim: Mapped[int] = mapped_column(Integer)
     embedding: Mapped[NDArray[np.float32]] = mapped_column(VECTOR())
     input_sha256: Mapped[str] = mapped_column(comment="of the input, so that a stale vector is seen")
