@@ -1,0 +1,69 @@
+# make demo   install, then the main job on the bundled sample
+# make test   install the test extras, then the whole test suite
+# make check  linters, types, import contract and the tests: what CI runs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ECDREG := $(BIN)/ecdreg
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: install demo test lint check docs clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n 's/^# //p' Makefile
+
+install: $(VENV)/.installed
+
+test-install: $(VENV)/.installed-test
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "error: $(PYTHON) is missing or older than Python 3.11; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "error: $(PYTHON) cannot make virtual environments; run: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml
+	@echo "Installing ecdreg into $(VENV) (PyTorch is large: some minutes, some GB) ..."
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.python pyproject.toml
+	@echo "Installing ecdreg and its test extras into $(VENV) (PyTorch is large: some minutes, some GB) ..."
+	$(PIP) install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	@echo "\n== 1/5  200 crystals with first-principles charge densities go in"
+	$(ECDREG) ingest --fcc --source sample
+	@echo "\n== 2/5  image and text towers, and the stack of both, for three targets"
+	$(ECDREG) train stacked
+	@echo "\n== 3/5  what the registry predicts for K2S (mp-1022)"
+	$(ECDREG) predict stacked mp-1022
+	@echo "\n== 4/5  what is like K2S?"
+	$(ECDREG) similar mp-1022 -k 5
+	@echo "\n== 5/5  the leaderboard, in SQL"
+	$(ECDREG) db shell -c "SELECT model, target, n_cv, cv_r2, cv_r2_sd, cv_rmse, n_holdout, holdout_r2, holdout_rmse FROM v_leaderboard"
+	@echo "\nThe registry stays where it is (ecdreg db status says where). How to go on:"
+	@echo "  source $(VENV)/bin/activate"
+	@echo "  ecdreg similar --text 'rock salt oxide' --where 'k_vrh > 100'"
+	@echo "  ecdreg report stacked:k_vrh -o report.html"
+	@echo "  ecdreg db shell -c \"SELECT formula, k_vrh FROM v_materials WHERE k_vrh > 250 ORDER BY k_vrh DESC LIMIT 5\""
+	@echo "  ecdreg ingest --fcc --source path/to/your/folder/    # README.md: your own crystals"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
