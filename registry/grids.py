@@ -68,7 +68,7 @@ class GridStore:
         try:
             if fs.exists(path) and fs.size(path) == len(data):
                 return StoredGrid(uri, sha256)
-            fs.makedirs(fs._parent(path), exist_ok=True)
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             # Never a half-written file under the final name: a reader trusts what it finds there.
             part = f"{path}.{uuid.uuid4().hex}.part"
             fs.pipe_file(part, data)
