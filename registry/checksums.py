@@ -1,0 +1,28 @@
+"""Checksums that name the version of a set of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+__all__ = ["json_sha256"]
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value, whatever the order of its keys.
+
+    Raises
+    ------
+    TypeError
+        If it is no JSON value.
+    ValueError
+        If it holds NaN or an infinity, which JSON does not know.
+
+    Examples
+    --------
+    >>> json_sha256({"a": 1, "b": [2.5, None]}) == json_sha256({"b": (2.5, None), "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
