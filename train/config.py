@@ -1,0 +1,279 @@
+"""What a training run is told: kind of model, target, inputs, phases.
+
+A config holds no seed: runs of one config with several seeds share its hash. ``to_dict``
+gives only the fields that act on the config's kind, so that the image tower of a stack and
+a model trained by ``ecdreg train image`` have the same hash when they are the same model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+from registry.errors import ConfigurationError
+
+__all__ = ["KINDS", "STACK_FEATURES", "TOKEN_LIMITS", "Kind", "PhaseConfig", "StackFeatures", "TrainConfig"]
+
+Kind = Literal["image", "text", "stacked", "baseline-mean", "baseline-magpie"]
+StackFeatures = Literal["in-sample", "out-of-fold"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+STACK_FEATURES: tuple[StackFeatures, ...] = get_args(StackFeatures)
+
+TOKEN_LIMITS: Mapping[str, int] = {"formula": 11, "keywords": 100, "all": 512}
+"""Tokens kept of a text, special tokens included, by text level (Massa et al., arXiv 2401.09301)."""
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One phase of training: Adam on the mean squared error of the standardised target."""
+
+    learning_rate: float
+    """Step size of Adam."""
+    batch_size: int = 32
+    """Rows a step; a last batch of a single row joins the one before it."""
+    max_epochs: int = 700
+    """Epochs at most."""
+    patience: int = 15
+    """Epochs without a better loss on the stop rows before the phase ends."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+
+    def __post_init__(self) -> None:
+        _positive("learning_rate", self.learning_rate)
+        for name in ("batch_size", "max_epochs", "patience"):
+            _whole(name, getattr(self, name))
+        if self.batch_size < 2:
+            raise ConfigurationError(f"batch_size is {self.batch_size}; BatchNorm needs at least 2 rows")
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            raise ConfigurationError(f"weight_decay is {self.weight_decay!r}; give a number of 0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON takes them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "phase") -> PhaseConfig:
+        """A phase from a mapping of its fields.
+
+        Parameters
+        ----------
+        values
+            Field names and values; ``learning_rate`` must be there.
+        where
+            Prefix of field names in messages, for instance ``"readout"``.
+
+        Raises
+        ------
+        ConfigurationError
+            For a field that is missing, unknown or unusable; the message names it.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigurationError(f"{where} is {values!r}; give its fields, for instance learning_rate")
+        _known(values, [f.name for f in dataclasses.fields(cls)], where=where)
+        if "learning_rate" not in values:
+            raise ConfigurationError(f"{where}.learning_rate is missing; give a number above 0")
+        try:
+            return cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{where}.{error}") from None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what is trained, but the seed."""
+
+    kind: Kind
+    """Kind of model."""
+    target: str
+    """Property that is predicted, for instance ``k_vrh``."""
+    recipe: str = "metric"
+    """Image recipe (image tower)."""
+    text_level: str = "keywords"
+    """Text level (text tower): formula, keywords or all."""
+    image_backbone: str = "efficientnet_lite0"
+    """Name in ``IMAGE_BACKBONES``, a folder, or a timm name."""
+    text_backbone: str = "minilm"
+    """Name in ``TEXT_BACKBONES``, a folder, or a transformers hub id."""
+    image_size: int = 160
+    """Pixels a side that the image backbone sees."""
+    image_widths: tuple[int, ...] = (1024, 512, 256)
+    """Hidden widths of the image readout."""
+    image_dropout: float = 0.2
+    """Dropout of the image readout."""
+    text_widths: tuple[int, ...] = (512, 512, 256)
+    """Hidden widths of the text readout."""
+    text_dropout: float = 0.1
+    """Dropout of the text readout."""
+    stacked_widths: tuple[int, ...] = (256,)
+    """Hidden widths of the readout of a stack."""
+    stacked_dropout: float = 0.1
+    """Dropout of the readout of a stack."""
+    readout: PhaseConfig = field(default_factory=lambda: PhaseConfig(7e-4))
+    """First phase: the readout on what is frozen."""
+    finetune: PhaseConfig = field(default_factory=lambda: PhaseConfig(1e-5))
+    """Second phase: everything trains."""
+    finetune_enabled: bool = False
+    """Whether the backbones are fine-tuned."""
+    stop_fraction: float = 0.1
+    """Share of the training rows that early stopping looks at; they are not trained on."""
+    stack_features: StackFeatures = "out-of-fold"
+    """Tower features that a stack's readout trains on: of towers that have not seen the row, or in-sample."""
+    n_estimators: int = 400
+    """Trees of the composition baseline."""
+
+    def __post_init__(self) -> None:
+        # A list, as JSON or TOML gives it, is as good as a tuple.
+        for name in ("image_widths", "text_widths", "stacked_widths"):
+            widths = getattr(self, name)
+            if not isinstance(widths, tuple | list) or not widths:
+                raise ConfigurationError(f"{name} is {widths!r}; give a list of whole numbers, for instance [512, 256]")
+            for width in widths:
+                _whole(name, width)
+            object.__setattr__(self, name, tuple(widths))
+        _choice("kind", self.kind, KINDS)
+        _choice("text_level", self.text_level, tuple(TOKEN_LIMITS))
+        _choice("stack_features", self.stack_features, STACK_FEATURES)
+        for name in ("target", "recipe", "image_backbone", "text_backbone"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigurationError(f"{name} is {value!r}; give a name")
+        _whole("image_size", self.image_size)
+        _whole("n_estimators", self.n_estimators)
+        if self.image_size < 32:
+            raise ConfigurationError(f"image_size is {self.image_size}; backbones need at least 32 pixels")
+        for name in ("image_dropout", "text_dropout", "stacked_dropout", "stop_fraction"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < 1:
+                raise ConfigurationError(f"{name} is {value!r}; give a number from 0 to below 1")
+        if not isinstance(self.finetune_enabled, bool):
+            raise ConfigurationError(f"finetune_enabled is {self.finetune_enabled!r}; give true or false")
+        for name in ("readout", "finetune"):
+            if not isinstance(getattr(self, name), PhaseConfig):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give a PhaseConfig")
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Modalities whose towers the model has: none for a baseline."""
+        if self.kind == "stacked":
+            return ("image", "text")
+        return (self.kind,) if self.kind in ("image", "text") else ()
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing but the composition, or nothing at all, is looked at."""
+        return self.kind.startswith("baseline-")
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens kept of a text, special tokens included."""
+        return TOKEN_LIMITS[self.text_level]
+
+    def tower_config(self, tower: str) -> TrainConfig:
+        """Config of the model that is one tower alone.
+
+        Parameters
+        ----------
+        tower
+            One of :attr:`towers`.
+
+        Raises
+        ------
+        ConfigurationError
+            If this kind of model has no such tower.
+        """
+        _choice("tower", tower, self.towers)
+        names = _acting_fields(cast(Kind, tower))
+        kept = {name: getattr(self, name) for name in names if name != "kind"}
+        return TrainConfig(kind=cast(Kind, tower), **kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that act on this kind, as JSON takes them; :meth:`from_dict` reads them back."""
+        values = {name: getattr(self, name) for name in _acting_fields(self.kind)}
+        return {name: _plain(value) for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """A config from a mapping, as JSON or TOML gives it; what is left out has its default.
+
+        Parameters
+        ----------
+        values
+            Field names and values; ``kind`` and ``target`` must be there, the phases are
+            mappings of their own.
+
+        Raises
+        ------
+        ConfigurationError
+            For a field that is missing, unknown, of no effect on the kind, or unusable;
+            the message names it.
+        """
+        for name in ("kind", "target"):
+            if name not in values:
+                raise ConfigurationError(f"{name} is missing from the configuration")
+        kind = values["kind"]
+        _choice("kind", kind, KINDS)
+        _known(values, [f.name for f in dataclasses.fields(cls)])
+        acting = _acting_fields(kind)
+        for name in values:
+            if name not in acting:
+                raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
+        parsed = dict(values)
+        for name in ("readout", "finetune"):
+            if name in parsed and not isinstance(parsed[name], PhaseConfig):
+                parsed[name] = PhaseConfig.from_dict(parsed[name], where=name)
+        return cls(**parsed)
+
+
+# Which fields act on which kind; the order is the one of to_dict.
+_IMAGE = ("recipe", "image_backbone", "image_size", "image_widths", "image_dropout")
+_TEXT = ("text_level", "text_backbone", "text_widths", "text_dropout")
+_PHASES = ("readout", "finetune", "finetune_enabled", "stop_fraction")
+
+
+def _acting_fields(kind: Kind) -> tuple[str, ...]:
+    own: dict[Kind, tuple[str, ...]] = {
+        "image": (*_IMAGE, *_PHASES),
+        "text": (*_TEXT, *_PHASES),
+        "stacked": (*_IMAGE, *_TEXT, "stacked_widths", "stacked_dropout", "stack_features", *_PHASES),
+        "baseline-mean": (),
+        "baseline-magpie": ("n_estimators",),
+    }
+    return ("kind", "target", *own[kind])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PhaseConfig):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(name: str, value: object) -> None:
+    if not _is_number(value) or cast(float, value) <= 0:
+        raise ConfigurationError(f"{name} is {value!r}; give a number above 0")
+
+
+def _whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} is {value!r}; give a whole number of 1 or more")
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} is {value!r}; choose from {', '.join(choices) or 'nothing: it has none'}")
+
+
+def _known(values: Mapping[str, Any], names: list[str], *, where: str | None = None) -> None:
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+            raise ConfigurationError(f"{where + '.' if where else ''}{name} is no field of the configuration; {hint}")
