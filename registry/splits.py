@@ -1,0 +1,473 @@
+"""Splits: a frozen answer to who is in, for one target.
+
+A rule assigns each material by a seeded hash of its key, and by nothing else: duplicates stay
+together, and a registry that grows moves nobody. Who cannot take part is a member too, excluded
+with the reason. A split never changes; another one gets another name.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from registry.candidates import Candidate, assign, candidates, clean
+from registry.errors import ConfigurationError, NotFoundError, SplitError
+from registry.models import Split, SplitMember
+from registry.properties import property_named
+
+__all__ = [
+    "DEFAULT_SPLIT",
+    "MemberRow",
+    "SplitSummary",
+    "create_split",
+    "ensure_default_split",
+    "find_split",
+    "growth_since",
+    "import_split",
+    "list_splits",
+    "members",
+    "split_summary",
+]
+
+DEFAULT_SPLIT = "default"
+"""Name of the split that training makes when none is named."""
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    """The part that one crystal plays in a split."""
+
+    revision_id: int | None
+    """None for an id of an imported file that the registry does not know."""
+    source_id: str
+    """``source:id``, or the id as an imported file gives it."""
+    subset: str
+    """cv, holdout or excluded."""
+    fold: int | None
+    """The fold that scores it, in cv."""
+    reason: str | None
+    """Why it is excluded; what stands before the first colon is the kind of reason."""
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """A split in numbers."""
+
+    name: str
+    target: str
+    origin: str
+    """rule or file."""
+    seed: int | None
+    created_at: datetime
+    parameters: dict[str, Any]
+    iqr_bounds: dict[str, Any] | None
+    cv: int
+    holdout: int
+    excluded: int
+    folds: dict[int, int] = field(default_factory=dict)
+    """Members by fold."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Excluded members by kind of reason."""
+
+
+def create_split(
+    session: Session,
+    name: str,
+    *,
+    target: str,
+    seed: int = 0,
+    n_folds: int = 5,
+    holdout: float = 0.15,
+    recipe: str | None = "metric",
+    text_level: str | None = "keywords",
+    iqr: float | None = None,
+    iqr_kind: str | None = None,
+    sources: Sequence[str] | None = None,
+) -> Split:
+    """Make a split by rule, or return the one that was made by the same rule of the same crystals.
+
+    Parameters
+    ----------
+    name
+        Name of the split; one name may serve several targets.
+    target
+        Property that models will learn.
+    seed
+        Another seed deals the materials anew.
+    n_folds
+        Folds of the cross-validation, numbered from 0.
+    holdout
+        Share of the materials that no fit ever sees, between 0 and 1.
+    recipe
+        Image recipe that every member must have a slice of; None where no image is needed.
+    text_level
+        Level of the text that every member must have; None where no text is needed.
+    iqr
+        Leave out whose slice's maximum or minimum lies more than ``iqr`` interquartile ranges outside
+        the quartiles (Tukey's fences; 1.5 is usual); None leaves nobody out.
+    iqr_kind
+        Slices that ``iqr`` looks at: spin, total or deformation (the recipes ``paper``,
+        ``paper-total``, ``paper-deformation``), or any recipe, as ``NAME`` or ``NAME:CHANNEL``. None: those of
+        ``recipe``.
+    sources
+        Only crystals of these sources; None: of all.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property.
+    NotFoundError
+        If no crystal has an image of the recipe.
+    SplitError
+        If a fold or the holdout would be empty, or the name is taken by another split.
+    ConfigurationError
+        If an option is out of range.
+    """
+    _check_options(name, n_folds=n_folds, holdout=holdout, iqr=iqr, iqr_kind=iqr_kind, recipe=recipe)
+    parameters: dict[str, Any] = {
+        "holdout": holdout,
+        "recipe": recipe,
+        "text_level": text_level,
+        "iqr": iqr,
+        "iqr_kind": iqr_kind,
+        "sources": sorted(sources) if sources is not None else None,
+    }
+    found = candidates(session, target, parameters)
+    bounds = None
+    if iqr is not None:
+        found, bounds = clean(session, found, factor=iqr, slices=iqr_kind or recipe or "")
+    rows = [
+        _member_row(candidate, *assign(candidate, seed=seed, n_folds=n_folds, holdout=holdout)) for candidate in found
+    ]
+    split = Split(
+        name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds, iqr_bounds=bounds
+    )
+    return _freeze(session, split, rows, folds=range(n_folds))
+
+
+def import_split(
+    session: Session,
+    name: str | None,
+    path: Path,
+    *,
+    target: str,
+    recipe: str | None = "metric",
+    text_level: str | None = "keywords",
+    sources: Sequence[str] | None = None,
+) -> Split:
+    """Take over a split from a CSV file with the columns ``id``, ``subset``, ``fold``.
+
+    Parameters
+    ----------
+    name
+        Name of the split; None: that of the file, without its ending.
+    path
+        ``id`` is a crystal's id or ``source:id``; ``subset`` is cv or holdout; ``fold`` is a number
+        from 0 for cv, empty for the holdout. Fold numbers are kept.
+    target, recipe, text_level
+        As in :func:`create_split`: who lacks one of them is excluded, as are unknown ids and suspect
+        values, each with the reason.
+    sources
+        Look for the ids in these sources alone; None: in all.
+
+    Raises
+    ------
+    SplitError
+        If the file cannot be used (with its line), if a fold or the holdout would be empty, or the name
+        is taken by another split.
+    UnknownNameError, NotFoundError
+        As in :func:`create_split`.
+    """
+    name = name or path.stem
+    entries, sha256 = _read_file(path)
+    parameters: dict[str, Any] = {
+        "file": path.name,
+        "sha256": sha256,
+        "recipe": recipe,
+        "text_level": text_level,
+        "sources": sorted(sources) if sources is not None else None,
+    }
+    by_id: dict[str, list[Candidate]] = {}
+    for candidate in candidates(session, target, parameters):
+        for ident in (candidate.source_id, candidate.name):
+            by_id.setdefault(ident, []).append(candidate)
+    rows: list[dict[str, Any]] = []
+    lines: dict[int, int] = {}
+    parts: dict[str, set[tuple[str, int | None]]] = {}
+    for entry in entries:
+        found = by_id.get(entry.ident, [])
+        if len(found) > 1:
+            names = " or ".join(candidate.name for candidate in found)
+            raise SplitError(
+                f"{path}, line {entry.line}: id {entry.ident!r} is in {len(found)} sources; write {names}, or name the"
+                " source to look in"
+            )
+        if not found:
+            reason = f"unknown: no crystal {entry.ident!r} in the registry"
+            rows.append(_row(None, None, entry.ident, "excluded", None, reason))
+            continue
+        candidate = found[0]
+        if lines.setdefault(candidate.crystal_id, entry.line) != entry.line:
+            raise SplitError(
+                f"{path}, line {entry.line}: crystal {entry.ident!r} stands in line {lines[candidate.crystal_id]}"
+                " already; keep one of them"
+            )
+        rows.append(_member_row(candidate, entry.subset, entry.fold) | {"source_id": entry.ident})
+        if candidate.reason is None:
+            parts.setdefault(candidate.material_key, set()).add((entry.subset, entry.fold))
+    # Somebody else's split may leak; it is taken as it is, and this says so.
+    parameters["materials_in_several_parts"] = sorted(key for key, where in parts.items() if len(where) > 1)
+    folds = sorted({entry.fold for entry in entries if entry.fold is not None})
+    if len(folds) < 2:
+        raise SplitError(f"{path}: {len(folds)} folds in the subset cv; a cross-validation needs at least two")
+    split = Split(name=name, target=target, origin="file", parameters=parameters, seed=None, n_folds=len(folds))
+    return _freeze(session, split, rows, folds=folds)
+
+
+def ensure_default_split(
+    session: Session,
+    target: str,
+    *,
+    recipe: str | None = "metric",
+    text_level: str | None = "keywords",
+) -> Split:
+    """The split named ``default`` for a target, made when it is first needed and then kept.
+
+    85 % cv in 5 folds, 15 % holdout, seed 0. Crystals that came later are not in it:
+    :func:`growth_since` counts them.
+
+    Raises
+    ------
+    UnknownNameError, NotFoundError, SplitError
+        As in :func:`create_split`.
+    """
+    split = session.scalars(select(Split).where(Split.name == DEFAULT_SPLIT, Split.target == target)).one_or_none()
+    return split or create_split(session, DEFAULT_SPLIT, target=target, recipe=recipe, text_level=text_level)
+
+
+def find_split(session: Session, name: str, target: str) -> Split:
+    """The split of a name for a target.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property.
+    NotFoundError
+        If there is no such split; the message names those for the target.
+    """
+    property_named(target)
+    split = session.scalars(select(Split).where(Split.name == name, Split.target == target)).one_or_none()
+    if split is None:
+        names = session.scalars(select(Split.name).where(Split.target == target).order_by(Split.name)).all()
+        hint = f"there are: {', '.join(names)}" if names else "`ecdreg split create` makes one"
+        raise NotFoundError(f"no split {name!r} for {target}; {hint}")
+    return split
+
+
+def members(session: Session, split_id: int) -> list[MemberRow]:
+    """All members of a split, ordered by subset, fold and id."""
+    rows = session.execute(
+        select(SplitMember.revision_id, SplitMember.source_id, SplitMember.subset, SplitMember.fold, SplitMember.reason)
+        .where(SplitMember.split_id == split_id)
+        .order_by(SplitMember.subset, SplitMember.fold, SplitMember.source_id)
+    )
+    return [MemberRow(*row.tuple()) for row in rows]
+
+
+def growth_since(session: Session, split: Split) -> int:
+    """Number of crystals that could take part by now, but were not there when the split was frozen."""
+    known = set(
+        session.scalars(
+            select(SplitMember.crystal_id).where(
+                SplitMember.split_id == split.id,
+                (SplitMember.subset != "excluded") | SplitMember.reason.startswith("IQR"),
+            )
+        )
+    )
+    found = candidates(session, split.target, split.parameters)
+    return sum(candidate.reason is None and candidate.crystal_id not in known for candidate in found)
+
+
+def list_splits(session: Session) -> list[SplitSummary]:
+    """All splits in numbers, ordered by name and target."""
+    return _summaries(session, session.scalars(select(Split).order_by(Split.name, Split.target)).all())
+
+
+def split_summary(session: Session, name: str) -> list[SplitSummary]:
+    """The splits of a name in numbers, one a target.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
+    found = session.scalars(select(Split).where(Split.name == name).order_by(Split.target)).all()
+    if not found:
+        names = session.scalars(select(Split.name).distinct().order_by(Split.name)).all()
+        hint = f"there are: {', '.join(names)}" if names else "`ecdreg split create` makes one"
+        raise NotFoundError(f"no split {name!r}; {hint}")
+    return _summaries(session, found)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    line: int
+    ident: str
+    subset: str
+    fold: int | None
+
+
+def _check_options(
+    name: str, *, n_folds: int, holdout: float, iqr: float | None, iqr_kind: str | None, recipe: str | None
+) -> None:
+    if not name.strip():
+        raise ConfigurationError("a split needs a name")
+    if not 2 <= n_folds <= 1000:
+        raise ConfigurationError(f"{n_folds} folds; give 2 to 1000")
+    if not 0 < holdout < 1:
+        raise ConfigurationError(f"a holdout of {holdout:g} of the materials; give a share between 0 and 1")
+    if iqr is not None and not 0 <= iqr < float("inf"):
+        raise ConfigurationError(f"an IQR factor of {iqr:g}; give a positive number, 1.5 is usual")
+    if iqr is None and iqr_kind is not None:
+        raise ConfigurationError(f"slices {iqr_kind!r} to clean by, but no IQR factor; give one, 1.5 is usual")
+    if iqr is not None and iqr_kind is None and recipe is None:
+        raise ConfigurationError("an IQR factor, but no slices to look at; name spin, total, deformation or a recipe")
+
+
+def _read_file(path: Path) -> tuple[list[_Entry], str]:
+    """Entries of a split file, and its checksum."""
+    try:
+        data = path.read_bytes()
+        lines = data.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise SplitError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SplitError(f"{path} is no UTF-8 text; save it as CSV in UTF-8") from error
+    reader = csv.DictReader(lines)
+    for column in ("id", "subset", "fold"):
+        if column not in (reader.fieldnames or []):
+            raise SplitError(f"{path}, line 1: no column {column!r}; the columns are id, subset, fold")
+    entries: dict[str, _Entry] = {}
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        ident, subset, fold = ((row[column] or "").strip() for column in ("id", "subset", "fold"))
+        if not ident:
+            raise SplitError(f"{where}: no id")
+        if ident in entries:
+            raise SplitError(f"{where}: id {ident!r} stands in line {entries[ident].line} already; keep one of them")
+        if subset not in ("cv", "holdout"):
+            raise SplitError(f"{where}: subset {subset!r} of {ident!r}; give cv or holdout")
+        if subset == "holdout" and fold:
+            raise SplitError(f"{where}: {ident!r} is in the holdout and in fold {fold!r}; leave its fold empty")
+        if subset == "cv" and not (fold.isascii() and fold.isdecimal() and int(fold) < 2**15):
+            raise SplitError(f"{where}: fold {fold!r} of {ident!r}; a member of cv needs a number from 0")
+        entries[ident] = _Entry(reader.line_num, ident, subset, int(fold) if fold else None)
+    return list(entries.values()), hashlib.sha256(data).hexdigest()
+
+
+def _member_row(candidate: Candidate, subset: str, fold: int | None) -> dict[str, Any]:
+    ids = (candidate.crystal_id, candidate.revision_id, candidate.name)
+    if candidate.reason is not None:
+        return _row(*ids, "excluded", None, candidate.reason)
+    return _row(*ids, subset, fold, None)
+
+
+def _row(
+    crystal_id: int | None, revision_id: int | None, source_id: str, subset: str, fold: int | None, reason: str | None
+) -> dict[str, Any]:
+    return {
+        "crystal_id": crystal_id,
+        "revision_id": revision_id,
+        "source_id": source_id,
+        "subset": subset,
+        "fold": fold,
+        "reason": reason,
+    }
+
+
+def _freeze(session: Session, split: Split, rows: list[dict[str, Any]], *, folds: Iterable[int]) -> Split:
+    """Write a split, or return the very same one that is there."""
+    taken = session.scalars(select(Split).where(Split.name == split.name, Split.target == split.target)).one_or_none()
+    if taken is not None:
+        if _rule(taken) == _rule(split) and _membership(session, taken) == {_membership_of(row) for row in rows}:
+            return taken
+        raise SplitError(
+            f"split {split.name!r} for {split.target} exists with other parameters or crystals, and a split never"
+            " changes; choose another name"
+        )
+    _check_filled(split, rows, folds)
+    session.add(split)
+    session.flush()
+    session.execute(insert(SplitMember), [{"split_id": split.id, **row} for row in rows])
+    return split
+
+
+def _check_filled(split: Split, rows: list[dict[str, Any]], folds: Iterable[int]) -> None:
+    filled = Counter((row["subset"], row["fold"]) for row in rows)
+    empty = ["the holdout"] if not filled["holdout", None] else []
+    empty += [f"fold {fold}" for fold in folds if not filled["cv", fold]]
+    if not empty:
+        return
+    usable = sum(row["subset"] != "excluded" for row in rows)
+    reasons = _reason_kinds(row["reason"] for row in rows if row["reason"] is not None)
+    out = "".join(f", {n} {kind}" for kind, n in reasons.items())
+    raise SplitError(
+        f"split {split.name!r} for {split.target}: {' and '.join(empty)} would be empty ({usable} of {len(rows)}"
+        f" crystals can take part{out}); ingest more crystals, or choose fewer folds or another seed"
+    )
+
+
+def _rule(split: Split) -> tuple[Any, ...]:
+    return split.origin, split.parameters, split.seed, split.n_folds
+
+
+def _membership_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["source_id"], row["revision_id"], row["subset"], row["fold"]
+
+
+def _membership(session: Session, split: Split) -> set[tuple[Any, ...]]:
+    return {_membership_of(vars(member)) for member in members(session, split.id)}
+
+
+def _summaries(session: Session, splits: Sequence[Split]) -> list[SplitSummary]:
+    counts: dict[int, Counter[tuple[str, int | None]]] = {split.id: Counter() for split in splits}
+    reasons: dict[int, list[str]] = {split.id: [] for split in splits}
+    rows = session.execute(
+        select(SplitMember.split_id, SplitMember.subset, SplitMember.fold, SplitMember.reason).where(
+            SplitMember.split_id.in_(counts)
+        )
+    )
+    for split_id, subset, fold, reason in rows.tuples():
+        counts[split_id][subset, fold] += 1
+        if reason is not None:
+            reasons[split_id].append(reason)
+    return [
+        SplitSummary(
+            name=split.name,
+            target=split.target,
+            origin=split.origin,
+            seed=split.seed,
+            created_at=split.created_at,
+            parameters=split.parameters,
+            iqr_bounds=split.iqr_bounds,
+            cv=sum(n for (subset, _), n in counts[split.id].items() if subset == "cv"),
+            holdout=counts[split.id]["holdout", None],
+            excluded=counts[split.id]["excluded", None],
+            folds=dict(sorted((fold, n) for (_, fold), n in counts[split.id].items() if fold is not None)),
+            reasons=_reason_kinds(reasons[split.id]),
+        )
+        for split in splits
+    ]
+
+
+def _reason_kinds(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
