@@ -1,0 +1,351 @@
+"""What a network is trained on: the rows of a split, with the holdout kept apart by construction.
+
+A fit is given :attr:`SplitRows.cv` and nothing else; :attr:`SplitRows.holdout` is read once, by the
+refit, after everything has been fitted. Values are physical (unit of the target), pixels are as the
+recipe made them: whatever is fitted to them belongs to a model version, not to the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
+from sqlalchemy.orm import Session
+
+from registry.errors import NotFoundError, SplitError
+from registry.models import Property, Split
+from registry.splits import members
+
+__all__ = [
+    "ChannelInputs",
+    "Inputs",
+    "Rows",
+    "SplitRows",
+    "crystal_inputs",
+    "inner_stop",
+    "load_images",
+    "load_rows",
+    "text_sha256",
+]
+
+ChannelInputs: TypeAlias = tuple[tuple[str, str], ...]
+"""Per channel of an image, the density kind and the level of theory that it was cut from; empty for
+images that were imported or are not there."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Crystals and what can be shown to a network; N of them, aligned.
+
+    Pixels are not here: features are cached, and :func:`load_images` reads them where they are needed.
+    """
+
+    revision_ids: NDArray[np.int64]
+    """(N,)"""
+    source_ids: tuple[str, ...]
+    """``source:id``"""
+    formulas: tuple[str, ...]
+    image_sha256: tuple[str | None, ...]
+    """of the pixels under the recipe that was asked for; None where there is no image"""
+    image_inputs: tuple[ChannelInputs, ...]
+    texts: tuple[str | None, ...]
+    """at the text level that was asked for; None where there is none"""
+
+    def __len__(self) -> int:
+        return len(self.revision_ids)
+
+    def take(self, index: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Self:
+        """The rows of an index or a mask, in its order."""
+        positions = np.arange(len(self))[index]
+        taken: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            taken[field.name] = value[positions] if isinstance(value, np.ndarray) else tuple(value[i] for i in positions)
+        return type(self)(**taken)
+
+
+@dataclass(frozen=True)
+class Rows(Inputs):
+    """Crystals with a target."""
+
+    material_keys: tuple[str, ...]
+    """equal for one material under several sources"""
+    values: NDArray[np.float64]
+    """(N,), in the unit of the target"""
+    folds: NDArray[np.int64]
+    """(N,), the fold that scores each row; -1 in the holdout"""
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of a split for its target."""
+
+    split_id: int
+    split: str
+    target: str
+    unit: str
+    recipe_id: int | None
+    recipe_sha256: str | None
+    text_level: str | None
+    cv: Rows
+    holdout: Rows
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds of the cross-validation, in order."""
+        return [int(fold) for fold in np.unique(self.cv.folds)]
+
+    def image_inputs(self) -> list[ChannelInputs]:
+        """The distinct channel inputs of the cross-validated rows, sorted."""
+        return sorted(set(self.cv.image_inputs))
+
+
+def load_rows(
+    session: Session, split: str, *, target: str, recipe: str | None = None, text_level: str | None = None
+) -> SplitRows:
+    """Read the rows of a split in two queries.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    split
+        Name of a split that was made for ``target``.
+    target
+        Property to learn, one value a row: that of the preferred level of theory, as ``v_materials`` shows.
+    recipe
+        Image recipe (its newest version that has images), or None for a model that sees no image.
+    text_level
+        ``formula``, ``keywords`` or ``all``, or None for a model that reads no text.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such split or recipe.
+    SplitError
+        If a row has no image, text or value, or a suspect one: a split is made for what its models see.
+    """
+    found = session.scalar(select(Split).where(Split.name == split, Split.target == target))
+    if found is None:
+        known = sorted(set(session.scalars(select(Split.name).where(Split.target == target))))
+        hint = f"there are: {', '.join(known)}" if known else "make one with `ecdreg split create`"
+        raise NotFoundError(f"no split {split!r} for {target}; {hint}")
+    recipe_id, recipe_sha256 = _recipe(session, recipe)
+    roles = [m for m in members(session, found.id) if m.subset in ("cv", "holdout") and m.revision_id is not None]
+    ids = np.array([m.revision_id for m in roles], dtype=np.int64)
+    facts = _facts(session, ids, target=target, recipe_id=recipe_id, text_level=text_level)
+    _check(facts, split=split, target=target, recipe=recipe, text_level=text_level)
+
+    rows = _rows(facts, {int(m.revision_id): -1 if m.fold is None else m.fold for m in roles if m.revision_id})
+    cv = np.array([m.subset == "cv" for m in roles], dtype=bool)
+    if not cv.any():
+        raise SplitError(f"split {split!r} for {target} has no rows to train on; see `ecdreg split show {split}`")
+    unit = session.scalar(select(Property.unit).where(Property.name == target))
+    return SplitRows(
+        split_id=found.id,
+        split=split,
+        target=target,
+        unit=unit or "",
+        recipe_id=recipe_id,
+        recipe_sha256=recipe_sha256,
+        text_level=text_level,
+        cv=rows.take(cv),
+        holdout=rows.take(~cv),
+    )
+
+
+def crystal_inputs(
+    session: Session,
+    revision_ids: Iterable[int] | None = None,
+    *,
+    recipe_id: int | None = None,
+    text_level: str | None = None,
+) -> Inputs:
+    """Read what can be shown to a network, whether or not a split knows the crystals.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    revision_ids
+        The revisions asked for, in this order; None: the current revision of every crystal.
+    recipe_id
+        Recipe of the images.
+    text_level
+        Level of the texts.
+    """
+    ids = None if revision_ids is None else np.array(list(revision_ids), dtype=np.int64)
+    facts = _facts(session, ids, target=None, recipe_id=recipe_id, text_level=text_level)
+    return Inputs(**_input_columns(facts))
+
+
+def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int) -> NDArray[np.float32]:
+    """Pixels of slices, in the order of ``revision_ids``.
+
+    Returns
+    -------
+    NDArray
+        (N, C, H, W) float32, in the unit of the recipe.
+
+    Raises
+    ------
+    NotFoundError
+        If a revision has no image under the recipe.
+    """
+    images: dict[int, NDArray[np.float32]] = {}
+    connection = session.connection().connection.driver_connection
+    # Binary results: as text, every pixel would cross as hexadecimal digits.
+    with connection.cursor(binary=True) as cursor:  # type: ignore[union-attr]
+        cursor.execute(
+            "SELECT revision_id, channels, height, width, pixels FROM slice_images"
+            " WHERE recipe_id = %s AND revision_id = ANY(%s)",
+            (recipe_id, [int(i) for i in revision_ids]),
+        )
+        for revision_id, channels, height, width, pixels in cursor:
+            images[revision_id] = np.frombuffer(pixels, dtype="<f4").reshape(channels, height, width)
+    missing = [int(i) for i in revision_ids if int(i) not in images]
+    if missing:
+        raise NotFoundError(
+            f"{len(missing)} crystals have no image under recipe {recipe_id} (first: revision {missing[0]});"
+            " ingest them with this recipe"
+        )
+    if not len(revision_ids):
+        return np.empty((0, 0, 0, 0), dtype=np.float32)
+    return np.stack([images[int(i)] for i in revision_ids])
+
+
+def inner_stop(rows: Rows, fold: int | None, *, seed: int, share: float = 0.1) -> NDArray[np.bool_]:
+    """Rows of a training fold that early stopping looks at; they are fitted to by nothing.
+
+    Drawn by a seeded hash of the material, so that duplicates of a material stay together, and alike for
+    every network of one seed and fold: a stack stops on rows that its towers have not been fitted to either.
+
+    Parameters
+    ----------
+    rows
+        The training fold: the rows that are not scored. N of them.
+    fold
+        The fold that is scored.
+    seed
+        Seed of the experiment.
+    share
+        Share of the materials, rounded up; at least one.
+
+    Returns
+    -------
+    NDArray
+        (N,) True for the rows that stopping looks at.
+
+    Raises
+    ------
+    SplitError
+        If fewer than two materials are left to fit.
+    """
+    ranks = {key: hashlib.sha256(f"{seed}:{fold}:stop:{key}".encode()).digest() for key in set(rows.material_keys)}
+    count = max(1, int(np.ceil(share * len(ranks))))
+    if len(ranks) - count < 2:
+        raise SplitError(f"fold {fold} leaves {len(ranks)} materials to train on, which is too few; use fewer folds")
+    chosen = set(sorted(ranks, key=ranks.__getitem__)[:count])
+    return np.array([key in chosen for key in rows.material_keys], dtype=bool)
+
+
+def text_sha256(value: str) -> str:
+    """SHA-256 of a text in UTF-8, as embeddings record it."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def _recipe(session: Session, name: str | None) -> tuple[int | None, str | None]:
+    if name is None:
+        return None, None
+    from registry.crystals import find_recipe
+
+    recipe = find_recipe(session, name)
+    return recipe.id, recipe.sha256
+
+
+_FACTS = """
+SELECT r.id AS revision_id, c.source || ':' || c.source_id AS source_id, c.material_key, r.formula,
+       s.sha256 AS image_sha256, i.inputs, d.text, v.value, v.suspect
+FROM crystal_revisions r
+JOIN crystals c ON c.id = r.crystal_id
+LEFT JOIN slice_images s ON s.revision_id = r.id AND s.recipe_id = :recipe_id
+LEFT JOIN LATERAL (
+    SELECT jsonb_agg(jsonb_build_array(kind, level_of_theory) ORDER BY channel) AS inputs
+    FROM slice_inputs WHERE revision_id = r.id AND recipe_id = :recipe_id
+) i ON true
+LEFT JOIN descriptions d ON d.revision_id = r.id AND d.level = :text_level
+LEFT JOIN LATERAL (
+    SELECT p.value, p.suspect FROM property_values p JOIN levels_of_theory l ON l.name = p.level_of_theory
+    WHERE p.revision_id = r.id AND p.property = :target
+    ORDER BY l.preference, l.name LIMIT 1
+) v ON true
+"""
+
+
+def _facts(
+    session: Session,
+    ids: NDArray[np.int64] | None,
+    *,
+    target: str | None,
+    recipe_id: int | None,
+    text_level: str | None,
+) -> list[Mapping[str, Any]]:
+    where = "WHERE r.is_current ORDER BY r.id" if ids is None else "WHERE r.id = ANY(:ids)"
+    statement = text(_FACTS + where)
+    parameters: dict[str, Any] = {"recipe_id": recipe_id, "text_level": text_level, "target": target}
+    if ids is not None:
+        statement = statement.bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
+        parameters["ids"] = ids.tolist()
+    found = [dict(row) for row in session.execute(statement, parameters).mappings()]
+    if ids is None:
+        return found
+    by_id = {row["revision_id"]: row for row in found}
+    missing = [int(i) for i in ids if int(i) not in by_id]
+    if missing:
+        raise NotFoundError(f"no crystal revision {missing[0]} in the registry")
+    return [by_id[int(i)] for i in ids]
+
+
+def _check(
+    facts: Sequence[Mapping[str, Any]], *, split: str, target: str, recipe: str | None, text_level: str | None
+) -> None:
+    lacking = {
+        f"no value of {target}": [f for f in facts if f["value"] is None],
+        f"a suspect value of {target}": [f for f in facts if f["suspect"]],
+    }
+    if recipe is not None:
+        lacking[f"no image under recipe {recipe!r}"] = [f for f in facts if f["image_sha256"] is None]
+    if text_level is not None:
+        lacking[f"no text of level {text_level!r}"] = [f for f in facts if f["text"] is None]
+    for what, rows in lacking.items():
+        if rows:
+            raise SplitError(
+                f"split {split!r} for {target} holds {len(rows)} crystals with {what} (first: {rows[0]['source_id']});"
+                " make a split for these inputs with `ecdreg split create`"
+            )
+
+
+def _input_columns(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "revision_ids": np.array([f["revision_id"] for f in facts], dtype=np.int64),
+        "source_ids": tuple(f["source_id"] for f in facts),
+        "formulas": tuple(f["formula"] for f in facts),
+        "image_sha256": tuple(f["image_sha256"] for f in facts),
+        "image_inputs": tuple(tuple((kind, level) for kind, level in f["inputs"] or ()) for f in facts),
+        "texts": tuple(f["text"] for f in facts),
+    }
+
+
+def _rows(facts: Sequence[Mapping[str, Any]], folds: Mapping[int, int]) -> Rows:
+    return Rows(
+        **_input_columns(facts),
+        material_keys=tuple(f["material_key"] for f in facts),
+        values=np.array([f["value"] for f in facts], dtype=np.float64),
+        folds=np.array([folds[f["revision_id"]] for f in facts], dtype=np.int64),
+    )

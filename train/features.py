@@ -1,0 +1,321 @@
+"""Features of frozen encoders, computed once for each crystal and kept as embeddings.
+
+A frozen encoder is a pre-trained backbone with the recipe or text level that it reads, or the Magpie
+features of a composition; nothing in it is fitted, so its features belong to the crystal and not to a
+split. They are named like ``efficientnet_lite0:metric`` and ``minilm:keywords``. What is there already
+is read in one query; what is missing, or was made from another input, is computed and committed in
+batches, so that a run that is cut off loses no more than a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from registry.checksums import json_sha256
+from registry.database import session_scope
+from registry.encoders import ensure_encoder, read_embeddings, write_embeddings
+from registry.errors import ModelError, NotFoundError
+from registry.models import ImageRecipe, SliceImage, SliceInput
+from registry.progress import Progress
+from train.backbones import Backbone, load_image_backbone, load_text_backbone
+from train.config import TrainConfig
+from train.data import Inputs, load_images, text_sha256
+
+__all__ = ["FeatureCache", "FeatureTable", "input_sha256", "recipe_channels"]
+
+_BATCH = 64
+"""Crystals between two commits."""
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of one encoder for a set of crystals."""
+
+    encoder_id: int
+    encoder: str
+    """Name of the encoder."""
+    weights_sha256: str
+    dim: int
+    index: dict[int, int]
+    """Row of each revision."""
+    vectors: NDArray[np.float32]
+    """(N, dim)"""
+
+    def rows(self, revision_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features of the given revisions, (M, dim), in their order.
+
+        Raises
+        ------
+        NotFoundError
+            If one of them has none.
+        """
+        missing = [int(i) for i in revision_ids if int(i) not in self.index]
+        if missing:
+            raise NotFoundError(f"no features of {self.encoder} for revision {missing[0]}")
+        return self.vectors[[self.index[int(i)] for i in revision_ids]]
+
+
+class FeatureCache:
+    """Frozen features and the backbones that make them, each loaded at most once.
+
+    Parameters
+    ----------
+    engine
+        Features are read from it, and written to it batch by batch.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+    progress
+        Told of what is computed.
+    """
+
+    def __init__(self, engine: Engine, *, models: Path | None, progress: Progress) -> None:
+        self._engine = engine
+        self._models = models
+        self._progress = progress
+        self._backbones: dict[str, Backbone] = {}
+        self._tables: dict[tuple[int, str], FeatureTable] = {}
+
+    def backbone(self, config: TrainConfig, modality: str, *, channels: Sequence[str] = ()) -> Backbone:
+        """The pre-trained backbone that a config names for a modality; shared, never to be trained.
+
+        Parameters
+        ----------
+        config
+            Names the backbone and what it sees.
+        modality
+            ``image`` or ``text``.
+        channels
+            For images: what each channel shows, as :func:`recipe_channels` says.
+
+        Raises
+        ------
+        ConfigurationError
+            If the backbone cannot be resolved here.
+        """
+        if modality == "image":
+            key = json_sha256(["image", config.image_backbone, list(channels), config.image_size])
+            if key not in self._backbones:
+                self._backbones[key] = load_image_backbone(
+                    config.image_backbone, channels=list(channels), image_size=config.image_size, models=self._models
+                )
+        else:
+            key = json_sha256(["text", config.text_backbone, config.max_tokens])
+            if key not in self._backbones:
+                self._backbones[key] = load_text_backbone(
+                    config.text_backbone, max_tokens=config.max_tokens, models=self._models
+                )
+        return self._backbones[key]
+
+    def table(self, config: TrainConfig, modality: str, inputs: Inputs, *, recipe_id: int | None) -> FeatureTable:
+        """Frozen features of every crystal of ``inputs`` that has the modality.
+
+        Parameters
+        ----------
+        config
+            Names the backbone and what it sees.
+        modality
+            ``image``, ``text`` or ``composition``.
+        inputs
+            Crystals; those without an image (or text) are passed over.
+        recipe_id
+            Recipe of the images.
+
+        Raises
+        ------
+        ConfigurationError
+            If the backbone cannot be resolved here.
+        ModelError
+            If features are asked for a modality that is unknown or that no crystal has.
+        """
+        if modality == "image":
+            return self._images(config, inputs, recipe_id)
+        if modality == "text":
+            return self._texts(config, inputs)
+        if modality == "composition":
+            return self._compositions(inputs)
+        raise ModelError(f"no frozen features of modality {modality!r}; there are image, text and composition")
+
+    def _images(self, config: TrainConfig, inputs: Inputs, recipe_id: int | None) -> FeatureTable:
+        if recipe_id is None:
+            raise ModelError(f"no image recipe to compute features of {config.image_backbone} from")
+        with Session(self._engine) as session:
+            name = session.scalars(select(ImageRecipe.name).where(ImageRecipe.id == recipe_id)).one()
+            channels = recipe_channels(session, recipe_id)
+        backbone = self.backbone(config, "image", channels=channels)
+
+        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
+            ids = [int(inputs.revision_ids[i]) for i in positions]
+            return _features(backbone, load_images(session, ids, recipe_id=recipe_id))
+
+        return self._table(
+            f"{_short(config.image_backbone)}:{name}",
+            "image",
+            inputs,
+            [input_sha256(inputs, i, ("image",)) for i in range(len(inputs))],
+            compute,
+            identity=_Identity(backbone.weights_sha256, backbone.dim, backbone.preprocessing(), recipe_id=recipe_id),
+        )
+
+    def _texts(self, config: TrainConfig, inputs: Inputs) -> FeatureTable:
+        backbone = self.backbone(config, "text")
+
+        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
+            return _features(backbone, [inputs.texts[i] or "" for i in positions])
+
+        level = config.text_level
+        return self._table(
+            f"{_short(config.text_backbone)}:{level}",
+            "text",
+            inputs,
+            [input_sha256(inputs, i, ("text",)) for i in range(len(inputs))],
+            compute,
+            identity=_Identity(backbone.weights_sha256, backbone.dim, backbone.preprocessing(), text_level=level),
+        )
+
+    def _compositions(self, inputs: Inputs) -> FeatureTable:
+        from importlib.metadata import version
+
+        from train.baselines import magpie_features
+
+        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
+            return np.asarray(magpie_features([inputs.formulas[i] for i in positions]), dtype=np.float32)
+
+        made_by = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
+        return self._table(
+            "magpie",
+            "composition",
+            inputs,
+            [text_sha256(formula) for formula in inputs.formulas],
+            compute,
+            identity=_Identity(json_sha256(made_by), 132, made_by),
+        )
+
+    def _table(
+        self,
+        name: str,
+        modality: str,
+        inputs: Inputs,
+        shas: Sequence[str | None],
+        compute: Callable[[Session, list[int]], NDArray[np.float32]],
+        *,
+        identity: _Identity,
+    ) -> FeatureTable:
+        wanted = {int(inputs.revision_ids[i]): (i, sha) for i, sha in enumerate(shas) if sha is not None}
+        if not wanted:
+            raise ModelError(f"no crystal has the input of {name}; ingest with this recipe or text level first")
+        with session_scope(self._engine) as session:
+            encoder = ensure_encoder(
+                session,
+                name=name,
+                modality=modality,
+                dim=identity.dim,
+                weights_sha256=identity.weights_sha256,
+                recipe_id=identity.recipe_id,
+                text_level=identity.text_level,
+                preprocessing=identity.preprocessing,
+            )
+            encoder_id, encoder_name = encoder.id, encoder.name
+        memo = (encoder_id, json_sha256(sorted((rid, sha) for rid, (_, sha) in wanted.items())))
+        if memo in self._tables:
+            return self._tables[memo]
+        vectors = self._complete(encoder_id, encoder_name, wanted, compute)
+        table = FeatureTable(
+            encoder_id=encoder_id,
+            encoder=encoder_name,
+            weights_sha256=identity.weights_sha256,
+            dim=identity.dim,
+            index={rid: row for row, rid in enumerate(vectors)},
+            vectors=np.stack(list(vectors.values())),
+        )
+        self._tables[memo] = table
+        return table
+
+    def _complete(
+        self,
+        encoder_id: int,
+        encoder_name: str,
+        wanted: dict[int, tuple[int, str]],
+        compute: Callable[[Session, list[int]], NDArray[np.float32]],
+    ) -> dict[int, NDArray[np.float32]]:
+        with Session(self._engine) as session:
+            stored = read_embeddings(session, encoder_id, list(wanted))
+        vectors = {rid: vector for rid, (sha, vector) in stored.items() if sha == wanted[rid][1]}
+        missing = [rid for rid in wanted if rid not in vectors]
+        if missing:
+            self._progress.begin(f"features of {encoder_name}", len(missing))
+            try:
+                for start in range(0, len(missing), _BATCH):
+                    batch = missing[start : start + _BATCH]
+                    with session_scope(self._engine) as session:
+                        made = compute(session, [wanted[rid][0] for rid in batch])
+                        rows = [(rid, made[n], wanted[rid][1]) for n, rid in enumerate(batch)]
+                        write_embeddings(session, encoder_id, rows)
+                    vectors.update({rid: made[n] for n, rid in enumerate(batch)})
+                    self._progress.advance(len(batch))
+            finally:
+                self._progress.end()
+        return {rid: vectors[rid] for rid in wanted}
+
+
+def input_sha256(inputs: Inputs, row: int, modalities: Sequence[str]) -> str | None:
+    """Checksum of what an encoder of these modalities reads of one crystal; None where a part is missing."""
+    parts: list[str] = []
+    for modality in modalities:
+        value = inputs.texts[row] if modality == "text" else inputs.image_sha256[row]
+        if value is None:
+            return None
+        parts.append(text_sha256(value) if modality == "text" else value)
+    return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def recipe_channels(session: Session, recipe_id: int) -> tuple[str, ...]:
+    """What each channel of a recipe's images shows: a density kind, ``fourier`` or ``imported``.
+
+    Raises
+    ------
+    NotFoundError
+        If the recipe has no image.
+    """
+    image = session.execute(
+        select(SliceImage.revision_id, SliceImage.channels).where(SliceImage.recipe_id == recipe_id).limit(1)
+    ).one_or_none()
+    if image is None:
+        raise NotFoundError(f"no images under recipe {recipe_id}; `ecdreg ingest` makes them")
+    kinds = session.scalars(
+        select(SliceInput.kind)
+        .where(SliceInput.revision_id == image.revision_id, SliceInput.recipe_id == recipe_id)
+        .order_by(SliceInput.channel)
+    ).all()
+    if not kinds:
+        return ("imported",) * int(image.channels)
+    unit = session.scalars(select(ImageRecipe.unit).where(ImageRecipe.id == recipe_id)).one()
+    return tuple(kinds) if unit is not None else ("fourier",) * len(kinds)
+
+
+
+
+@dataclass(frozen=True)
+class _Identity:
+    weights_sha256: str
+    dim: int
+    preprocessing: dict[str, Any]
+    recipe_id: int | None = None
+    text_level: str | None = None
+
+
+def _features(backbone: Backbone, values: Any) -> NDArray[np.float32]:
+    return np.asarray(backbone.features(values), dtype=np.float32)  # type: ignore[attr-defined]
+
+
+def _short(backbone: str) -> str:
+    # A folder or a hub id is named by its last part.
+    return backbone.rstrip("/").rsplit("/", 1)[-1]

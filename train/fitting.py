@@ -1,0 +1,278 @@
+"""Fitting one model: from fresh weights through its phases, on the rows it is given and no others.
+
+Nothing here knows a database, a split or a fold that is scored: a caller hands over the rows to fit and
+the rows to stop on, and scores what comes out on rows that this module never saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.errors import ModelError
+from train import engine
+from train.backbones import Backbone
+from train.baselines import MagpieBaseline, MeanBaseline
+from train.checkpoints import to_bytes
+from train.config import TrainConfig
+from train.engine import EpochRecord, FitResult
+from train.networks import Inputs, StackedNetwork, Tower, build_network
+from train.scalers import StandardScaler
+
+__all__ = [
+    "FittedBaseline",
+    "FittedModel",
+    "FittedNetwork",
+    "OnEpoch",
+    "Shown",
+    "derived_seed",
+    "fit_phases",
+    "phases_of",
+]
+
+OnEpoch: TypeAlias = Callable[[str, EpochRecord], None]
+"""Told of each epoch: the phase and its record."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown to a model of N crystals: frozen features, and raw inputs where backbones train."""
+
+    n: int
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """by modality, (N, D)"""
+    raw: Mapping[str, NDArray[np.float32] | Sequence[str]] = field(default_factory=dict)
+    """by modality: pixels (N, C, H, W) in the unit of the recipe, or N texts"""
+
+    def __len__(self) -> int:
+        return self.n
+
+    def take(self, rows: NDArray[np.int64]) -> Shown:
+        """The given rows, in the given order."""
+        return Shown(
+            n=len(rows),
+            features={name: values[rows] for name, values in self.features.items()},
+            raw={
+                name: values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
+                for name, values in self.raw.items()
+            },
+        )
+
+    def inputs(self, *, raw: bool) -> Inputs:
+        """As a network takes them: raw inputs, or frozen features."""
+        return engine.to_inputs(**(self.raw if raw else self.features))  # type: ignore[arg-type]
+
+
+class FittedModel(Protocol):
+    """A model after one of its phases."""
+
+    @property
+    def phase(self) -> str:
+        """``readout``, ``finetune``, or ``fit`` for a baseline."""
+
+    @property
+    def result(self) -> FitResult | None:
+        """Learning curve of the phase; None for a baseline."""
+
+    def predict(self, shown: Shown) -> NDArray[np.float64]:
+        """Values in the unit of the target, (N,)."""
+
+    def scalers(self) -> dict[str, Any]:
+        """What was fitted to the training rows besides weights, as JSON takes it."""
+
+    def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
+        """The model as safetensors."""
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A network after one of its phases."""
+
+    config: TrainConfig
+    network: Tower | StackedNetwork
+    target_scaler: StandardScaler
+    phase: str
+    reads_raw: bool
+    """Whether it holds fine-tuned backbones and takes raw inputs."""
+    result: FitResult | None = None
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    """The pre-trained backbones that its features come from, by modality."""
+
+    def predict(self, shown: Shown) -> NDArray[np.float64]:
+        """Values in the unit of the target, (N,)."""
+        if not len(shown):
+            return np.empty(0)
+        return self.target_scaler.inverse(engine.predict(self.network, shown.inputs(raw=self.reads_raw)))
+
+    def encode(self, shown: Shown) -> NDArray[np.float32]:
+        """Penultimate features, (N, width)."""
+        return engine.encode(self.network, shown.inputs(raw=self.reads_raw))
+
+    def scalers(self) -> dict[str, Any]:
+        """The target's mean and scale; the features' lie with the weights."""
+        return {"target": self.target_scaler.to_dict()}
+
+    def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
+        """Weights, scalers and config as safetensors; frozen backbones by their checksum alone."""
+        return to_bytes(
+            self.network,
+            self.config,
+            target_scaler=self.target_scaler,
+            phase=self.phase,
+            extra=extra,
+            backbones=dict(self.backbones),
+        )
+
+
+@dataclass(frozen=True)
+class FittedBaseline:
+    """A baseline: the mean of the training rows, or trees on Magpie features."""
+
+    model: MeanBaseline | MagpieBaseline
+    phase: str = "fit"
+    result: FitResult | None = None
+
+    def predict(self, shown: Shown) -> NDArray[np.float64]:
+        """Values in the unit of the target, (N,)."""
+        if isinstance(self.model, MeanBaseline):
+            return self.model.predict(len(shown))
+        return self.model.predict(shown.features["composition"]) if len(shown) else np.empty(0)
+
+    def scalers(self) -> dict[str, Any]:
+        """Nothing: a baseline works in the unit of the target."""
+        return {}
+
+    def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
+        """The baseline as safetensors; ``extra`` lies with the experiment."""
+        return self.model.to_bytes()
+
+
+def phases_of(config: TrainConfig) -> tuple[str, ...]:
+    """The phases that a model goes through, in order.
+
+    A stack always has its second one: with frozen backbones, it trains the dense layers of the towers.
+    """
+    if config.is_baseline:
+        return ("fit",)
+    if config.kind == "stacked" or config.finetune_enabled:
+        return ("readout", "finetune")
+    return ("readout",)
+
+
+def derived_seed(seed: int, *parts: object) -> int:
+    """A seed of its own for each purpose, so that no two draws of an experiment are the same.
+
+    >>> derived_seed(0, "weights", 1) == derived_seed(0, "weights", 1) != derived_seed(0, "weights", 2)
+    True
+    """
+    text = ":".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def fit_phases(
+    config: TrainConfig,
+    shown: Shown,
+    values: NDArray[np.float64],
+    *,
+    seed: int,
+    stop: tuple[Shown, NDArray[np.float64]] | None = None,
+    epochs: Mapping[str, int] | None = None,
+    towers: Mapping[str, Tower] | None = None,
+    joined: NDArray[np.float32] | None = None,
+    backbones: Mapping[str, Backbone] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Iterator[FittedModel]:
+    """Fit a model from fresh weights; yields it after each phase, and changes it in the next.
+
+    Parameters
+    ----------
+    config
+        Kind, layers and phases.
+    shown, values
+        The rows to fit, N of them; values in the unit of the target. Scalers are fitted on these alone.
+    seed
+        Of the initial weights, the order of the rows and dropout.
+    stop
+        Rows that stopping looks at and that nothing is fitted to.
+    epochs
+        Epochs of each phase, where there is no ``stop``; without either, ``max_epochs``.
+    towers
+        For a stack: its trained towers.
+    joined
+        For a stack: tower features (N, width) that its readout is fitted to instead of the towers' own.
+    backbones
+        The pre-trained backbones by modality, where they are fine-tuned; else only named in the checkpoint.
+    on_epoch
+        Told of each epoch.
+
+    Raises
+    ------
+    ModelError
+        If a stack comes without towers, or the loss is not finite.
+    """
+    if config.is_baseline:
+        yield _fit_baseline(config, shown, values, seed=seed)
+        return
+    if config.kind == "stacked" and towers is None:
+        raise ModelError("a stack needs the trained towers of its fold")
+    frozen = dict(backbones or {})
+    scaler = StandardScaler.fit(values)
+    dims = {name: features.shape[1] for name, features in shown.features.items()}
+    network = build_network(config, dims, derived_seed(seed, "weights"), towers=towers)
+    if isinstance(network, Tower):
+        network.scale.set(StandardScaler.fit(shown.features[network.modality]))
+    for phase in phases_of(config):
+        settings = config.readout if phase == "readout" else config.finetune
+        reads_raw = config.finetune_enabled and (phase == "finetune" or config.kind == "stacked")
+        network.set_phase("readout" if phase == "readout" else "finetune")
+        if reads_raw and isinstance(network, Tower):
+            network.attach(frozen[network.modality])
+        see = _Seen(network, raw=reads_raw, as_joined=phase == "readout")
+        result = engine.fit(
+            network,
+            see(shown) if joined is None or phase != "readout" else engine.to_inputs(joined=joined),
+            scaler.transform(values),
+            phase=settings,
+            seed=derived_seed(seed, "fit", phase),
+            stop=None if stop is None else (see(stop[0]), scaler.transform(stop[1])),
+            epochs=None if stop is not None else (epochs or {}).get(phase, settings.max_epochs),
+            on_epoch=None if on_epoch is None else _telling(on_epoch, phase),
+        )
+        yield FittedNetwork(config, network, scaler, phase, reads_raw, result, frozen)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a phase of a network trains from."""
+
+    network: Tower | StackedNetwork
+    raw: bool
+    as_joined: bool
+
+    def __call__(self, shown: Shown) -> Inputs:
+        inputs = shown.inputs(raw=self.raw)
+        if self.as_joined and isinstance(self.network, StackedNetwork):
+            # The towers are frozen: their features are computed once, not in every epoch.
+            return engine.to_inputs(joined=engine.encode(self.network, inputs, joined=True))
+        return inputs
+
+
+def _telling(on_epoch: OnEpoch, phase: str) -> Callable[[EpochRecord], None]:
+    def tell(record: EpochRecord) -> None:
+        on_epoch(phase, record)
+
+    return tell
+
+
+def _fit_baseline(config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int) -> FittedBaseline:
+    if config.kind == "baseline-mean":
+        return FittedBaseline(MeanBaseline.fit(values))
+    features = shown.features["composition"]
+    return FittedBaseline(
+        MagpieBaseline.fit(features, values, seed=derived_seed(seed, "trees"), n_estimators=config.n_estimators)
+    )
