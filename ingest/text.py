@@ -28,7 +28,7 @@ from registry.catalog import Catalog
 from registry.errors import InputError
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from pymatgen.core.structure import Structure
 
 __all__ = ["GENERATOR", "TEXT_LEVELS", "bond_lengths", "describe", "levels", "robocrys_version"]
 
@@ -75,8 +75,9 @@ def describe(structure: Structure) -> str:
         # CrystalNN says of every crystal without charges that it has none: meant so.
         warnings.simplefilter("ignore")
         try:
+            # A library of many parts: whatever it raises is about this crystal.
             text = str(describer.describe(condenser.condense_structure(bare)))
-        except Exception as error:  # noqa: BLE001 - a library of many parts: whatever it raises is about this crystal
+        except Exception as error:
             raise InputError(
                 f"no description: robocrystallographer raised {type(error).__name__}: {error or 'no message'}"
             ) from error
@@ -151,31 +152,32 @@ def robocrys_version() -> str:
 
 
 @TEXT_LEVELS.register("formula")
-def _formula(description: str, formula: str) -> str:
+def _formula_level(_description: str, formula: str) -> str:
     return formula
 
 
 @TEXT_LEVELS.register("keywords")
-def _keywords(description: str, formula: str) -> str:
+def _keywords_level(description: str, formula: str) -> str:
     bonds = ", ".join(f"{first}-{second} {length} Å" for first, second, length in bond_lengths(description))
     return f"{formula}: {bonds}" if bonds else formula
 
 
 @TEXT_LEVELS.register("all")
-def _all(description: str, formula: str) -> str:
+def _all_level(description: str, _formula: str) -> str:
     return description
 
 
-# An element with what may stand behind it: a site label, an oxidation state ("4+", "⁴⁺").
-_DECORATION = r"(?:\([\d,\s]+\))?(?:[\d.]*[+\-\u2212](?=[-\u2010-\u2015\u2212\s])|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]*[\u207a\u207b])?(?:\([\d,\s]+\))?"
-_PAIR = rf"(?P<first>[A-Z][a-z]?){_DECORATION}\s?[-\u2010-\u2015\u2212]\s?(?P<second>[A-Z][a-z]?){_DECORATION}"
+_LABEL = r"(?:\([\d,\s]+\))?"  # Ti(1), Pt(2,2)
+_DASH = r"[-\u2010-\u2015\u2212]"
+_CHARGE = rf"(?:[\d.]*[+\-\u2212](?={_DASH}|\s)|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]*[\u207a\u207b])?"  # 4+, ⁴⁺
+_PAIR = rf"(?P<first>[A-Z][a-z]?){_LABEL}{_CHARGE}{_LABEL}\s?{_DASH}\s?(?P<second>[A-Z][a-z]?){_LABEL}{_CHARGE}{_LABEL}"
 _LENGTH = r"\d+\.\d+\s*(?:\u00c5|\u212b|angstroms?)"  # Å, in both of its code points
 # All|Both X-Y bond lengths are 2.97 Å. / The X-Y bond length is 2.76 Å.
 # There are six shorter (2.66 Å) and two longer (2.67 Å) X-Y bond lengths.
 # There are a spread of X-Y bond distances ranging from 3.55-3.57 Å.
 _SENTENCE = re.compile(
     rf"(?P<before>shorter \({_LENGTH}\) and [\w-]+ longer \({_LENGTH}\) )?{_PAIR} bond (?:lengths?|distances?)"
-    rf"(?P<after> (?:is|are) {_LENGTH}|(?P<range> ranging from \d+\.\d+\s*[-\u2010-\u2015\u2212]\s*{_LENGTH}))?"
+    rf"(?P<after> (?:is|are) {_LENGTH}|(?P<range> ranging from \d+\.\d+\s*{_DASH}\s*{_LENGTH}))?"
 )
 _NUMBER = re.compile(r"\d+\.\d+")
 

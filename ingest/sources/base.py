@@ -1,0 +1,168 @@
+"""What a source of crystals is, and the catalog of those that have a name.
+
+A source lists its crystals as records. A record is small and picklable, so that a worker
+process reads the crystal behind it; it knows the checksum of what it would read, so that a
+second run can tell what is unchanged without reading anything else.
+
+Nothing heavy is imported here: a run that finds nothing new ends in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.catalog import Catalog
+from registry.crystals import DensityData, PropertyData
+from registry.errors import ConfigurationError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
+
+__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "RawDescription", "SourceRecord", "open_source"]
+
+
+@dataclass(frozen=True)
+class RawDescription:
+    """A text that a source brings along."""
+
+    text: str
+    generator: str
+    """What made it; the source's name where the source does not say."""
+    generator_version: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RawCrystal:
+    """A crystal as its source has it: read, not yet checked."""
+
+    formula: str | None
+    """As the source spells it; None: its structure tells."""
+    structure: Structure | None
+    """Cell [Å]; None where the source has none."""
+    properties: tuple[PropertyData, ...] = ()
+    densities: tuple[DensityData, ...] = ()
+    density_structure: Structure | None = None
+    """Cell and atoms that the density's file gives: what its grid refers to."""
+    image: NDArray[np.float32] | None = None
+    """A slice rendered elsewhere, shape (C, H, W)."""
+    description: RawDescription | None = None
+    problems: tuple[str, ...] = ()
+    """What could not be read of it, one line each; the crystal is partial then."""
+
+
+class SourceRecord(Protocol):
+    """One crystal of a source, not read yet. Picklable."""
+
+    @property
+    def source(self) -> str:
+        """Name of the source."""
+
+    @property
+    def source_id(self) -> str:
+        """Its id there."""
+
+    @property
+    def has_description(self) -> bool:
+        """Whether the source brings a text along."""
+
+    def input_sha256(self) -> str:
+        """Checksum of everything that :meth:`read` would read.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be read now.
+        """
+
+    def read(self, *, level_of_theory: str | None = None) -> RawCrystal:
+        """Read the crystal.
+
+        Parameters
+        ----------
+        level_of_theory
+            Of properties and densities that do not say theirs; None: ``unspecified``.
+
+        Raises
+        ------
+        InputError
+            If nothing of the crystal can be used. One bad part of several is no error: it
+            is left out and named in :attr:`RawCrystal.problems`.
+        OSError
+            If a file cannot be read now; worth another try.
+        """
+
+
+class CrystalSource(Protocol):
+    """Crystals under one name."""
+
+    @property
+    def name(self) -> str:
+        """Name in the registry: the identity of a crystal is this and its id."""
+
+    @property
+    def release(self) -> str | None:
+        """The source's own version of its data."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines that the user should read once, such as columns that are not used."""
+
+    def __len__(self) -> int:
+        """Number of records."""
+
+    def records(self) -> Iterator[SourceRecord]:
+        """All crystals, in an order that does not change."""
+
+
+SOURCES: Catalog[Callable[[], CrystalSource]] = Catalog("sources")
+"""Sources that have a name of their own; a dataset folder is named by its path."""
+
+# Sources of later versions keep their names.
+_RESERVED = frozenset({"mp"})
+
+
+def open_source(value: str, *, name: str | None = None) -> CrystalSource:
+    """The source that a user means.
+
+    Parameters
+    ----------
+    value
+        A name of :data:`SOURCES`, or a path with a separator in it: a dataset folder.
+    name
+        Name of the folder's crystals in the registry; default: the folder's own.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no source of that name.
+    ConfigurationError
+        If a name is given to a source that has one, or a folder would take another's.
+    SourceError
+        If the folder is none, or its tables cannot be read.
+    """
+    _load()
+    separators = {os.sep, os.altsep or os.sep}
+    if not any(separator in value for separator in separators):
+        if name is not None:
+            raise ConfigurationError(f"source {value!r} has its name; --name is for a folder, whose path has a '/'")
+        if value not in SOURCES and Path(value).is_dir():
+            raise UnknownNameError(f"no source {value!r}; for the folder of that name write '{value}{os.sep}'")
+        return SOURCES[value]()
+    from ingest.sources.folder import FolderSource
+
+    source = FolderSource(Path(value), name=name)
+    if source.name in SOURCES or source.name in _RESERVED:
+        raise ConfigurationError(f"a folder cannot be called {source.name!r}, a source is; give it another --name")
+    return source
+
+
+def _load() -> None:
+    # The modules register themselves; they import this one.
+    import ingest.sources.sample  # noqa: F401
