@@ -7,13 +7,9 @@ the refit on all of cv, in its last phase.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +18,9 @@ from sqlalchemy import case, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
+from registry.artifacts import ArtifactStore, StoredArtifact
 from registry.checksums import json_sha256
-from registry.errors import ArtifactError, ConfigurationError, ModelError, NotFoundError
+from registry.errors import ConfigurationError, ModelError, NotFoundError
 from registry.models import Epoch, Experiment, Metric, ModelAlias, ModelVersion, Prediction
 from registry.properties import TARGETS, property_named
 from registry.provenance import code_version
@@ -52,77 +49,6 @@ METRICS = ("r2", "rmse", "mae")
 _MODEL = re.compile(r"(?P<name>[a-z0-9][a-z0-9_.-]*)(:(?P<target>[^:@]+))?(@(?P<pick>[a-z0-9_.-]+))?")
 _ALIAS = re.compile(r"[a-z][a-z0-9_.-]*")
 _CHUNK = 10_000
-
-
-@dataclass(frozen=True)
-class StoredArtifact:
-    """Where weights lie: their path inside the store, and their checksum."""
-
-    uri: str
-    sha256: str
-
-
-class ArtifactStore:
-    """Files named by their checksum in one folder; nothing in it is ever changed.
-
-    Parameters
-    ----------
-    root
-        The folder; made when something is first put into it.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def put(self, data: bytes, suffix: str = ".safetensors") -> StoredArtifact:
-        """Store a file; the same bytes again are the same file.
-
-        Returns only when the file is safe on disk under its final name.
-
-        Raises
-        ------
-        ArtifactError
-            If the folder cannot be written to.
-        """
-        sha256 = hashlib.sha256(data).hexdigest()
-        stored = StoredArtifact(f"{sha256[:2]}/{sha256}{suffix}", sha256)
-        path = self.root / stored.uri
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise ArtifactError(
-                f"cannot write weights to {path.parent}: {error.strerror or error}; make room there, or set ECDREG_HOME"
-            ) from error
-        return stored
-
-    def read(self, uri: str, sha256: str) -> bytes:
-        """The bytes of a file.
-
-        Raises
-        ------
-        ArtifactError
-            If it is missing, cannot be read, or does not match ``sha256``.
-        """
-        path = self.root / uri
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(
-                f"cannot read weights {path}: {error.strerror or error}; restore the file, or train the model again"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise ArtifactError(
-                f"weights {path} do not match their checksum; restore the file, or train the model again"
-            )
-        return data
 
 
 @dataclass(frozen=True)
@@ -394,11 +320,11 @@ def write_predictions(
         | {name: lists[name][i] if name in lists else None for name in columns}
         for i, revision_id in enumerate(revision_ids)
     ]
-    upsert = postgresql.insert(Prediction)
-    upsert = upsert.on_conflict_do_update(
+    given_row = postgresql.insert(Prediction)
+    upsert = given_row.on_conflict_do_update(
         index_elements=[Prediction.model_version_id, Prediction.revision_id],
-        set_={name: upsert.excluded[name] for name in columns} | {"created_at": func.now()},
-        where=(Prediction.subset == "none") & (upsert.excluded.subset == "none"),
+        set_={name: given_row.excluded[name] for name in columns} | {"created_at": func.now()},
+        where=(Prediction.subset == "none") & (given_row.excluded.subset == "none"),
     ).returning(Prediction.revision_id)
     written: set[int] = set()
     for start in range(0, len(rows), _CHUNK):
@@ -498,12 +424,3 @@ def _known_models(session: Session) -> str:
 
 def _id(row: Experiment | ModelVersion | int) -> int:
     return row if isinstance(row, int) else row.id
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name is on disk only when its folder is.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
