@@ -1,0 +1,192 @@
+r"""``ecdreg models``: what was trained, how it scored, and under which name it goes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import output
+from cli.options import JsonOption, TargetOption, command_group, open_engine
+
+__all__ = ["register"]
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="name[:target][@alias or @version].", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Attach ``ecdreg models list|show|alias``.
+
+    Parameters
+    ----------
+    app
+        The root application.
+    """
+    group = command_group("List and show trained models, and give them aliases.")
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("alias")(alias)
+    app.add_typer(group, name="models")
+
+
+def list_(target: TargetOption = None, json: JsonOption = False) -> None:
+    r"""List every trained model with its scores, newest first.
+
+    Cross-validation scores are the mean over the folds with their standard deviation.
+
+    \b
+    Examples:
+      ecdreg models list
+      ecdreg models list --target k_vrh --json
+    """
+    from cli.scores import list_models
+    from registry.database import session_scope
+    from registry.properties import property_named
+
+    for one in target or ():
+        property_named(one)  # says which there are
+    with session_scope(open_engine()) as session:
+        rows = list_models(session, targets=target)
+    if json:
+        output.json(rows)
+    elif not rows:
+        output.note("no models yet; `ecdreg train stacked` makes some")
+    else:
+        output.table([_list_row(row) for row in rows])
+
+
+def show(model: ModelArgument, json: JsonOption = False) -> None:
+    r"""Show a model: its configuration, folds, epochs, scores, weights and encoders.
+
+    \b
+    Examples:
+      ecdreg models show stacked:k_vrh
+      ecdreg models show stacked:k_vrh@2 --json
+    """
+    from cli.scores import model_card
+    from registry.database import session_scope
+    from registry.model_store import resolve_model
+
+    with session_scope(open_engine()) as session:
+        cards = [model_card(session, found.experiment) for found in resolve_model(session, model)]
+    if json:
+        output.json(cards)
+        return
+    for i, card in enumerate(cards):
+        if i:
+            output.line()
+        _print(card)
+
+
+def alias(
+    model: ModelArgument,
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as best or production.", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    r"""Give a version of a model an alias; the alias moves if another version had it.
+
+    \b
+    Examples:
+      ecdreg models alias stacked:k_vrh@2 production
+      ecdreg predict stacked:k_vrh@production mp-1022
+    """
+    from registry.database import session_scope
+    from registry.model_store import resolve_model, set_alias
+
+    with session_scope(open_engine()) as session:
+        rows = []
+        for found in resolve_model(session, model):
+            set_alias(session, found, name)
+            run = found.experiment
+            rows.append({"model": run.name, "target": run.target, "version": run.version, "alias": name})
+    output.rows(rows, json=json)
+
+
+def _list_row(row: dict[str, Any]) -> dict[str, Any]:
+    aliases = "".join(f" @{name}" for name in row["aliases"])
+    return {
+        "model": row["name"] + aliases,
+        "target": row["target"],
+        "version": row["version"],
+        "kind": row["kind"],
+        "split": row["split"],
+        "R2 cv": _pm(row["cv_r2"], row["cv_r2_sd"]),
+        "RMSE cv": _pm(row["cv_rmse"], row["cv_rmse_sd"]),
+        "R2 holdout": row["holdout_r2"],
+        "RMSE holdout": row["holdout_rmse"],
+        "unit": row["unit"],
+        "status": row["status"],
+        "created": f"{row['created']:%Y-%m-%d %H:%M}",
+    }
+
+
+def _print(card: dict[str, Any]) -> None:
+    aliases = "".join(f" @{name}" for name in card["aliases"])
+    finished = card["finished"]
+    output.line(f"{card['model']}:{card['target']} [{card['unit']}] version {card['version']}{aliases}")
+    facts = {
+        "kind": card["kind"],
+        "status": card["status"] + (f" {finished:%Y-%m-%d %H:%M}" if finished else ""),
+        "split": card["split"],
+        "seed": card["seed"],
+        "code": card["code_version"],
+        "config": card["config_sha256"],
+        "encoders": ", ".join(card["encoders"]),
+    }
+    for name, value in facts.items():
+        if value != "":
+            output.line(f"  {name:9}{value}")
+    rows = [_version_row(version) for version in card["versions"]]
+    if rows:
+        output.table(rows, title="Versions")
+    cv, holdout = card["cv"], card["holdout"]
+    scores = []
+    if cv["folds"]:
+        scores.append(
+            {"subset": f"cv, {cv['folds']} folds, mean ± sd", "n": cv["n"]}
+            | {heading: _pm(cv[name], cv[f"{name}_sd"]) for name, heading in _METRICS.items()}
+        )
+    if holdout:
+        scores.append(
+            {"subset": "holdout, refit", "n": holdout["n"]}
+            | {heading: _pm(holdout[name], None) for name, heading in _METRICS.items()}
+        )
+    if scores:
+        output.table(scores, title=f"Scores of the last phase, RMSE and MAE in {card['unit']}")
+    output.line("config")
+    for name, value in sorted(_flat(card["config"]).items()):
+        output.line(f"  {name} = {value}")
+
+
+_METRICS = {"r2": "R2", "rmse": "RMSE", "mae": "MAE"}
+
+
+def _version_row(version: dict[str, Any]) -> dict[str, Any]:
+    score = version["scores"].get("holdout" if version["fold"] is None else "validation") or {}
+    return {
+        "fold": "refit" if version["fold"] is None else version["fold"],
+        "phase": version["phase"],
+        "fitted to": version["n_train"],
+        "epochs": version["epochs"] or None,
+        "kept": version["best_epoch"],
+        "scored": score.get("n"),
+        "R2": score.get("r2"),
+        "RMSE": score.get("rmse"),
+        "weights": version["artifact_uri"] or version["status"],
+        "sha256": (version["artifact_sha256"] or "")[:12],
+    }
+
+
+def _pm(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.4g}" if sd is None else f"{mean:.3g} ± {sd:.2g}"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings by their dotted names."""
+    if isinstance(value, dict) and value:
+        return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}{name}.").items()}
+    return {prefix.rstrip("."): str(value)}

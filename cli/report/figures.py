@@ -1,0 +1,300 @@
+"""The figures of a report, as inline SVG.
+
+Colours are those of Okabe and Ito, which stay apart for colour-blind readers; every
+distinction is also one of shape, fill or line style, so that a grey print keeps it. Fields
+with a sign carry contours besides their colours: solid where electrons gather, dashed
+where they are depleted.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cli.report.content import Curve, Point, Sample
+
+__all__ = ["learning_curves", "parity", "slices"]
+
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+VERMILION = "#D55E00"
+INK = "#1a1a1a"
+GREY = "#767676"
+
+STYLE = {
+    "font.size": 9.0,
+    "font.family": ["DejaVu Sans"],
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "savefig.transparent": True,
+    "svg.fonttype": "path",
+}
+
+RASTER_ABOVE = 3000
+"""Points above which a scatter plot is drawn as pixels, to keep the file small."""
+
+
+def parity(points: Sequence[Point], *, target: str, unit: str) -> str:
+    """Predicted against true values, out of fold and on the holdout, with the residuals.
+
+    Parameters
+    ----------
+    points
+        Predictions with their labels, in the unit of the target.
+    target, unit
+        For the labels of the axes.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+
+    Raises
+    ------
+    ValueError
+        If there are no points.
+    """
+    if not points:
+        raise ValueError("no predictions to draw")
+    values = np.array([[p.true, p.predicted] for p in points])
+    margin = 0.04 * float(np.ptp(values)) or 1.0
+    low, high = float(values.min()) - margin, float(values.max()) + margin
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.7), layout="constrained")
+        axes = figure.subplots(1, 3)
+        for panel, subset, title in (
+            (axes[0], "validation", "Cross-validation, out of fold"),
+            (axes[1], "holdout", "Holdout"),
+        ):
+            _parity_panel(panel, [p for p in points if p.subset == subset], subset=subset)
+            panel.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title)
+            panel.set_xlabel(f"{target}, true [{unit}]")
+            panel.set_ylabel(f"predicted [{unit}]")
+        _residuals(axes[2], points, unit=unit)
+        return _svg(figure, "parity")
+
+
+def learning_curves(curves: Sequence[Curve]) -> str:
+    """Losses by epoch, one panel per fold and one row per phase.
+
+    Parameters
+    ----------
+    curves
+        Learning curves; losses are mean squared errors of the standardised target.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+
+    Raises
+    ------
+    ValueError
+        If there are no curves.
+    """
+    if not curves:
+        raise ValueError("no learning curves to draw")
+    phases = list(dict.fromkeys(c.phase for c in curves))
+    folds: list[int | None] = sorted({c.fold for c in curves if c.fold is not None})
+    if any(c.fold is None for c in curves):
+        folds.append(None)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 0.55 + 2.0 * len(phases)), layout="constrained")
+        grid = figure.subplots(len(phases), len(folds), sharey=True, squeeze=False)
+        by_place = {(c.phase, c.fold): c for c in curves}
+        for row, phase in enumerate(phases):
+            for column, fold in enumerate(folds):
+                panel = grid[row, column]
+                where = "refit" if fold is None else f"fold {fold}"
+                panel.set_title(where if len(phases) == 1 else f"{phase}, {where}")
+                curve = by_place.get((phase, fold))
+                if curve is None:
+                    panel.set_axis_off()
+                    continue
+                _curve_panel(panel, curve)
+                if row == len(phases) - 1:
+                    panel.set_xlabel("epoch")
+            grid[row, 0].set_ylabel("loss (MSE, standardised)")
+        labelled = (
+            line for panel in grid.flat for line in panel.get_lines() if not str(line.get_label()).startswith("_")
+        )
+        lines = {str(line.get_label()): line for line in labelled}
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
+        return _svg(figure, "learning")
+
+
+def slices(
+    samples: Sequence[Sample], *, channels: Sequence[str], extent: tuple[float, float] | None, unit: str | None
+) -> str:
+    """Slices of a few crystals, channel by channel, on one scale for all crystals.
+
+    Parameters
+    ----------
+    samples
+        Crystals with pixels (channels, height, width), all of one recipe.
+    channels
+        A name for each channel.
+    extent
+        Height and width of the window [Å]; None where the recipe has no metric: axes in pixels.
+    unit
+        Unit of the pixels, for the colour bars; None: no unit.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+
+    Raises
+    ------
+    ValueError
+        If no sample has pixels.
+    """
+    shown = [(s, s.pixels.astype(np.float64)) for s in samples if s.pixels is not None]
+    if not shown:
+        raise ValueError("no slices to draw")
+    n_channels = shown[0][1].shape[0]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 0.4 + 2.45 * n_channels), layout="constrained")
+        grid = figure.subplots(n_channels, len(shown), squeeze=False)
+        for channel in range(n_channels):
+            name = channels[channel] if channel < len(channels) else f"channel {channel}"
+            scale = _scale([pixels[channel] for _, pixels in shown])
+            for column, (sample, pixels) in enumerate(shown):
+                panel = grid[channel, column]
+                image = _slice_panel(panel, pixels[channel], extent=extent, scale=scale)
+                if channel == 0:
+                    panel.set_title(f"{sample.formula}\n{sample.source_id}")
+                if column == 0:
+                    panel.set_ylabel(f"{name}\n{'Å' if extent else 'pixel'}")
+                if channel == n_channels - 1:
+                    panel.set_xlabel("Å" if extent else "pixel")
+            bar = figure.colorbar(image, ax=list(grid[channel]), extend="both", pad=0.01, aspect=18)
+            bar.set_label(unit or "no unit")
+            bar.outline.set_visible(False)
+        return _svg(figure, "slices")
+
+
+# ------------------------------------------------------------------------------- panels
+
+
+def _parity_panel(panel: Axes, points: Sequence[Point], *, subset: str) -> None:
+    panel.axline((0.0, 0.0), slope=1.0, color=GREY, linewidth=0.8, zorder=1)
+    panel.grid(color="#dddddd", linewidth=0.5)
+    panel.set_axisbelow(True)
+    if not points:
+        panel.text(0.5, 0.5, "no rows", transform=panel.transAxes, ha="center", color=GREY)
+        return
+    true = np.array([p.true for p in points])
+    predicted = np.array([p.predicted for p in points])
+    style: dict[str, Any] = (
+        {"marker": "o", "facecolors": "none", "edgecolors": BLUE, "linewidths": 0.9, "s": 20}
+        if subset == "validation"
+        else {"marker": "D", "facecolors": ORANGE, "edgecolors": INK, "linewidths": 0.6, "s": 22}
+    )
+    panel.scatter(true, predicted, rasterized=len(points) > RASTER_ABOVE, zorder=3, **style)
+    panel.text(0.04, 0.96, f"n = {len(points)}", transform=panel.transAxes, va="top")
+
+
+def _residuals(panel: Axes, points: Sequence[Point], *, unit: str) -> None:
+    errors = {s: np.array([p.error for p in points if p.subset == s]) for s in ("validation", "holdout")}
+    widest = max(float(np.abs(e).max()) for e in errors.values() if e.size) or 1.0
+    bins = np.linspace(-widest, widest, 26)
+    if errors["validation"].size:
+        panel.hist(errors["validation"], bins, density=True, color=BLUE, alpha=0.35, label="out of fold")
+    if errors["holdout"].size:
+        panel.hist(errors["holdout"], bins, density=True, histtype="step", color=INK, linewidth=1.4, label="holdout")
+    panel.axvline(0.0, color=GREY, linewidth=0.8)
+    panel.set(title="Residuals", xlabel=f"predicted - true [{unit}]", ylabel=f"density [1/({unit})]")
+    panel.legend(loc="upper left", handlelength=1.2)
+
+
+def _curve_panel(panel: Axes, curve: Curve) -> None:
+    panel.plot(curve.epoch, curve.train_loss, color=BLUE, linewidth=1.3, label="training rows")
+    if np.isfinite(curve.stop_loss).any():
+        panel.plot(
+            curve.epoch, curve.stop_loss, color=VERMILION, linewidth=1.3, linestyle="--", label="early-stopping rows"
+        )
+    if curve.best_epoch is not None:
+        shown = curve.stop_loss if np.isfinite(curve.stop_loss).any() else curve.train_loss
+        at = np.flatnonzero(curve.epoch == curve.best_epoch)
+        panel.axvline(curve.best_epoch, color=GREY, linewidth=0.8, linestyle=":")
+        if at.size:
+            panel.plot(
+                [curve.best_epoch],
+                [shown[at[0]]],
+                marker="v",
+                color=INK,
+                markersize=6,
+                linestyle="none",
+                label="kept epoch",
+            )
+    panel.set_yscale("log")
+    panel.grid(color="#dddddd", linewidth=0.5, which="major")
+    panel.set_axisbelow(True)
+
+
+def _slice_panel(panel: Axes, field: NDArray[np.float64], *, extent: tuple[float, float] | None, scale: _Scale) -> Any:
+    height, width = extent if extent else field.shape
+    # Row 0 lies at the lower edge: the window's axes point to the right and up.
+    box = (-width / 2, width / 2, -height / 2, height / 2) if extent else (0.0, width, 0.0, height)
+    image = panel.imshow(
+        field, origin="lower", extent=box, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+    )
+    if scale.signed:
+        levels = scale.high * np.array([-0.6, -0.2, 0.2, 0.6])
+        inside = levels[(levels > field.min()) & (levels < field.max())]
+        if inside.size:
+            styles = ["dashed" if level < 0 else "solid" for level in inside]
+            panel.contour(field, inside, extent=box, colors=INK, linewidths=0.5, linestyles=styles)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+class _Scale:
+    """Colours and range of a channel, the same for all crystals shown."""
+
+    def __init__(self, low: float, high: float, *, signed: bool) -> None:
+        self.low, self.high, self.signed = low, high, signed
+        self.colours = "PuOr_r" if signed else "viridis"
+
+
+def _scale(fields: Sequence[NDArray[np.float64]]) -> _Scale:
+    # Quantiles, because a cusp at one nucleus would take the whole scale.
+    everything = np.concatenate([f.ravel() for f in fields])
+    low, high = (float(q) for q in np.quantile(everything, [0.01, 0.99]))
+    if low < 0 < high and -low > 0.15 * high:
+        reach = max(-low, high)
+        return _Scale(-reach, reach, signed=True)
+    return _Scale(low, high if high > low else low + 1.0, signed=False)
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    # Ids are hashed with the salt: figures of one page must not share any.
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": salt}):
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,400 @@
+"""A report as one self-contained HTML page: inline CSS, inline SVG, no script, no request."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from cli.report import figures
+from cli.scores import mean_sd
+
+if TYPE_CHECKING:
+    from cli.report.content import Point, ReportContent, Rival
+    from cli.scores import Fold, Score
+
+__all__ = ["render"]
+
+N_WORST = 12
+"""Rows of the table of worst predictions."""
+
+CSS = """
+:root { color-scheme: light; --ink: #1a1a1a; --soft: #5c5c5c; --line: #d9d9d9; --wash: #f5f6f8; --accent: #0072b2; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 68rem; background: #fff; color: var(--ink);
+  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-bottom: .25rem; border-bottom: 2px solid var(--accent); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+p, figcaption { max-width: 52rem; }
+.lead, figcaption, .soft { color: var(--soft); }
+.lead { margin: 0 0 1.2rem; font-size: 1.05rem; }
+nav { margin: .8rem 0 0; } nav a { margin-right: 1rem; }
+a { color: var(--accent); }
+figure { margin: .8rem 0 0; } figure svg { width: 100%; height: auto; display: block; }
+figcaption { font-size: .9rem; margin-top: .4rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: .8rem; margin: 1rem 0; }
+.card { background: var(--wash); border-left: 3px solid var(--accent); padding: .6rem .9rem; }
+.card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
+.card span { color: var(--soft); font-size: .88rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
+th, td { padding: .32rem .7rem .32rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+thead th { border-bottom: 1.5px solid var(--ink); font-weight: 600; }
+td.n, th.n { text-align: right; padding-right: .9rem; white-space: nowrap; }
+tr.this td { font-weight: 700; background: var(--wash); }
+tr.sum td { font-weight: 700; border-top: 1.5px solid var(--ink); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .6rem 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+code, pre { font: .88em/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
+pre { background: var(--wash); padding: .8rem; overflow-x: auto; }
+details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
+footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; border-top: 1px solid var(--line);
+  padding-top: .6rem; }
+@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
+"""
+
+
+def render(contents: Sequence[ReportContent]) -> str:
+    """The page of one model, a section per target.
+
+    Parameters
+    ----------
+    contents
+        One item per target.
+
+    Returns
+    -------
+    str
+        A whole HTML document that requests nothing from anywhere.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to report.
+    """
+    if not contents:
+        raise ValueError("no experiments to report")
+    several = len(contents) > 1
+    first = contents[0]
+    name = f"{first.experiment.name}: {', '.join(c.target for c in contents)}"
+    parts = [f"<h1>{_e(first.experiment.name)}</h1>" if several else ""]
+    if several:
+        links = "".join(f'<a href="#{_e(c.target)}">{_e(c.target)}</a>' for c in contents)
+        parts.append(f"<p class=lead>{len(contents)} targets</p><nav>{links}</nav>")
+    parts += [_target(c) for c in contents]
+    parts.append(
+        f"<footer>Made by ecdreg ({_e(first.code_version)}) on {first.made_at:%Y-%m-%d %H:%M %Z} from the registry's"
+        " tables; <code>ecdreg report</code> makes it anew.</footer>"
+    )
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_e(name)} · ecdreg report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+# ----------------------------------------------------------------------------- sections
+
+
+def _target(content: ReportContent) -> str:
+    return f'<section id="{_e(content.target)}">' + "\n".join(
+        [
+            _header(content),
+            _cards(content),
+            _scores(content),
+            _parity(content),
+            _worst(content),
+            _curves(content),
+            _inputs(content),
+            _excluded(content),
+            _provenance(content),
+            "</section>",
+        ]
+    )
+
+
+def _header(content: ReportContent) -> str:
+    run, split = content.experiment, content.split
+    aliases = f" ({', '.join('@' + a for a in content.aliases)})" if content.aliases else ""
+    return (
+        f"<h1>{_e(run.name)} for {_e(content.target)} [{_e(content.unit)}]</h1>"
+        f"<p class=lead>Version {run.version}{_e(aliases)}, a <code>{_e(run.kind)}</code> model of"
+        f" {_e(_lower(content.target_description))}; split <code>{_e(split.name)}</code>:"
+        f" {content.members['cv']} crystals in {split.n_folds} folds, {content.members['holdout']} held out,"
+        f" {content.members['excluded']} excluded; trained {_e(_when(run.finished_at or run.created_at))}.</p>"
+    )
+
+
+def _cards(content: ReportContent) -> str:
+    cards = []
+    r2, rmse = (mean_sd([_get(f.score, name) for f in content.folds]) for name in ("r2", "rmse"))
+    if r2[0] is not None:
+        cards.append((_pm(*r2), f"R² in cross-validation, mean ± sd of {len(content.folds)} folds"))
+        cards.append((f"{_pm(*rmse)} {content.unit}", "RMSE in cross-validation"))
+    if content.holdout is not None:
+        cards.append((_num(content.holdout.r2), f"R² on the holdout, n = {content.holdout.n}"))
+        cards.append((f"{_num(content.holdout.rmse)} {content.unit}", "RMSE on the holdout, predicted once"))
+    inner = "".join(f"<div class=card><b>{_e(value)}</b><span>{_e(label)}</span></div>" for value, label in cards)
+    return f"<div class=cards>{inner}</div>" if cards else ""
+
+
+def _scores(content: ReportContent) -> str:
+    unit = content.unit
+    parts = ["<h2>Scores</h2>"]
+    if content.folds:
+        head = ["fold", "fitted to", "kept epoch", "scored", "R²", f"RMSE [{unit}]", f"MAE [{unit}]"]
+        rows = [_fold_row(fold) for fold in content.folds]
+        names = ("r2", "rmse", "mae")
+        summary = [_pm(*mean_sd([_get(f.score, name) for f in content.folds])) for name in names]
+        rows.append(["mean ± sd", "", "", str(sum(f.score.n for f in content.folds)), *summary])
+        classes = [""] * len(content.folds) + ["sum"]
+        if content.holdout is not None:
+            h = content.holdout
+            epoch = "" if content.refit.best_epoch is None else str(content.refit.best_epoch)
+            rows.append(
+                ["holdout (refit)", str(content.refit.n_train), epoch, str(h.n), _num(h.r2), _num(h.rmse), _num(h.mae)]
+            )
+            classes.append("")
+        parts.append(_table(head, rows, numeric=range(1, 7), classes=classes))
+    parts.append(
+        "<p>“±” is the standard deviation over the folds: it says how much a score hangs on which crystals were left"
+        " out, and is no error bar of the mean, because the folds share most of their training rows. The holdout is one"
+        " draw; it was predicted once, by the model refitted on all folds.</p>"
+    )
+    if content.rivals:
+        parts.append("<h3>Beside the other models of this split and target</h3>")
+        head = ["model", "version", "n cv", "R² cv", f"RMSE cv [{unit}]", "n holdout", "R² holdout", "RMSE holdout"]
+        parts.append(
+            _table(
+                [*head, "same rows"],
+                [_rival_row(r) for r in content.rivals],
+                numeric=range(1, 8),
+                classes=["this" if r.this else "" for r in content.rivals],
+            )
+        )
+        differing = [r.model for r in content.rivals if not r.same_rows]
+        parts.append(
+            "<p class=soft>From <code>v_leaderboard</code>. "
+            + (
+                "Every model above was scored on exactly the same crystals.</p>"
+                if not differing
+                else f"Scored on other rows, so not comparable row by row: {_e(', '.join(sorted(set(differing))))}.</p>"
+            )
+        )
+    return "".join(parts)
+
+
+def _parity(content: ReportContent) -> str:
+    if not content.points:
+        return "<h2>Predicted against true</h2><p>This version has no predictions of labelled crystals.</p>"
+    svg = figures.parity(content.points, target=content.target, unit=content.unit)
+    return "<h2>Predicted against true</h2>" + _figure(
+        svg,
+        f"Parity plot of {content.target}",
+        "Each crystal of cv is predicted by the model of the fold that did not see it (open circles); the holdout by"
+        " the refit (filled diamonds). The line is perfect agreement. Right: predicted minus true, each histogram of"
+        " area one.",
+    )
+
+
+def _worst(content: ReportContent) -> str:
+    if not content.points:
+        return ""
+    worst = sorted(content.points, key=lambda p: -abs(p.error))[:N_WORST]
+    unit = content.unit
+    head = ["id", "formula", "prototype", "subset", f"true [{unit}]", "predicted", "error", "spread"]
+    note = (
+        "<p class=soft>“spread” is the standard deviation of the fold models' predictions for a crystal that none of"
+        " them saw: where it is large they disagree; it is no error bar. Out-of-fold predictions come from one model"
+        " and have none.</p>"
+    )
+    return (
+        "<h2>Worst predictions</h2>"
+        + _table(head, [_point_row(p) for p in worst], numeric=range(4, 8))
+        + (note if any(p.spread is not None for p in worst) else "")
+    )
+
+
+def _curves(content: ReportContent) -> str:
+    if not content.curves:
+        return "<h2>Learning curves</h2><p>None: this model is fitted in one go, without epochs.</p>"
+    seconds = sum(c.seconds for c in content.curves)
+    return "<h2>Learning curves</h2>" + _figure(
+        figures.learning_curves(content.curves),
+        "Learning curves per fold",
+        "Mean squared error of the standardised target. Early stopping looks at an inner tenth of the training fold,"
+        " never at the fold that is scored; the triangle marks the epoch whose weights were kept. The refit has no such"
+        f" rows and runs for the folds' median number of epochs. Epochs took {_num(seconds)} s in all.",
+    )
+
+
+def _inputs(content: ReportContent) -> str:
+    parts = []
+    if content.recipe is not None and any(s.pixels is not None for s in content.samples):
+        shown = [s for s in content.samples if s.pixels is not None]
+        extent = content.window
+        plane = (
+            f"window {extent[1]:g} Å × {extent[0]:g} Å" if extent else "axes in pixels: the recipe has no metric in Å"
+        )
+        values = f"values in {content.recipe.unit}" if content.recipe.unit else "values without a unit"
+        parts.append(
+            _figure(
+                figures.slices(shown, channels=content.channels, extent=extent, unit=content.recipe.unit),
+                f"Sample slices of recipe {content.recipe.name}",
+                f"Recipe <code>{_e(content.recipe.name)}</code>, {_e(values)}, {_e(plane)}. From the smallest to the"
+                " largest label. All crystals share a channel's colours, cut at the 1 % and 99 % quantiles, so that"
+                " absolute densities can be compared; contours on fields with a sign: solid above zero, dashed below.",
+                raw_caption=True,
+            )
+        )
+    texts = [s for s in content.samples if s.text]
+    if texts:
+        rows = [[s.source_id, s.formula, s.space_group or "", _num(s.true), s.text or ""] for s in texts]
+        head = ["id", "formula", "space group", f"{content.target} [{content.unit}]", "text"]
+        parts.append(f"<h3>Texts at level <code>{_e(content.text_level or '')}</code></h3>")
+        parts.append(_table(head, rows, numeric=[3]))
+    if not parts:
+        return ""
+    return "<h2>Some of the crystals</h2>" + "".join(parts)
+
+
+def _excluded(content: ReportContent) -> str:
+    if not content.excluded:
+        return "<h2>Excluded from the split</h2><p>None.</p>"
+    counts = Counter(reason for _, reason in content.excluded)
+    summary = _table(["reason", "crystals"], [[r, str(n)] for r, n in counts.most_common(12)], numeric=[1])
+    rest = f"<p class=soft>… and {len(counts) - 12} more reasons below.</p>" if len(counts) > 12 else ""
+    listing = _table(["id", "reason"], [list(pair) for pair in content.excluded])
+    return (
+        f"<h2>Excluded from the split</h2>{summary}{rest}"
+        f"<details><summary>All {len(content.excluded)} excluded ids</summary>{listing}</details>"
+    )
+
+
+def _provenance(content: ReportContent) -> str:
+    run, refit, split = content.experiment, content.refit, content.split
+    pairs = [
+        ("experiment", f"{run.id}: {run.name}:{run.target}@{run.version}, {run.status}, seed {run.seed}"),
+        ("code version", run.code_version),
+        ("config sha256", run.config_sha256),
+        ("model version", f"{refit.id}, phase {refit.phase}, fitted to {refit.n_train} rows"),
+        ("artifact", refit.artifact_uri or f"{refit.status}: its weights were not kept"),
+        ("artifact sha256", refit.artifact_sha256 or ""),
+        ("split", f"{split.name}, {split.origin}, {_when(split.created_at)}"),
+    ]
+    if content.recipe is not None:
+        pairs.append(("image recipe", f"{content.recipe.name}, sha256 {content.recipe.sha256}"))
+    pairs += [
+        ("encoder", f"{e.name}: {e.modality}, {e.dim} wide, weights {e.weights_sha256}") for e in content.encoders
+    ]
+    inner = "".join(f"<dt>{_e(k)}</dt><dd><code>{_e(v)}</code></dd>" for k, v in pairs if v)
+    blocks = [("Configuration", run.config), ("Rule of the split", split.parameters), ("Scalers", refit.scalers)]
+    if split.iqr_bounds:
+        blocks.append(("IQR bounds of the split", split.iqr_bounds))
+    if content.recipe is not None:
+        blocks.append(("Parameters of the image recipe", content.recipe.parameters))
+    details = "".join(
+        f"<details><summary>{_e(title)}</summary><pre>{_e(json.dumps(value, indent=2, sort_keys=True))}</pre></details>"
+        for title, value in blocks
+        if value
+    )
+    return f"<h2>Provenance</h2><dl>{inner}</dl>{details}"
+
+
+# --------------------------------------------------------------------------------- rows
+
+
+def _fold_row(fold: Fold) -> list[str]:
+    score = fold.score
+    epoch = "" if fold.best_epoch is None else str(fold.best_epoch)
+    return [
+        str(fold.fold), str(fold.n_train), epoch, str(score.n), _num(score.r2), _num(score.rmse), _num(score.mae),
+    ]  # fmt: skip
+
+
+def _rival_row(rival: Rival) -> list[str]:
+    holdout = rival.holdout
+    return [
+        rival.model,
+        str(rival.version) + (f" ({rival.n_runs} runs)" if rival.n_runs > 1 else ""),
+        str(rival.cv.n),
+        _pm(rival.cv.r2, rival.cv_r2_sd),
+        _pm(rival.cv.rmse, rival.cv_rmse_sd),
+        "" if holdout is None else str(holdout.n),
+        "" if holdout is None else _num(holdout.r2),
+        "" if holdout is None else _num(holdout.rmse),
+        "yes" if rival.same_rows else "no",
+    ]
+
+
+def _point_row(point: Point) -> list[str]:
+    subset = "holdout" if point.subset == "holdout" else f"fold {point.fold}"
+    return [
+        point.source_id,
+        point.formula,
+        point.prototype or "",
+        subset,
+        _num(point.true),
+        _num(point.predicted),
+        f"{point.error:+#.3g}".rstrip("."),
+        _num(point.spread),
+    ]
+
+
+# ------------------------------------------------------------------------------ helpers
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iterable[int] = (), classes: Sequence[str] = ()
+) -> str:
+    right = set(numeric)
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i in right else ''}>{_e(value)}</{tag}>" for i, value in enumerate(values)
+        )
+
+    body = "".join(
+        f"<tr{f' class={classes[i]}' if i < len(classes) and classes[i] else ''}>{cells('td', row)}</tr>"
+        for i, row in enumerate(rows)
+    )
+    return f"<div class=wide><table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _figure(svg: str, label: str, caption: str, *, raw_caption: bool = False) -> str:
+    described = svg.replace("<svg ", f'<svg role="img" aria-label="{_e(label)}" ', 1)
+    return f"<figure>{described}<figcaption>{caption if raw_caption else _e(caption)}</figcaption></figure>"
+
+
+def _get(score: Score, name: str) -> float | None:
+    value: float | None = getattr(score, name)
+    return value
+
+
+def _num(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _pm(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return ""
+    return _num(mean) if sd is None else f"{_num(mean)} ± {sd:#.2g}"
+
+
+def _when(moment: object) -> str:
+    return f"{moment:%Y-%m-%d %H:%M %Z}" if moment is not None else ""
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _e(value: object) -> str:
+    return escape(str(value), quote=True)
