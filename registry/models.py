@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector.sqlalchemy import VECTOR
 from sqlalchemy import (
+    DDL,
     BigInteger,
     CheckConstraint,
     DateTime,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    event,
     func,
     text,
 )
@@ -404,7 +406,6 @@ class SplitMember(Base):
     __tablename__ = "split_members"
     __table_args__ = (
         ForeignKeyConstraint(["revision_id", "crystal_id"], ["crystal_revisions.id", "crystal_revisions.crystal_id"]),
-        UniqueConstraint("split_id", "source_id"),
         UniqueConstraint("split_id", "revision_id"),
         CheckConstraint("subset IN ('cv', 'holdout', 'excluded')", "subset"),
         CheckConstraint("(subset = 'cv') = (fold IS NOT NULL)", "fold"),
@@ -633,3 +634,11 @@ class Embedding(Base):
     dim: Mapped[int] = mapped_column(Integer)
     embedding: Mapped[NDArray[np.float32]] = mapped_column(VECTOR())
     input_sha256: Mapped[str] = mapped_column(comment="of the input, so that a stale vector is seen")
+
+
+# Vectors stay in their row as long as it fits a page (2,000 dimensions). By default those of
+# more than 2 kB (500 dimensions) would be moved out, and each distance of a scan would fetch
+# its vector through another index, which the planner does not count. PLAIN would do the same,
+# but refuse what does not fit, as 2,048 dimensions.
+STORAGE = DDL("ALTER TABLE embeddings ALTER COLUMN embedding SET STORAGE MAIN")  # type: ignore[no-untyped-call]
+event.listen(Embedding.__table__, "after_create", STORAGE)

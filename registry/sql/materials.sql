@@ -1,0 +1,61 @@
+-- One row a crystal: its current revision. Sub-selects in the select list cost nothing to a
+-- query that does not name them.
+CREATE VIEW v_materials AS
+SELECT c.source,
+       c.source_id,
+       c.id AS crystal_id,
+       r.id AS revision_id,
+       c.material_key,
+       r.formula,
+       r.chemsys,
+       r.elements,
+       r.space_group_number,
+       r.space_group_symbol,
+       r.prototype,
+       r.n_sites,
+       r.volume,
+       r.volume / r.n_sites AS volume_per_atom,
+       /* property columns */
+       ARRAY(
+           SELECT shown.property
+           FROM (
+               SELECT DISTINCT ON (v.property) v.property, v.suspect
+               FROM property_values v
+               JOIN levels_of_theory l ON l.name = v.level_of_theory
+               WHERE v.revision_id = r.id
+               ORDER BY v.property, l.preference, l.name
+           ) shown
+           WHERE shown.suspect
+           ORDER BY shown.property
+       ) AS suspect,
+       ARRAY(SELECT DISTINCT d.kind FROM densities d WHERE d.revision_id = r.id ORDER BY d.kind) AS density_kinds,
+       ARRAY(
+           SELECT DISTINCT i.name
+           FROM slice_images s
+           JOIN image_recipes i ON i.id = s.recipe_id
+           WHERE s.revision_id = r.id
+           ORDER BY i.name
+       ) AS recipes,
+       (SELECT t.text FROM descriptions t WHERE t.revision_id = r.id AND t.level = 'all') AS description
+FROM crystals c
+JOIN crystal_revisions r ON r.crystal_id = c.id AND r.is_current;
+
+COMMENT ON VIEW v_materials IS 'one row a crystal, as its current revision has it';
+COMMENT ON COLUMN v_materials.source IS 'source that brought the crystal: sample, mp, or a folder''s name';
+COMMENT ON COLUMN v_materials.source_id IS 'id of the crystal in its source';
+COMMENT ON COLUMN v_materials.crystal_id IS 'id of the crystal here; what the argument "within" of the similarity functions takes';
+COMMENT ON COLUMN v_materials.revision_id IS 'current revision, on which property values, densities, images and texts hang';
+COMMENT ON COLUMN v_materials.material_key IS 'the same for one material under several sources';
+COMMENT ON COLUMN v_materials.formula IS 'reduced formula';
+COMMENT ON COLUMN v_materials.chemsys IS 'elements in alphabetical order, joined by ''-''';
+COMMENT ON COLUMN v_materials.elements IS 'elements; ''O'' = ANY (elements), or elements @> ''{O,Mg}''';
+COMMENT ON COLUMN v_materials.space_group_number IS 'space group, 1 to 230; null where only the formula is known';
+COMMENT ON COLUMN v_materials.space_group_symbol IS 'space group, Hermann-Mauguin; null where only the formula is known';
+COMMENT ON COLUMN v_materials.prototype IS 'anonymous formula, Pearson symbol and space group number, as AB-cF8-225';
+COMMENT ON COLUMN v_materials.n_sites IS 'sites of the stored cell';
+COMMENT ON COLUMN v_materials.volume IS 'volume of the stored cell [Å^3]';
+COMMENT ON COLUMN v_materials.volume_per_atom IS 'volume of the stored cell per site [Å^3]';
+COMMENT ON COLUMN v_materials.suspect IS 'properties whose shown value lies outside its plausible range';
+COMMENT ON COLUMN v_materials.density_kinds IS 'kinds of charge density that are known: total, spin, deformation';
+COMMENT ON COLUMN v_materials.recipes IS 'image recipes that the crystal has slices of';
+COMMENT ON COLUMN v_materials.description IS 'text of the level ''all''; the other levels are in the table descriptions';
