@@ -26,7 +26,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,9 +134,7 @@ def start(data: Path) -> EmbeddedServer:
     folder = _socket_folder(data, account.uid)
     with _translated(data.parent):
         _make_parent(data.parent, account)
-        lock = os.open(f"{data}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    with _closing(lock):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(data):
         return _join_or_launch(data, account, folder)
 
 
@@ -152,17 +150,20 @@ def stop(data: Path) -> bool:
     if not _is_alive(data):
         return False
     account = _account(data)
-    done = account.run(
-        [_server_binaries(data, account) / "pg_ctl", "-s", "-w", "-m", "fast", "stop"], cwd=data, pgdata=data
-    )
-    deadline = time.monotonic() + 10
-    while _is_alive(data) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if _is_alive(data):
-        reason = _last_line(done.stderr) or "its processes are still there"
-        raise DatabaseUnreachableError(
-            f"the server of {data} could not be stopped: {reason}; if it runs in another container, stop it there"
+    with _locked(data):
+        done = account.run(
+            [_server_binaries(data, account) / "pg_ctl", "-s", "-w", "-m", "fast", "stop"], cwd=data, pgdata=data
         )
+        deadline = time.monotonic() + 10
+        while _is_alive(data) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if _is_alive(data):
+            reason = _last_line(done.stderr) or "its processes are still there"
+            raise DatabaseUnreachableError(
+                f"the server of {data} could not be stopped: {reason}; if it runs in another container, stop it there"
+            )
+        with suppress(OSError):  # /tmp is left as it was found
+            _socket_folder(data, account.uid).rmdir()
     return True
 
 
@@ -473,6 +474,16 @@ def _refuse_other_version(data: Path, account: _Account, binaries: Path) -> None
             f"{data} was made by PostgreSQL {made_by}, the binaries in {binaries} are of {here}; "
             "set ECDREG_PG_BINDIR to those of its version"
         )
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Whoever starts or stops a server waits here for its turn."""
+    with _translated(data.parent):
+        lock = os.open(f"{data}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    with _closing(lock):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
