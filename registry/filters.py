@@ -1,0 +1,302 @@
+"""Filters: a condition in SQL's words on the columns of ``v_materials``, parsed and rebuilt.
+
+What a person writes never reaches the database: it is parsed, each part is looked up in a list of
+what is allowed, and a new condition is built from it whose values are bound parameters. Allowed are
+columns, numbers, texts, ``AND OR NOT``, comparisons, ``BETWEEN``, ``IN`` with a list, ``LIKE`` and
+``ILIKE``, ``IS NULL``, ``+ - * /``, and for columns that hold several texts ``'Ti' = ANY(elements)``,
+``elements @> ARRAY['Ti', 'O']``, ``<@`` and ``&&``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, any_, bindparam, column, false, not_, or_, table
+from sqlalchemy import true as sql_true
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from registry.errors import QueryError
+from registry.properties import PROPERTIES
+
+__all__ = ["COLUMNS", "MATERIALS", "parse"]
+
+_NUMBERS = ("crystal_id", "revision_id", "space_group_number", "n_sites", "volume", "volume_per_atom", *PROPERTIES)
+_TEXTS = (
+    "source",
+    "source_id",
+    "material_key",
+    "formula",
+    "chemsys",
+    "space_group_symbol",
+    "prototype",
+    "description",
+)
+_LISTS = ("elements", "suspect", "density_kinds", "recipes")
+_TYPES: dict[str, Any] = {"number": Double(), "text": Text(), "list of texts": ARRAY(Text())}
+
+COLUMNS: dict[str, str] = {
+    **dict.fromkeys(_NUMBERS, "number"),
+    **dict.fromkeys(_TEXTS, "text"),
+    **dict.fromkeys(_LISTS, "list of texts"),
+}
+"""Kind of every column that a filter may name: number, text or list of texts."""
+
+MATERIALS: FromClause = table("v_materials", *(column(name, _TYPES[kind]) for name, kind in COLUMNS.items()))
+"""The view that filters are about."""
+
+_LONGEST = 4000
+_DEEPEST = 40
+_ALLOWED = "a filter compares columns of v_materials with numbers and texts, joined by AND, OR, NOT"
+
+_Value = tuple[str, ColumnElement[Any]]
+
+
+def parse(where: str) -> ColumnElement[bool]:
+    """Parse a filter.
+
+    Parameters
+    ----------
+    where
+        As ``"k_vrh > 100 AND 'O' = ANY(elements)"``, in the units of the columns.
+
+    Returns
+    -------
+    ColumnElement
+        A condition on :data:`MATERIALS`; every value in it is a bound parameter.
+
+    Raises
+    ------
+    QueryError
+        If it cannot be parsed, names an unknown column, compares what cannot be compared, or holds
+        anything that is not allowed; the message names it.
+
+    Examples
+    --------
+    >>> print(parse("k_vrh > 250 AND formula LIKE 'W%'"))
+    v_materials.k_vrh > :param_1 AND v_materials.formula LIKE :param_2
+    """
+    if not where.strip():
+        raise QueryError(f"the filter is empty; {_ALLOWED}")
+    if len(where) > _LONGEST:
+        raise QueryError(f"the filter has {len(where)} characters; {_LONGEST} are the most")
+    if not where.isprintable() and re.search(r"[^\s\x20-\U0010ffff]|[\x7f\ud800-\udfff]", where):
+        raise QueryError("the filter holds a control character; write it without")
+    from sqlglot import exp, parse_one
+    from sqlglot.errors import SqlglotError
+
+    try:
+        # Not as a statement: whatever is left over behind a condition is an error.
+        tree = parse_one(where, into=exp.Condition, dialect="postgres")
+        return _Builder().condition(tree, 0)
+    except SqlglotError as error:
+        raise QueryError(f"the filter {_short(where)} cannot be parsed{_position(error)}; {_ALLOWED}") from None
+    except RecursionError:
+        raise QueryError("the filter is nested too deeply; write it more simply") from None
+
+
+class _Builder:
+    """Rebuilds a parse tree; a node that no method here knows is refused."""
+
+    def __init__(self) -> None:
+        from sqlglot import exp
+
+        self.exp = exp
+        self.comparisons: dict[type[Any], Callable[[Any, Any], ColumnElement[bool]]] = {
+            exp.EQ: operator.eq,
+            exp.NEQ: operator.ne,
+            exp.LT: operator.lt,
+            exp.LTE: operator.le,
+            exp.GT: operator.gt,
+            exp.GTE: operator.ge,
+        }
+        self.lists: dict[type[Any], str] = {
+            exp.ArrayContainsAll: "@>",
+            exp.ArrayContainedBy: "<@",
+            exp.ArrayOverlaps: "&&",
+        }
+        self.arithmetic: dict[type[Any], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/"}
+
+    def condition(self, node: Any, depth: int) -> ColumnElement[bool]:
+        """A part of the filter that is true or false."""
+        exp = self.exp
+        self._check_depth(depth)
+        kind = type(node)
+        if kind in (exp.And, exp.Or):
+            # Flat, so that a long chain does not become a deep tree.
+            parts = [self.condition(part, depth + 1) for part in self._chain(node, kind)]
+            return and_(*parts) if kind is exp.And else or_(*parts)
+        if kind is exp.Not:
+            return not_(self.condition(self._only(node, "this").this, depth + 1))
+        if kind is exp.Paren:
+            return self.condition(self._only(node, "this").this, depth + 1)
+        if kind is exp.Boolean:
+            return sql_true() if node.this else false()
+        if kind is exp.Is:
+            return self._is_null(self._only(node, "this", "expression", "negate"), depth)
+        if kind in self.lists:
+            return self._lists(self._only(node, "this", "expression"), depth)
+        if kind is exp.EQ and isinstance(node.expression, exp.Any):
+            return self._any(self._only(node, "this", "expression"), depth)
+        if kind in self.comparisons:
+            left, right = self._pair(self._only(node, "this", "expression"), "this", "expression", depth=depth)
+            return self.comparisons[kind](left, right)
+        if kind is exp.Between:
+            value, low, high = self._pair(self._only(node, "this", "low", "high"), "this", "low", "high", depth=depth)
+            return value.between(low, high)
+        if kind is exp.In:
+            return self._in(self._only(node, "this", "expressions", "query"), depth)
+        if kind in (exp.Like, exp.ILike):
+            return self._like(self._only(node, "this", "expression", "negate"), depth)
+        return self._refuse(node, "a condition")
+
+    def value(self, node: Any, depth: int) -> _Value:
+        """A number, a text or a list of texts, with its kind."""
+        exp = self.exp
+        self._check_depth(depth)
+        kind = type(node)
+        if kind is exp.Column:
+            return self._column(self._only(node, "this"))
+        if kind is exp.Literal:
+            return self._literal(node)
+        if kind is exp.Paren:
+            return self.value(self._only(node, "this").this, depth + 1)
+        if kind is exp.Neg:
+            return "number", -self._number(self._only(node, "this").this, depth)
+        if kind in self.arithmetic:
+            self._only(node, "this", "expression", "typed", "safe")
+            left, right = self._number(node.this, depth), self._number(node.expression, depth)
+            return "number", left.op(self.arithmetic[kind], precedence=0, return_type=Double())(right).self_group()
+        if kind is exp.Array:
+            texts = [self._text(item) for item in self._only(node, "expressions", "value_constructor").expressions]
+            return "list of texts", bindparam(None, texts, ARRAY(Text()), unique=True)
+        return self._refuse(node, "a value")
+
+    def _column(self, node: Any) -> _Value:
+        # PostgreSQL's rule: a name without quotes is in lower case.
+        name = node.name if node.this.args.get("quoted") else node.name.lower()
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COLUMNS)}"
+            raise QueryError(f"no column {_short(name)} in v_materials; {hint}")
+        return COLUMNS[name], MATERIALS.c[name]
+
+    def _literal(self, node: Any) -> _Value:
+        if node.args.get("is_string"):
+            return "text", bindparam(None, node.this, Text(), unique=True)
+        number = float(node.this)
+        if not math.isfinite(number):
+            raise QueryError(f"the number {_short(node.this)} is too large to compare with")
+        return "number", bindparam(None, number, Double(), unique=True)
+
+    def _is_null(self, node: Any, depth: int) -> ColumnElement[bool]:
+        if not isinstance(node.expression, self.exp.Null):
+            self._refuse(node, "a condition (IS is for NULL)")
+        _, value = self.value(node.this, depth + 1)
+        return value.is_not(None) if node.args.get("negate") else value.is_(None)
+
+    def _any(self, node: Any, depth: int) -> ColumnElement[bool]:
+        value = self._typed(node.this, "text", depth)
+        return value == any_(self._typed(self._only(node.expression, "this").this, "list of texts", depth))
+
+    def _lists(self, node: Any, depth: int) -> ColumnElement[bool]:
+        left, right = (self._list(side, depth) for side in (node.this, node.expression))
+        return left.bool_op(self.lists[type(node)])(right)
+
+    def _list(self, node: Any, depth: int) -> ColumnElement[Any]:
+        # PostgreSQL's own way to write a list: '{Ti,O}'.
+        if isinstance(node, self.exp.Literal) and (inner := re.fullmatch(r"\{([^{}\"\\]*)\}", node.this)):
+            texts = [part.strip() for part in inner[1].split(",") if part.strip()]
+            return bindparam(None, texts, ARRAY(Text()), unique=True)
+        return self._typed(node, "list of texts", depth)
+
+    def _in(self, node: Any, depth: int) -> ColumnElement[bool]:
+        if query := node.args.get("query"):
+            self._refuse(query, "a list")
+        kind, value = self.value(node.this, depth + 1)
+        items = [self._typed(item, kind, depth) for item in node.expressions]
+        if not items:
+            raise QueryError(f"{_shown(node)} has an empty list; name at least one value")
+        return value.in_(items)
+
+    def _like(self, node: Any, depth: int) -> ColumnElement[bool]:
+        value, pattern = (self._typed(side, "text", depth) for side in (node.this, node.expression))
+        like = value.ilike(pattern) if isinstance(node, self.exp.ILike) else value.like(pattern)
+        return not_(like) if node.args.get("negate") else like
+
+    def _pair(self, node: Any, *sides: str, depth: int) -> Iterator[ColumnElement[Any]]:
+        """Sides of a comparison, all of the first one's kind."""
+        kind, value = self.value(node.args[sides[0]], depth + 1)
+        return iter([value, *(self._typed(node.args[side], kind, depth) for side in sides[1:])])
+
+    def _number(self, node: Any, depth: int) -> ColumnElement[Any]:
+        return self._typed(node, "number", depth)
+
+    def _typed(self, node: Any, wanted: str, depth: int) -> ColumnElement[Any]:
+        kind, value = self.value(node, depth + 1)
+        if kind != wanted:
+            raise QueryError(f"{_shown(node)} is a {kind}, and is compared with a {wanted}; compare like with like")
+        return value
+
+    def _text(self, node: Any) -> str:
+        if not isinstance(node, self.exp.Literal) or not node.args.get("is_string"):
+            self._refuse(node, "a text in a list")
+        return str(node.this)
+
+    def _chain(self, node: Any, kind: type[Any]) -> Iterator[Any]:
+        stack = [node]
+        while stack:
+            part = stack.pop()
+            if type(part) is kind:
+                self._only(part, "this", "expression")
+                stack += [part.expression, part.this]
+            else:
+                yield part
+
+    def _only(self, node: Any, *known: str) -> Any:
+        """The node, if it carries nothing but these: what a later parser adds is not passed over."""
+        if any(value for name, value in node.args.items() if name not in known):
+            self._refuse(node, "allowed in this form")
+        return node
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise QueryError("the filter is nested too deeply; write it more simply")
+
+    def _refuse(self, node: Any, wanted: str) -> NoReturn:
+        exp = self.exp
+        names = (
+            (exp.Query, "a sub-query"),
+            (exp.Exists, "a sub-query"),
+            (exp.Subquery, "a sub-query"),
+            (exp.Cast, "a cast"),
+            (exp.Placeholder, "a placeholder"),
+            (exp.Parameter, "a placeholder"),
+            (exp.Null, "NULL (write IS NULL)"),
+            (exp.Case, "CASE"),
+            (exp.Column, "a column"),
+            (exp.Literal, "a value"),
+        )
+        what = next((name for cls, name in names if isinstance(node, cls)), None)
+        if what is None and isinstance(node, exp.Func):
+            what = "a function call"
+        what = what or f"the construct {type(node).__name__!r}"
+        raise QueryError(f"{_shown(node)} is {what}, not {wanted}; {_ALLOWED}")
+
+
+def _shown(node: Any) -> str:
+    return _short(node.sql(dialect="postgres"))
+
+
+def _short(words: str) -> str:
+    return repr(words if len(words) <= 60 else words[:57] + "...")
+
+
+def _position(error: Any) -> str:
+    details = getattr(error, "errors", None) or [{}]
+    near = details[0].get("highlight")
+    return f" near {_short(near)}" if near else ""
