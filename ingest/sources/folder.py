@@ -4,9 +4,9 @@
 
     DIR/properties.csv       id, formula, and a column per property (names as in the table properties);
                              level_of_theory, if the rows say it
-    DIR/structures/<id>.cif | .vasp | .json
+    DIR/structures/<id>.cif | .vasp | .poscar | .json
     DIR/densities/<id>/CHGCAR[.gz] (with CHGCAR.reference[.gz] for the superposed atoms)
-                  <id>.cube[.gz] | <id>.h5
+                  <id>.cube[.gz] (with <id>.spin.cube, .deformation.cube, .reference.cube) | <id>.h5
     DIR/images/<id>.png | .npy        slices rendered elsewhere
     DIR/descriptions.csv     id, description; generator and generator_version, if known
 
@@ -22,10 +22,13 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.readers.images import IMAGE_SUFFIXES
+from ingest.readers.levels import UNSPECIFIED, level_named
+from ingest.readers.structures import STRUCTURE_SUFFIXES
 from ingest.sources.base import RawCrystal, RawDescription
 from registry.crystals import DensityData, PropertyData
 from registry.errors import ConfigurationError, InputError, SourceError
@@ -38,12 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRecord", "FolderSource"]
 
-UNSPECIFIED = "unspecified"
-"""Level of theory of a value that says none."""
-
-_STRUCTURES = (".cif", ".vasp", ".json")
 _DENSITIES = (".cube", ".cube.gz", ".h5")
-_IMAGES = (".png", ".npy")
+_BESIDE_CUBE = tuple(f".{kind}.cube{packed}" for kind in ("spin", "deformation", "reference") for packed in ("", ".gz"))
 _KNOWN = ("id", "formula", "level_of_theory")
 
 
@@ -60,7 +59,10 @@ class FolderRecord:
     release: str | None = None
     structures: tuple[Path, ...] = ()
     densities: tuple[Path, ...] = ()
+    companions: tuple[Path, ...] = ()
+    """What the reader takes along with the density: superposed atoms, further kinds."""
     reference: Path | None = None
+    """Superposed atoms that do not lie beside the density."""
     images: tuple[Path, ...] = ()
     description: RawDescription | None = None
     fault: str | None = None
@@ -84,7 +86,7 @@ class FolderRecord:
         }
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
         reference = () if self.reference is None else (self.reference,)
-        for path in (*self.structures, *self.densities, *reference, *self.images):
+        for path in (*self.structures, *self.densities, *self.companions, *reference, *self.images):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"\n{path.parent.name}/{path.name} {content}".encode())
@@ -102,7 +104,7 @@ class FolderRecord:
         """
         if self.fault is not None:
             raise InputError(self.fault)
-        level = self.level_of_theory or level_of_theory or UNSPECIFIED
+        level = level_named(self.level_of_theory or level_of_theory or UNSPECIFIED)
         problems: list[str] = []
         structure = self._structure()
         own, densities = self._densities(level_of_theory, problems)
@@ -142,10 +144,16 @@ class FolderRecord:
         if not self.densities:
             return None, []
         try:
-            return read_densities(_only(self.densities), reference=self.reference, level_of_theory=level_of_theory)
+            structure, densities = read_densities(_only(self.densities), reference=self.reference)
         except InputError as error:
             problems.append(str(error))
             return None, []
+        # What the file says wins over what is said of all files.
+        unsaid = level_named(level_of_theory or UNSPECIFIED)
+        return structure, [
+            replace(density, level_of_theory=unsaid) if density.level_of_theory == UNSPECIFIED else density
+            for density in densities
+        ]
 
     def _image(self, problems: list[str]) -> NDArray[np.float32] | None:
         from ingest.readers.images import read_image
@@ -235,7 +243,7 @@ class FolderSource:
             fault = f"line {line} of {self.path / 'properties.csv'} has {len(row)} cells, its header {len(header)}"
         if fault is not None:
             return FolderRecord(self.name, ident, cells.get("formula") or None, fault=fault)
-        densities, reference = _density_files(ident, files["densities"])
+        densities, companions = _density_files(ident, files["densities"])
         return FolderRecord(
             source=self.name,
             source_id=ident,
@@ -243,10 +251,10 @@ class FolderSource:
             values=tuple((column, cells[column]) for column in used if cells[column]),
             level_of_theory=cells.get("level_of_theory") or None,
             release=self.release,
-            structures=_with_endings(ident, files["structures"], _STRUCTURES),
+            structures=_with_endings(ident, files["structures"], STRUCTURE_SUFFIXES),
             densities=densities,
-            reference=reference,
-            images=_with_endings(ident, files["images"], _IMAGES),
+            companions=companions,
+            images=_with_endings(ident, files["images"], IMAGE_SUFFIXES),
             description=descriptions.get(ident),
         )
 
@@ -270,7 +278,11 @@ class FolderSource:
         self, records: list[FolderRecord], descriptions: dict[str, RawDescription], files: dict[str, dict[str, Path]]
     ) -> None:
         ids = {record.source_id for record in records}
-        taken = {path for record in records for path in (*record.structures, *record.densities, *record.images)}
+        taken = {
+            path
+            for record in records
+            for path in (*record.structures, *record.densities, *record.companions, *record.images)
+        }
         strays = {
             part: [
                 path.name
@@ -343,14 +355,14 @@ def _with_endings(ident: str, names: dict[str, Path], endings: tuple[str, ...]) 
     return tuple(names[ident + ending] for ending in endings if ident + ending in names)
 
 
-def _density_files(ident: str, names: dict[str, Path]) -> tuple[tuple[Path, ...], Path | None]:
+def _density_files(ident: str, names: dict[str, Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     found = list(_with_endings(ident, names, _DENSITIES))
-    reference = None
+    companions = list(_with_endings(ident, names, _BESIDE_CUBE))
     if (folder := names.get(ident)) is not None and folder.is_dir():
         inside = _names(folder)
         found += _with_endings("CHGCAR", inside, ("", ".gz"))
-        reference = next(iter(_with_endings("CHGCAR.reference", inside, ("", ".gz"))), None)
-    return tuple(found), reference
+        companions += _with_endings("CHGCAR.reference", inside, ("", ".gz"))
+    return tuple(found), tuple(companions)
 
 
 def _only(paths: tuple[Path, ...]) -> Path:

@@ -1,0 +1,302 @@
+"""Ingestion: from a source into the registry, one transaction a crystal.
+
+A run compares the checksum of what the source offers (and of the options that shape the result)
+with what the last run saw; what is unchanged costs a checksum and nothing else. The rest is
+prepared in worker processes (:mod:`ingest.workers`) and written here. Whatever stops a run, the
+crystals that were written stay, and the same command goes on with the others.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+from sqlalchemy import Engine, insert
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ingest.prepare import IngestOptions, Prepared, input_sha256
+from ingest.sources.base import CrystalSource, SourceRecord
+from ingest.workers import prepare_all
+from registry.crystals import write_crystal
+from registry.database import session_scope
+from registry.errors import InputError
+from registry.grids import GridStore
+from registry.models import IngestOutcome
+from registry.progress import Progress, Silent
+from registry.provenance import StandingOutcome, finish_run, record_outcome, standing_outcomes, start_run
+
+__all__ = ["OUTCOMES", "IngestInterruptedError", "IngestOptions", "IngestReport", "ingest"]
+
+OUTCOMES = ("created", "updated", "unchanged", "partial", "deferred", "rejected")
+"""What can become of a crystal, in the order in which it is reported."""
+
+
+@dataclass
+class IngestReport:
+    """What a run did."""
+
+    run_id: int
+    source: str
+    total: int
+    """Records of the source that the run looked at."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Crystals by outcome; see :data:`OUTCOMES`."""
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Crystals by outcome and reason."""
+    standing: Counter[str] = field(default_factory=Counter)
+    """Of the unchanged: crystals by the outcome that stands since an earlier run."""
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Crystals that have an outcome in this run."""
+        return self.counts.total()
+
+    @property
+    def in_registry(self) -> int:
+        """Crystals of the source that are in the registry after the run, partial ones included."""
+        here = sum(self.counts[outcome] for outcome in ("created", "updated", "partial"))
+        return here + self.counts["unchanged"] - self.standing["rejected"]
+
+    def add(self, outcome: str, reason: str | None) -> None:
+        """Count one crystal."""
+        self.counts[outcome] += 1
+        if reason is not None:
+            self.reasons[outcome, reason] += 1
+
+
+class IngestInterruptedError(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or SIGTERM; the registry is consistent.
+
+    A ``KeyboardInterrupt``, so that what calls :func:`ingest` in a loop stops as well.
+    """
+
+    def __init__(self, report: IngestReport) -> None:
+        super().__init__(f"interrupted after {report.done} of {report.total}; run the same command to go on")
+        self.report = report
+
+
+def ingest(
+    engine: Engine,
+    source: CrystalSource,
+    options: IngestOptions | None = None,
+    *,
+    grids: GridStore,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Bring the crystals of a source into the registry.
+
+    Parameters
+    ----------
+    engine
+        The registry's database, its schema up to date.
+    source
+        Where the crystals come from.
+    options
+        What to do with them.
+    grids
+        Where density grids go.
+    progress
+        Told of what happens.
+
+    Returns
+    -------
+    IngestReport
+        Also recorded: ``v_ingest_runs``, ``v_ingest_outcomes``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the options name a recipe that does not exist, or the grid store cannot be written to.
+    SourceError
+        If another run of this source is under way.
+    IngestInterruptedError
+        After Ctrl-C or SIGTERM; the run is marked ``interrupted``.
+    sqlalchemy.exc.SQLAlchemyError
+        If the database stops answering; the run is marked ``failed`` where that is still possible.
+    """
+    options = options or IngestOptions()
+    progress = progress or Silent()
+    began = time.monotonic()
+    fingerprint = options.fingerprint()
+    records = list(islice(source.records(), options.limit))
+    for remark in source.remarks:
+        progress.say(remark)
+    with session_scope(engine) as session:
+        run_id = start_run(
+            session, source=source.name, source_release=source.release, parameters=options.parameters()
+        ).id
+    report = IngestReport(run_id, source.name, len(records))
+    status = "failed"
+    try:
+        with _stop_signals() as stopped:
+            run = _Run(engine, grids, options, report, progress)
+            progress.begin(f"ingest {source.name}", len(records))
+            try:
+                run.do(records, fingerprint, stopped)
+            finally:
+                progress.end()
+            status = "interrupted" if stopped() else "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        # What is under way is worth more than a second error from a database that is gone.
+        with suppress(SQLAlchemyError) if status == "failed" else nullcontext(), session_scope(engine) as session:
+            finish_run(session, run_id, status)
+    report.seconds = time.monotonic() - began
+    if status == "interrupted":
+        raise IngestInterruptedError(report)
+    return report
+
+
+class _Stopped:
+    """Whether somebody wishes the run to stop."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def __call__(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Wish it."""
+        self._event.set()
+
+
+@dataclass
+class _Run:
+    """One run under way."""
+
+    engine: Engine
+    grids: GridStore
+    options: IngestOptions
+    report: IngestReport
+    progress: Progress
+    checksums: dict[str, str] = field(default_factory=dict)
+    standing: dict[str, StandingOutcome] = field(default_factory=dict)
+
+    def do(self, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
+        with session_scope(self.engine) as session:
+            self.standing = standing_outcomes(session, self.report.source)
+        changed = self._changed(records, fingerprint, stopped)
+        for record, prepared in prepare_all(changed, self.options, stopped=stopped):
+            self._write(record, prepared)
+
+    def _changed(self, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> list[SourceRecord]:
+        """Records that differ from what the last run saw; the outcomes of all others are recorded."""
+        changed: list[SourceRecord] = []
+        unchanged: list[dict[str, Any]] = []
+        for record in records:
+            if stopped():
+                return []
+            try:
+                checksum = input_sha256(record, self.options, fingerprint=fingerprint)
+            except OSError as error:
+                self._record(record, "deferred", f"{type(error).__name__}: {error}")
+                continue
+            self.checksums[record.source_id] = checksum
+            stands = self.standing.get(record.source_id)
+            if stands is None or stands.outcome == "deferred" or stands.input_sha256 != checksum:
+                changed.append(record)
+                continue
+            unchanged.append(
+                {
+                    "run_id": self.report.run_id,
+                    "source_id": record.source_id,
+                    "outcome": "unchanged",
+                    "input_sha256": checksum,
+                    "revision_id": stands.revision_id,
+                }
+            )
+            self.report.counts["unchanged"] += 1
+            self.report.standing[stands.outcome] += 1
+        if unchanged:
+            with session_scope(self.engine) as session:
+                session.execute(insert(IngestOutcome), unchanged)
+            self.progress.advance(len(unchanged), "unchanged")
+        return changed
+
+    def _write(self, record: SourceRecord, prepared: Prepared) -> None:
+        if prepared.data is None:
+            if prepared.rejected is not None:
+                self._record(record, "rejected", prepared.rejected)
+            else:
+                self._record(record, "deferred", prepared.deferred)
+            return
+        reason = "; ".join(prepared.problems) or None
+        try:
+            with session_scope(self.engine) as session:
+                written = write_crystal(session, prepared.data, run_id=self.report.run_id, grids=self.grids)
+                outcome = "partial" if reason is not None else self._outcome(record, written.outcome)
+                self._record_in(session, record, outcome, reason, written.revision_id)
+        except InputError as error:
+            self._record(record, "rejected", str(error))
+        except (DataError, IntegrityError) as error:
+            # The database refuses this crystal alone; the transaction took nothing else with it.
+            first = str(error.orig).strip().splitlines()[0]
+            self._record(record, "deferred", f"refused by the database: {first}")
+        else:
+            self._count(record, outcome, reason)
+
+    def _outcome(self, record: SourceRecord, written: str) -> str:
+        stands = self.standing.get(record.source_id)
+        # Nothing new was written, but what was wrong with it is no longer: that is news.
+        if written == "unchanged" and stands is not None and stands.outcome in ("partial", "deferred", "rejected"):
+            return "updated"
+        return written
+
+    def _record(self, record: SourceRecord, outcome: str, reason: str | None) -> None:
+        with session_scope(self.engine) as session:
+            self._record_in(session, record, outcome, reason, None)
+        self._count(record, outcome, reason)
+
+    def _record_in(
+        self, session: Session, record: SourceRecord, outcome: str, reason: str | None, revision_id: int | None
+    ) -> None:
+        record_outcome(
+            session,
+            self.report.run_id,
+            record.source_id,
+            outcome=outcome,
+            reason=reason,
+            input_sha256=self.checksums.get(record.source_id),
+            revision_id=revision_id,
+        )
+
+    def _count(self, record: SourceRecord, outcome: str, reason: str | None) -> None:
+        self.report.add(outcome, reason)
+        self.progress.advance(1, record.source_id)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stopped]:
+    """Ctrl-C and SIGTERM become a wish to stop, so that no crystal is cut off while it is written.
+
+    The second Ctrl-C means it: ``KeyboardInterrupt`` right away.
+    """
+    stopped = _Stopped()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if stopped() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
