@@ -1,0 +1,157 @@
+r"""The command ``ecdreg``: its commands, and the boundary where errors become exit codes.
+
+Each module ``cmd_*`` has a function ``register(app)``; the list below is the only place that
+knows them all. They import heavy code inside their functions, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import cmd_db, cmd_models, cmd_report, cmd_split, output
+from registry.errors import (
+    ConfigurationError,
+    DatabaseUnreachableError,
+    EcdregError,
+    SchemaBehindError,
+    UnsuitableServerError,
+)
+
+__all__ = ["FAILED", "INTERRUPTED", "SCHEMA_BEHIND", "UNREACHABLE", "USAGE", "app", "main", "run"]
+
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+SCHEMA_BEHIND = 4
+INTERRUPTED = 130
+
+
+class _Boundary(TyperGroup):
+    """Turns what commands raise into one line and an exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EcdregError as error:
+            output.error(_one_line(error))
+            raise typer.Exit(_exit_code(error)) from error
+        except KeyboardInterrupt:
+            output.error("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            told = _database_error(error)
+            if told is None:
+                raise
+            message, code = told
+            output.error(message)
+            raise typer.Exit(code) from error
+
+
+app = typer.Typer(
+    cls=_Boundary,
+    name="ecdreg",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.line(f"ecdreg {version('ecdreg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No notes and no progress; results and errors only.")
+    ] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """A registry of crystals that learns from their electron charge densities.
+
+    \b
+    Examples:
+      ecdreg ingest --fcc --source sample
+      ecdreg train stacked
+      ecdreg similar mp-1022
+      ecdreg db shell -c "SELECT * FROM v_leaderboard"
+
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 database unreachable, 4 schema behind.
+    """
+    output.quiet.set(quiet)
+
+
+for _module in (cmd_db, cmd_split, cmd_models, cmd_report):
+    _module.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``ecdreg``; by default what the shell gave.
+
+    Returns
+    -------
+    int
+        0 ok, 1 failed, 2 usage, 3 database unreachable, 4 schema behind, 130 interrupted.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="ecdreg")
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else FAILED if exit.code else 0
+    finally:
+        output.quiet.set(False)
+    return 0
+
+
+def run() -> None:
+    """Entry point of the program ``ecdreg``."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    sys.exit(main())
+
+
+def _exit_code(error: EcdregError) -> int:
+    if isinstance(error, (DatabaseUnreachableError, UnsuitableServerError)):
+        return UNREACHABLE
+    if isinstance(error, SchemaBehindError):
+        return SCHEMA_BEHIND
+    return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _database_error(error: Exception) -> tuple[str, int] | None:
+    """What to say of a connection that was lost in the middle of the work; None for other errors."""
+    if "sqlalchemy.exc" not in sys.modules:
+        return None
+    from sqlalchemy.exc import DBAPIError, OperationalError
+
+    if not isinstance(error, DBAPIError):
+        return None
+    state = getattr(error.orig, "sqlstate", None)
+    reason = _one_line(error.orig)
+    if error.connection_invalidated or (
+        isinstance(error, OperationalError) and (state or "57P").startswith(("08", "57P"))
+    ):
+        return f"the connection to the database was lost: {reason}; `ecdreg db status` tells more", UNREACHABLE
+    if isinstance(error, OperationalError):  # disk full, out of memory, locks: the server's trouble, not a bug
+        return f"the database could not do it: {reason}", FAILED
+    return None
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

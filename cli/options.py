@@ -1,0 +1,102 @@
+"""Options that several commands share, and how a command gets its database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import output
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from registry.settings import Settings
+
+__all__ = [
+    "DensityOption",
+    "EncoderOption",
+    "JsonOption",
+    "KOption",
+    "LimitOption",
+    "RecipeOption",
+    "ReferenceOption",
+    "SeedOption",
+    "SplitOption",
+    "StructureOption",
+    "TargetOption",
+    "TextLevelOption",
+    "WhereOption",
+    "command_group",
+    "open_engine",
+    "settings",
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", metavar="NAME", help="Encoder or alias of one; by default the alias `default`."),
+]
+KOption = Annotated[int, typer.Option("-k", min=1, help="How many neighbours.")]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Filter on columns of v_materials, as \"k_vrh > 100 AND 'O' = ANY (elements)\".",
+    ),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="TARGET", help="Target property; may be given more than once. All by default."),
+]
+SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Split to train and score on.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Image recipe.")]
+TextLevelOption = Annotated[str, typer.Option("--text-level", metavar="LEVEL", help="formula, keywords or all.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many.")]
+StructureOption = Annotated[
+    Path | None,
+    typer.Option("--structure", metavar="FILE", help="Crystal structure: CIF, POSCAR, .vasp or pymatgen JSON."),
+]
+DensityOption = Annotated[
+    Path | None, typer.Option("--density", metavar="FILE", help="Charge density: CHGCAR, cube or HDF5, also .gz.")
+]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference", metavar="FILE", help="Density of the superposed free atoms on the same grid, as CHGCAR."
+    ),
+]
+
+
+def command_group(help: str) -> typer.Typer:
+    """A group of commands with the settings that all share."""
+    return typer.Typer(
+        help=help, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+    )
+
+
+def settings() -> Settings:
+    """Settings of the environment."""
+    from registry.settings import Settings
+
+    return Settings.from_environ()
+
+
+def open_engine(*, check_schema: bool = True) -> Engine:
+    """Engine on the registry's database; starts and upgrades the embedded one where needed.
+
+    Raises
+    ------
+    EcdregError
+        As :func:`registry.database.connect`; the error boundary turns it into an exit code.
+    """
+    from registry.database import connect
+
+    chosen = settings()
+    if chosen.embedded and not (chosen.postgres_data / "PG_VERSION").exists():
+        output.note(f"making the embedded database in {chosen.postgres_data}")
+    keywords: dict[str, Any] = {"application_name": "ecdreg", "check_schema": check_schema}
+    return connect(chosen, **keywords)

@@ -1,0 +1,273 @@
+"""What commands print: results on stdout, everything about the work on stderr.
+
+Commands use this module and never print by themselves. ``--quiet`` silences notes and
+progress, never results, warnings or errors. rich is imported only where a terminal listens.
+"""
+
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import json as json_module
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from registry.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+__all__ = ["csv", "error", "json", "line", "note", "progress", "quiet", "rows", "table", "warn"]
+
+Row = Mapping[str, object]
+
+quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Set by the option ``--quiet``."""
+
+
+def line(text: str = "") -> None:
+    """A line of the result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """A remark about the work or what to do next; not part of the result."""
+    if not quiet.get():
+        sys.stderr.write(f"{text}\n")
+
+
+def warn(text: str) -> None:
+    """Something that the user should not overlook."""
+    sys.stderr.write(f"warning: {text}\n")
+
+
+def error(text: str) -> None:
+    """Why the command fails; one line."""
+    sys.stderr.write(f"error: {text}\n")
+
+
+def json(value: object) -> None:
+    """The result as JSON: NaN and infinities become null, times ISO 8601."""
+    line(json_module.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def csv(rows: Sequence[Row], columns: Sequence[str] | Mapping[str, str] | None = None) -> None:
+    """The result as comma-separated values with a header; what is not known stays empty."""
+    names, headings = _columns(rows, columns)
+    writer = csv_module.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([["" if (cell := _plain(row.get(name))) is None else cell for name in names] for row in rows])
+
+
+def table(
+    rows: Sequence[Row],
+    columns: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    title: str | None = None,
+    formats: Mapping[str, str] | None = None,
+) -> None:
+    """The result as a table: drawn by rich on a terminal, aligned text elsewhere.
+
+    Parameters
+    ----------
+    rows
+        Mappings from column name to value; None stays empty.
+    columns
+        Names in their order, or name to heading. By default those of the first row.
+    title
+        A line above the table.
+    formats
+        Format specification per column, as ``{"distance": ".3f"}``. Other floats show four
+        significant digits.
+    """
+    names, headings = _columns(rows, columns)
+    cells = [[_cell(row.get(name), (formats or {}).get(name)) for name in names] for row in rows]
+    numeric = [
+        all(isinstance(row.get(name), (int, float)) or row.get(name) is None for row in rows) and bool(rows)
+        for name in names
+    ]
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for heading, right in zip(headings, numeric, strict=True):
+            drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
+        for row in cells:
+            drawn.add_row(*(cell.replace("[", "\\[") for cell in row))
+        Console().print(drawn)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *cells, strict=True)]
+    if title:
+        line(title)
+    for row in (headings, *cells):
+        aligned = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        line("  ".join(aligned).rstrip())
+
+
+def rows(
+    rows: Sequence[Row],
+    *,
+    json: bool,
+    columns: Sequence[str] | Mapping[str, str] | None = None,
+    title: str | None = None,
+    formats: Mapping[str, str] | None = None,
+) -> None:
+    """The rows as JSON or as a table, by the flag of the command."""
+    if json:
+        globals()["json"](rows)
+    else:
+        table(rows, columns, title=title, formats=formats)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """What to hand to long work: bars on a terminal, a line each 10 % elsewhere, nothing with ``--quiet``."""
+    if quiet.get():
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _bars() as bars:
+            yield _Bars(bars)
+    else:
+        yield _Lines()
+
+
+# ------------------------------------------------------------------------------ progress
+
+
+class _Lines:
+    """Progress as plain lines on stderr."""
+
+    def __init__(self) -> None:
+        self._label = ""
+        self._total: int | None = None
+        self._done = 0
+        self._told = 0
+
+    def begin(self, label: str, total: int | None = None) -> None:
+        self._label, self._total, self._done, self._told = label, total, 0, 0
+        self.say(f"{label} ..." if total is None else f"{label}: 0 of {total}")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        if self._total:
+            reached = 10 * self._done // self._total
+            if reached > self._told:
+                self._told = reached
+                self.say(f"{self._label}: {self._done} of {self._total}{f' ({note})' if note else ''}")
+        elif self._done >= max(2 * self._told, 10):  # no total: ever more rarely
+            self._told = self._done
+            self.say(f"{self._label}: {self._done}")
+
+    def end(self) -> None:
+        if self._total is None and self._done > self._told:
+            self.say(f"{self._label}: {self._done}")
+
+    def say(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+class _Bars:
+    """Progress as rich bars on stderr."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def begin(self, label: str, total: int | None = None) -> None:
+        self._task = self._bars.add_task(label, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if self._task is not None:
+            self._bars.update(self._task, advance=steps, note=note[:40])
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, note="")
+            self._bars.stop_task(self._task)
+            self._task = None
+
+    def say(self, line: str) -> None:
+        self._bars.console.print(line, markup=False, highlight=False)
+
+
+def _bars() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=Console(stderr=True),
+    )
+
+
+# --------------------------------------------------------------------------------- cells
+
+
+def _columns(rows: Sequence[Row], columns: Sequence[str] | Mapping[str, str] | None) -> tuple[list[str], list[str]]:
+    if columns is None:
+        columns = list(rows[0]) if rows else []
+    if isinstance(columns, Mapping):
+        return list(columns), list(columns.values())
+    return list(columns), list(columns)
+
+
+def _cell(value: object, spec: str | None) -> str:
+    value = _plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if spec:
+            return format(value, spec)
+        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item, spec) for item in value)
+    if isinstance(value, dict):
+        return json_module.dumps(value, ensure_ascii=False)
+    return format(value, spec) if spec else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, (datetime, date)):
+        return value.isoformat(sep="T") if isinstance(value, datetime) else value.isoformat()
+    if hasattr(value, "tolist"):  # a numpy array or scalar, without importing numpy
+        return _plain(value.tolist())
+    return str(value)
