@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from registry.errors import ModelError
 from train.config import PhaseConfig
 from train.devices import choose_device
-from train.networks import Inputs, Network
+from train.networks import Inputs, Network, StackedNetwork
 
 __all__ = ["EpochRecord", "FitResult", "encode", "fit", "predict", "take", "to_inputs"]
 
@@ -114,7 +114,9 @@ def fit(
                 stop_loss = None if held is None else _loss(network, *held)
                 for loss in (train_loss, stop_loss):
                     if loss is not None and not math.isfinite(loss):
-                        raise ModelError(f"loss is {loss} in epoch {epoch}; lower learning_rate ({phase.learning_rate})")
+                        raise ModelError(
+                            f"loss is {loss} in epoch {epoch}; lower learning_rate ({phase.learning_rate})"
+                        )
                 record = EpochRecord(epoch, train_loss, stop_loss, time.perf_counter() - tick)
                 history.append(record)
                 if stop_loss is not None and stop_loss < best[0]:
@@ -178,7 +180,7 @@ def encode(
     """
     function: Callable[[Inputs], Tensor] = network.penultimate
     if joined:
-        if not hasattr(network, "joined"):
+        if not isinstance(network, StackedNetwork):
             raise ModelError("joined features of a single tower; only a stack has them")
         function = network.joined
     return _batched(network, function, inputs, batch_size=batch_size, device=device)

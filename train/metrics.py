@@ -69,7 +69,7 @@ def scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
 def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     y, f = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.shape != f.shape or y.ndim != 1 or y.size == 0:
-        raise ModelError(f"truth of shape {y.shape} and prediction of shape {f.shape} cannot be scored; give (N,) twice")
+        raise ModelError(f"truth of shape {y.shape} and prediction of shape {f.shape} cannot be scored; give (N,)")
     if not (np.isfinite(y).all() and np.isfinite(f).all()):
         raise ModelError(f"of {y.size} rows some truth or prediction is not finite; such rows cannot be scored")
     return y, f

@@ -40,22 +40,43 @@ from train.backbones.base import Backbone
 from train.config import TrainConfig
 from train.scalers import StandardScaler
 
-__all__ = ["Inputs", "Network", "Phase", "Readout", "Scale", "StackedNetwork", "Tower", "build_network"]
+__all__ = [
+    "FEATURE_LIMIT",
+    "Inputs",
+    "Network",
+    "Phase",
+    "Readout",
+    "Scale",
+    "StackedNetwork",
+    "Tower",
+    "build_network",
+]
 
 Inputs: TypeAlias = Mapping[str, "Tensor | Sequence[str]"]
 Phase = Literal["readout", "finetune"]
 
+FEATURE_LIMIT = 3.0
+"""Standard deviations that a standardised feature may lie from the mean of the training rows."""
+
 
 class Scale(nn.Module):
-    """Feature standardisation inside a network: buffers, never trained."""
+    """Feature standardisation inside a network: buffers, never trained.
+
+    Standardised features are clamped to :data:`FEATURE_LIMIT` standard deviations. Many
+    features of a rectified backbone are zero on nearly every training row: their standard
+    deviation is tiny, and a crystal that wakes one would be thrown hundreds of deviations
+    away (ridge regression of the bulk modulus on slices: R2 of -5 without, 0.88 with it).
+    """
 
     mean: Tensor
     scale: Tensor
+    limit: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("limit", torch.tensor(FEATURE_LIMIT))
 
     def set(self, scaler: StandardScaler) -> None:
         """Take over a scaler fitted on the training rows.
@@ -71,8 +92,8 @@ class Scale(nn.Module):
         self.scale.copy_(torch.as_tensor(scaler.scale))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Standardised features, (N, D) -> (N, D)."""
-        return (features - self.mean) / self.scale
+        """Standardised, clamped features, (N, D) -> (N, D)."""
+        return ((features - self.mean) / self.scale).clamp(-self.limit, self.limit)
 
 
 class Readout(nn.Module):

@@ -1,0 +1,151 @@
+"""From a name to a folder: where the weights of a backbone may lie."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from registry.errors import ConfigurationError
+from registry.settings import Settings
+
+__all__ = ["find_folder", "hub_folder", "load_exactly", "read_json", "read_safetensors"]
+
+_HUB_SECONDS = 5.0
+
+
+def find_folder(name: str, *, models: Path | None) -> Path | None:
+    """The folder that a name means: a path as it stands, else one under ``ECDREG_MODELS``.
+
+    Parameters
+    ----------
+    name
+        A path, or a name such as ``inception_v3`` or ``FacebookAI/roberta-base``.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+
+    Returns
+    -------
+    Path or None
+        None where no such folder exists.
+    """
+    if models is None:
+        models = Settings.from_environ().models
+    places = [Path(name).expanduser()] if name.startswith(("/", ".", "~")) else []
+    if models is not None:
+        places.append(models / name)
+    return next((place.absolute() for place in places if place.is_dir()), None)
+
+
+def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -> Path:
+    """A folder with files of a hub repository, downloaded where they are not in the hub's cache.
+
+    Parameters
+    ----------
+    name
+        As the user asked for it.
+    hub_id
+        Repository on the hub, ``owner/name``.
+    files
+        Patterns of the files to have. Pickled weights must not be among them.
+    layout
+        Files that a local folder would need; for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If the hub does not answer, or has no such repository.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import get_session, is_offline_mode
+
+    def cached_or_downloaded(local_only: bool) -> Path:
+        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files), local_files_only=local_only)
+        return Path(folder)
+
+    advice = f"put {layout} into a folder and name it, or into ECDREG_MODELS/{name}"
+    try:
+        return cached_or_downloaded(local_only=True)
+    except (OSError, ValueError):  # not in the cache
+        pass
+    if is_offline_mode():
+        raise ConfigurationError(f"no backbone {name!r} here, and the hub is switched off; {advice}")
+    try:
+        # Asked once, because a download without a connection retries for most of a minute.
+        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
+        return cached_or_downloaded(local_only=False)
+    except Exception as error:
+        raise ConfigurationError(
+            f"no backbone {name!r} here, and the hub gave none ({type(error).__name__}); {advice}"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is missing or holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error}); it must be a JSON file") from None
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} holds no JSON object; see the layout of a backbone's folder")
+    return values
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)  # type: ignore[no-any-return]
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(f"weights {path} cannot be read ({error}); a .safetensors file is needed") from None
+
+
+def load_exactly(network: nn.Module, tensors: dict[str, Tensor], *, source: str, ignore: tuple[str, ...] = ()) -> None:
+    """Load weights so that each goes somewhere and each place gets one.
+
+    Parameters
+    ----------
+    network
+        Takes the weights.
+    tensors
+        By name.
+    source
+        Where they came from; for the message.
+    ignore
+        Prefixes of names that may be left over: parts that the network is built without.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is missing or left over, or a shape differs.
+    """
+    wanted = network.state_dict()
+    left = [name for name in tensors if name not in wanted and not name.startswith(ignore)]
+    # Counters of batches seen are no weights; old files lack them.
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    unlike = [name for name, value in wanted.items() if name in tensors and tensors[name].shape != value.shape]
+    for what, names in (("missing", missing), ("left over", left), ("of another shape", unlike)):
+        if names:
+            raise ConfigurationError(
+                f"weights of {source} do not fit {type(network).__name__}: {names[0]!r} is {what}"
+                f" ({len(names)} such); give weights of this architecture"
+            )
+    with torch.no_grad():
+        network.load_state_dict({name: value for name, value in tensors.items() if name in wanted}, strict=False)

