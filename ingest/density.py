@@ -93,12 +93,11 @@ def check_density(density: DensityData, structure: Structure, *, electrons: floa
     check_lattice(density, structure)
     count = density.n_electrons
     low, high = valence_range(structure)
-    formula = structure.composition.reduced_formula
     if density.kind == "total":
         if not low * (1 - _STATED_TOLERANCE) <= count <= high * (1 + _INTEGER_TOLERANCE[1]):
             raise InputError(
-                f"total density holds {count:.3f} electrons, but the {len(structure)} atoms of {formula} have between "
-                f"{low} valence and {high} electrons in all; check that density and structure belong together "
+                f"total density holds {count:.3f} electrons, but {len(structure)} atoms of {_formula(structure)} have "
+                f"between {low} valence and {high} electrons in all; check that density and structure belong together "
                 "and that values are in the unit of the format"
             )
         if electrons is not None:
@@ -107,17 +106,19 @@ def check_density(density: DensityData, structure: Structure, *, electrons: floa
             absolute, relative = _INTEGER_TOLERANCE
             if abs(count - round(count)) > max(absolute, relative * count):
                 raise InputError(
-                    f"total density of {formula} holds {count:.3f} electrons, which is no whole number; "
+                    f"total density of {_formula(structure)} holds {count:.3f} electrons, which is no whole number; "
                     "the grid is damaged, too coarse, or in another unit"
                 )
         return
     number = high if electrons is None else electrons
     if density.kind == "spin" and abs(count) > number * (1 + _STATED_TOLERANCE):
-        raise InputError(f"spin density of {formula} has a moment of {count:.3f} mu_B, with {number:.3f} electrons")
+        raise InputError(
+            f"spin density of {_formula(structure)} has a moment of {count:.3f} mu_B, with {number:.3f} electrons"
+        )
     if density.kind == "deformation" and abs(count) > number * _DEFORMATION_TOLERANCE:
         raise InputError(
-            f"deformation density of {formula} integrates to {count:.3f} e instead of 0 ({number:.3f} electrons); "
-            "its reference is of other atoms, another cell or another unit"
+            f"deformation density of {_formula(structure)} integrates to {count:.3f} e instead of 0 "
+            f"({number:.3f} electrons); its reference is of other atoms, another cell or another unit"
         )
 
 
@@ -187,10 +188,10 @@ def same_crystal(structure: Structure, other: Structure) -> None:
     InputError
         If not.
     """
-    if structure.composition.reduced_formula != other.composition.reduced_formula:
+    if not structure.composition.fractional_composition.almost_equals(other.composition.fractional_composition):
         raise InputError(
-            f"structure is {structure.composition.reduced_formula}, "
-            f"its density was calculated for {other.composition.reduced_formula}; they do not belong together"
+            f"structure is {_formula(structure)}, its density was calculated for {_formula(other)}; "
+            "they do not belong together"
         )
     volume, other_volume = structure.volume / len(structure), other.volume / len(other)
     if abs(volume / other_volume - 1) > _VOLUME_TOLERANCE:
@@ -293,7 +294,7 @@ def regrid_primitive(
             break
     else:
         raise InputError(
-            f"the cell of {structure.composition.reduced_formula} ({len(structure)} atoms) is no simple multiple of "
+            f"the cell of {_formula(structure)} ({len(structure)} atoms) is no simple multiple of "
             "its primitive cell; store the density in the primitive or the conventional cell"
         )
     fine = regrid(density, (points * parts,) * 3).values
@@ -336,6 +337,10 @@ def _smallest_valence(number: int) -> int:
     if core >= 54 and outer > 16:
         outer -= 14
     return outer - 10 if core >= 18 and outer > 10 else outer
+
+
+def _formula(structure: Structure) -> str:
+    return str(structure.composition.reduced_formula)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

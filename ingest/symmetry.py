@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ _FACE_CENTRED = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 
 # Along a, b, c. Any generic numbers would do: they make every unequal arrangement score unequally.
 _LEAN = np.array([0.31, 0.53, 0.83])
+
+
+_METRIC_TOLERANCE = 1e-3  # of lengths, and of lattice vectors' products
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,21 +129,13 @@ def primitive_in_stored(structure: Structure, *, symprec: float = SYMPREC) -> ND
 def _dataset(
     lattice: NDArray[np.float64],
     positions: NDArray[np.float64],
-    numbers: NDArray[np.int_],
+    numbers: NDArray[np.int64],
     symprec: float,
     structure: Structure,
 ) -> Any:
-    import spglib
-
-    with warnings.catch_warnings():
-        # Which of its two ways to fail, None or an error, spglib will keep; both end below.
-        warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING", category=DeprecationWarning)
-        try:
-            dataset = spglib.get_symmetry_dataset(
-                (lattice.tolist(), positions.tolist(), numbers.tolist()), symprec=symprec
-            )
-        except spglib.SpglibError:
-            dataset = None
+    dataset = _cached_dataset(
+        tuple(map(tuple, lattice.tolist())), tuple(map(tuple, positions.tolist())), tuple(numbers.tolist()), symprec
+    )
     if dataset is None:
         raise InputError(
             f"spglib finds no space group of {structure.composition.reduced_formula} within {symprec} Å; "
@@ -148,16 +144,38 @@ def _dataset(
     return dataset
 
 
+# spglib takes 10 to 40 ms, and each recipe of a crystal asks for the same cell.
+@lru_cache(maxsize=8)
+def _cached_dataset(
+    lattice: tuple[tuple[float, ...], ...],
+    positions: tuple[tuple[float, ...], ...],
+    numbers: tuple[int, ...],
+    symprec: float,
+) -> Any:
+    import spglib
+
+    with warnings.catch_warnings():
+        # Which of its two ways to fail, None or an error, spglib will keep; both end as None.
+        warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING", category=DeprecationWarning)
+        try:
+            return spglib.get_symmetry_dataset((lattice, positions, numbers), symprec=symprec)
+        except spglib.SpglibError:
+            return None
+
+
 def _primitive_cell(
     structure: Structure, symprec: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Primitive lattice (rows, Å), fractional positions and atomic numbers, in the stored space and origin."""
     stored = np.asarray(structure.lattice.matrix, dtype=np.float64)
-    numbers = np.array([site.specie.Z for site in structure])
-    dataset = _dataset(stored, structure.frac_coords, numbers, symprec, structure)
-    lattice = np.asarray(dataset.primitive_lattice, dtype=np.float64)
+    numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
+    positions = np.asarray(structure.frac_coords, dtype=np.float64)
+    dataset = _dataset(stored, positions, numbers, symprec, structure)
     _, first = np.unique(np.asarray(dataset.mapping_to_primitive), return_index=True)
-    positions = structure.frac_coords[first] @ stored @ np.linalg.inv(lattice)
+    if len(first) == len(numbers):
+        return stored, positions, numbers
+    lattice = np.asarray(dataset.primitive_lattice, dtype=np.float64)
+    positions = positions[first] @ stored @ np.linalg.inv(lattice)
     return lattice, positions - np.floor(positions), numbers[first]
 
 
@@ -166,26 +184,29 @@ def _equivalent_axes(
 ) -> NDArray[np.float64]:
     """Axes that the lattice's symmetry makes of the given ones and that name the point group alike; (m, 3, 3)."""
     metric = axes @ axes.T
-    lengths = np.diag(metric)
-    candidates = np.array([step for step in product((-1, 0, 1), repeat=3) if any(step)])
-    candidate_metric = candidates @ metric @ candidates.T
-    near = [np.flatnonzero(np.abs(np.diag(candidate_metric) / length - 1) < 2e-3) for length in lengths]
-    group = {
-        tuple(np.rint(to_standard @ rotation @ np.linalg.inv(to_standard)).astype(int).ravel().tolist())
-        for rotation in rotations
-    }
-    matrices = [np.array(element).reshape(3, 3) for element in group]
-    found = []
-    for triple in product(*near):
-        products = candidate_metric[np.ix_(triple, triple)]
-        scale = np.sqrt(np.outer(lengths, lengths))
-        if np.abs((products - metric) / scale).max() > 2e-3:
-            continue
-        turn = candidates[list(triple)].T  # columns: the images of a, b, c
-        back = np.rint(np.linalg.inv(turn)).astype(int)
-        if all(tuple((turn @ element @ back).ravel().tolist()) in group for element in matrices):
-            found.append(turn.T @ axes)
-    return np.array(found)
+    lengths = np.sqrt(np.diag(metric))
+    steps = np.array([step for step in product((-1, 0, 1), repeat=3) if any(step)])
+    products = steps @ metric @ steps.T
+    near = [np.flatnonzero(np.abs(np.sqrt(np.diag(products)) / length - 1) < _METRIC_TOLERANCE) for length in lengths]
+    triples = np.stack(np.meshgrid(*near, indexing="ij"), axis=-1).reshape(-1, 3)
+    metrics = products[triples[:, :, None], triples[:, None, :]]  # n x 3 x 3, of the new vectors
+    same = (np.abs(metrics - metric) / np.outer(lengths, lengths)).max(axis=(1, 2)) < 2 * _METRIC_TOLERANCE
+    turns = steps[triples[same]].transpose(0, 2, 1)  # columns: the images of a, b, c
+
+    group = np.unique(
+        np.rint(to_standard @ rotations @ np.linalg.inv(to_standard)).astype(np.int64).reshape(-1, 9), axis=0
+    ).reshape(-1, 3, 3)
+    backs = np.rint(np.linalg.inv(turns)).astype(np.int64)
+    turned = turns[:, None] @ group[None] @ backs[:, None]
+    keeps = np.isin(_codes(turned), _codes(group)).all(axis=1)
+    choices: NDArray[np.float64] = turns[keeps].transpose(0, 2, 1) @ axes
+    return choices
+
+
+def _codes(matrices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for each integer matrix (..., 3, 3) of small entries."""
+    codes: NDArray[np.int64] = matrices.reshape(*matrices.shape[:-2], 9) @ (101 ** np.arange(9))
+    return codes
 
 
 def _surroundings(
