@@ -120,7 +120,7 @@ class ReportContent:
     points: list[Point]
     recipe: ImageRecipe | None
     channels: list[str]
-    """What each channel of the slices is, as ``total (GGA)``."""
+    """What each channel of the slices is, as ``total, (1-10), GGA``."""
     samples: list[Sample]
     text_level: str | None
     members: dict[str, int]
@@ -132,11 +132,9 @@ class ReportContent:
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """Height and width of the slices [Å]; None where the recipe has no metric."""
+        """Width and height of the slices [Å]; None where the recipe has no metric."""
         size = None if self.recipe is None else self.recipe.parameters.get("window")
-        if size is None:
-            return None
-        return (float(size), float(size))
+        return None if size is None else (float(size[0]), float(size[1]))
 
 
 def collect(session: Session, experiment: Experiment, refit: ModelVersion, *, n_samples: int = 4) -> ReportContent:
@@ -256,10 +254,15 @@ def _recipe(session: Session, experiment: Experiment, split: Split) -> tuple[Ima
         .distinct()
         .order_by(SliceInput.channel)
     ).all()
-    named: dict[int, list[str]] = {}
+    planes = recipe.parameters.get("planes") or []
+    kinds = recipe.parameters.get("kinds") or []
+    named: dict[int, str] = {}
     for channel, kind, level in inputs:
-        named.setdefault(channel, []).append(f"{kind} ({level})")
-    return recipe, [" / ".join(named[channel]) for channel in sorted(named)]
+        # Channels go plane by plane, and in each kind by kind.
+        plane = planes[channel // len(kinds)] if planes and kinds else None
+        where = "" if plane is None else f", ({''.join(map(str, plane['miller']))})"
+        named[channel] = f"{named[channel]} / {level}" if channel in named else f"{kind}{where}, {level}"
+    return recipe, [named[channel] for channel in sorted(named)]
 
 
 _POINTS = """

@@ -155,7 +155,7 @@ def slices(
     channels
         A name for each channel.
     extent
-        Height and width of the window [Å]; None where the recipe has no metric: axes in pixels.
+        Width and height of the window [Å]; None where the recipe has no metric: axes in pixels.
     unit
         Unit of the pixels, for the colour bars; None: no unit.
 
@@ -254,18 +254,18 @@ def _curve_panel(panel: Axes, curve: Curve) -> None:
 
 
 def _slice_panel(panel: Axes, field: NDArray[np.float64], *, extent: tuple[float, float] | None, scale: _Scale) -> Any:
-    height, width = extent if extent else field.shape
-    # Row 0 lies at the lower edge: the window's axes point to the right and up.
-    box = (-width / 2, width / 2, -height / 2, height / 2) if extent else (0.0, width, 0.0, height)
+    # Row 0 is the top; in Å the middle of the window is the origin, and y points up.
+    width, height = extent if extent else (float(field.shape[1]), float(field.shape[0]))
+    box = (-width / 2, width / 2, -height / 2, height / 2) if extent else (0.0, width, height, 0.0)
     image = panel.imshow(
-        field, origin="lower", extent=box, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+        field, origin="upper", extent=box, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
     )
     if scale.signed:
         levels = scale.high * np.array([-0.6, -0.2, 0.2, 0.6])
         inside = levels[(levels > field.min()) & (levels < field.max())]
         if inside.size:
             styles = ["dashed" if level < 0 else "solid" for level in inside]
-            panel.contour(field, inside, extent=box, colors=INK, linewidths=0.5, linestyles=styles)
+            panel.contour(field, inside, origin="image", extent=box, colors=INK, linewidths=0.5, linestyles=styles)
     for spine in panel.spines.values():
         spine.set_visible(False)
     return image

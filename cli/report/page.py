@@ -239,7 +239,7 @@ def _inputs(content: ReportContent) -> str:
         shown = [s for s in content.samples if s.pixels is not None]
         extent = content.window
         plane = (
-            f"window {extent[1]:g} Å × {extent[0]:g} Å" if extent else "axes in pixels: the recipe has no metric in Å"
+            f"window {extent[0]:g} Å × {extent[1]:g} Å" if extent else "axes in pixels: the recipe has no metric in Å"
         )
         values = f"values in {content.recipe.unit}" if content.recipe.unit else "values without a unit"
         parts.append(
