@@ -295,7 +295,7 @@ def resolve(session: Session, ident: str) -> ResolvedCrystal:
         .order_by(Crystal.source)
     ).all()
     if len(rows) == 1:
-        return ResolvedCrystal(*rows[0].tuple())
+        return ResolvedCrystal(*rows[0])
     if rows:
         names = " or ".join(repr(f"{row.source}:{row.source_id}") for row in rows)
         raise AmbiguousIdError(f"crystal {ident!r} is in {len(rows)} sources; say {names}")
@@ -429,7 +429,7 @@ def _write_slices(session: Session, revision_id: int, slices: dict[str, tuple[Sl
     there = dict(
         session.execute(
             select(SliceImage.recipe_id, SliceImage.sha256).where(SliceImage.revision_id == revision_id)
-        ).tuples()
+        ).all()
     )
     rows, inputs = [], []
     for recipe_sha, (image, row) in slices.items():

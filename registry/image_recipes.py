@@ -59,7 +59,7 @@ def ensure_recipes(
         Id by checksum.
     """
     query = select(ImageRecipe.sha256, ImageRecipe.id).where(ImageRecipe.sha256.in_(recipes))
-    ids = dict(session.execute(query).tuples().all())
+    ids = dict(session.execute(query).all())
     missing = [
         {"name": name, "parameters": dict(parameters), "unit": unit, "sha256": sha256}
         for sha256, (name, parameters, unit) in recipes.items()
@@ -67,7 +67,7 @@ def ensure_recipes(
     ]
     if missing:
         session.execute(insert(ImageRecipe).on_conflict_do_nothing(), missing)
-        ids = dict(session.execute(query).tuples().all())
+        ids = dict(session.execute(query).all())
     return ids
 
 

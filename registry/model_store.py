@@ -369,8 +369,7 @@ def resolve_model(session: Session, model: str) -> list[ResolvedModel]:
             ModelVersion.fold.is_(None),
             ModelVersion.status == "ready",
         )
-        .distinct(Experiment.target)
-        .order_by(Experiment.target, Experiment.version.desc(), phase.desc())
+        .order_by(Experiment.version.desc(), phase.desc())
     )
     if target is not None:
         query = query.where(Experiment.target == target)
@@ -378,11 +377,13 @@ def resolve_model(session: Session, model: str) -> list[ResolvedModel]:
         query = query.where(Experiment.version == int(pick[:9]))
     elif pick != "latest":
         query = query.join(ModelAlias, ModelAlias.model_version_id == ModelVersion.id).where(ModelAlias.alias == pick)
-    found = [ResolvedModel(*row.tuple()) for row in session.execute(query)]
+    found: dict[str, ResolvedModel] = {}
+    for experiment, version in session.execute(query):
+        found.setdefault(experiment.target, ResolvedModel(experiment, version))
     if not found:
         raise NotFoundError(f"no model {model!r}; {_known_models(session)}")
     order = {known: i for i, known in enumerate(TARGETS)}
-    return sorted(found, key=lambda m: (order.get(m.experiment.target, len(order)), m.experiment.target))
+    return sorted(found.values(), key=lambda m: (order.get(m.experiment.target, len(order)), m.experiment.target))
 
 
 def set_alias(session: Session, model: ResolvedModel, alias: str) -> None:
@@ -413,7 +414,7 @@ def _known_models(session: Session) -> str:
         .where(Experiment.status == "finished", ModelVersion.fold.is_(None), ModelVersion.status == "ready")
         .distinct()
         .order_by(Experiment.name, Experiment.target, Experiment.version.desc())
-    ).tuples()
+    )
     names = [f"{name}:{target}@{version}" for name, target, version in rows]
     names += session.scalars(
         select(ModelAlias.name + ":" + ModelAlias.target + "@" + ModelAlias.alias).order_by("name", "target", "alias")

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -180,17 +180,10 @@ def standing_outcomes(session: Session, source: str) -> dict[str, StandingOutcom
     One query, whatever the number of crystals.
     """
     rows = session.execute(
-        select(
-            IngestOutcome.source_id,
-            IngestOutcome.outcome,
-            IngestOutcome.reason,
-            IngestOutcome.input_sha256,
-            IngestOutcome.revision_id,
-        )
-        .distinct(IngestOutcome.source_id)
-        .join(IngestRun, IngestRun.id == IngestOutcome.run_id)
-        .where(IngestRun.source == source, IngestOutcome.outcome != "unchanged")
-        .order_by(IngestOutcome.source_id, IngestOutcome.run_id.desc())
+        text(
+            "SELECT source_id, outcome, reason, input_sha256, revision_id FROM v_ingest_outcomes WHERE source = :source"
+        ),
+        {"source": source},
     )
     return {row.source_id: StandingOutcome(row.outcome, row.reason, row.input_sha256, row.revision_id) for row in rows}
 

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from registry.crystals import resolve
 from registry.errors import AmbiguousIdError, EcdregError, NotFoundError, QueryError
 
 __all__ = ["Neighbour", "similar_to_crystal", "similar_to_vector"]
@@ -82,7 +83,12 @@ def similar_to_crystal(
     QueryError
         If the filter or ``k`` cannot be used.
     """
-    return _search(session, "similar_crystals", bindparam(None, ident, Text(), unique=True), encoder, k, where)
+    query = bindparam(None, ident, Text(), unique=True)
+    try:
+        return _search(session, "similar_crystals", query, encoder, k, where)
+    except NotFoundError:
+        resolve(session, ident)  # where it is the crystal that is missing, this proposes near ids
+        raise
 
 
 def similar_to_vector(
@@ -120,10 +126,9 @@ def _search(
     answer = getattr(func, function)(
         query, bindparam("encoder", encoder, Text()), bindparam("k", k, Integer()), _within(where)
     ).table_valued(*_COLUMNS)
-    with _told():
-        # Inside a caller's transaction: a failed search must not end it.
-        with session.begin_nested():
-            rows = session.execute(select(*(answer.c[name] for name in _COLUMNS))).all()
+    # A savepoint: a failed search must not end its caller's transaction.
+    with _told(), session.begin_nested():
+        rows = session.execute(select(*(answer.c[name] for name in _COLUMNS))).all()
     return [Neighbour(*row) for row in rows]
 
 

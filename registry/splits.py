@@ -280,7 +280,7 @@ def members(session: Session, split_id: int) -> list[MemberRow]:
         .where(SplitMember.split_id == split_id)
         .order_by(SplitMember.subset, SplitMember.fold, SplitMember.source_id)
     )
-    return [MemberRow(*row.tuple()) for row in rows]
+    return [MemberRow(*row) for row in rows]
 
 
 def growth_since(session: Session, split: Split) -> int:
@@ -446,7 +446,7 @@ def _summaries(session: Session, splits: Sequence[Split]) -> list[SplitSummary]:
             SplitMember.split_id.in_(counts)
         )
     )
-    for split_id, subset, fold, reason in rows.tuples():
+    for split_id, subset, fold, reason in rows:
         counts[split_id][subset, fold] += 1
         if reason is not None:
             reasons[split_id].append(reason)
