@@ -19,8 +19,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.orm import Session
 
 from registry.errors import NotFoundError, SplitError
-from registry.models import Property, Split
-from registry.splits import members
+from registry.models import Property
+from registry.splits import find_split, members
 
 __all__ = [
     "ChannelInputs",
@@ -66,7 +66,9 @@ class Inputs:
         taken: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            taken[field.name] = value[positions] if isinstance(value, np.ndarray) else tuple(value[i] for i in positions)
+            taken[field.name] = (
+                value[positions] if isinstance(value, np.ndarray) else tuple(value[i] for i in positions)
+            )
         return type(self)(**taken)
 
 
@@ -131,11 +133,7 @@ def load_rows(
     SplitError
         If a row has no image, text or value, or a suspect one: a split is made for what its models see.
     """
-    found = session.scalar(select(Split).where(Split.name == split, Split.target == target))
-    if found is None:
-        known = sorted(set(session.scalars(select(Split.name).where(Split.target == target))))
-        hint = f"there are: {', '.join(known)}" if known else "make one with `ecdreg split create`"
-        raise NotFoundError(f"no split {split!r} for {target}; {hint}")
+    found = find_split(session, split, target)
     recipe_id, recipe_sha256 = _recipe(session, recipe)
     roles = [m for m in members(session, found.id) if m.subset in ("cv", "holdout") and m.revision_id is not None]
     ids = np.array([m.revision_id for m in roles], dtype=np.int64)
@@ -302,7 +300,7 @@ def _facts(
     if ids is not None:
         statement = statement.bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
         parameters["ids"] = ids.tolist()
-    found = [dict(row) for row in session.execute(statement, parameters).mappings()]
+    found: list[Mapping[str, Any]] = [dict(row) for row in session.execute(statement, parameters).mappings()]
     if ids is None:
         return found
     by_id = {row["revision_id"]: row for row in found}

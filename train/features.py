@@ -10,7 +10,7 @@ batches, so that a run that is cut off loses no more than a batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ from sqlalchemy.orm import Session
 from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, read_embeddings, write_embeddings
-from registry.errors import ModelError, NotFoundError
+from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.progress import Progress
 from train.backbones import Backbone, load_image_backbone, load_text_backbone
 from train.config import TrainConfig
 from train.data import Inputs, load_images, text_sha256
 
-__all__ = ["FeatureCache", "FeatureTable", "input_sha256", "recipe_channels"]
+__all__ = ["FeatureCache", "FeatureTable", "check_known", "described", "input_sha256", "recipe_channels"]
 
 _BATCH = 64
 """Crystals between two commits."""
@@ -115,7 +115,15 @@ class FeatureCache:
                 )
         return self._backbones[key]
 
-    def table(self, config: TrainConfig, modality: str, inputs: Inputs, *, recipe_id: int | None) -> FeatureTable:
+    def table(
+        self,
+        config: TrainConfig,
+        modality: str,
+        inputs: Inputs,
+        *,
+        recipe_id: int | None,
+        known: Mapping[str, Any] | None = None,
+    ) -> FeatureTable:
         """Frozen features of every crystal of ``inputs`` that has the modality.
 
         Parameters
@@ -128,65 +136,80 @@ class FeatureCache:
             Crystals; those without an image (or text) are passed over.
         recipe_id
             Recipe of the images.
+        known
+            The backbone as :func:`described` gave it; then it is loaded only if a feature is missing.
 
         Raises
         ------
         ConfigurationError
             If the backbone cannot be resolved here.
+        ArtifactError
+            If the backbone that is found here is not the one that is known.
         ModelError
             If features are asked for a modality that is unknown or that no crystal has.
         """
         if modality == "image":
-            return self._images(config, inputs, recipe_id)
+            return self._images(config, inputs, recipe_id, known)
         if modality == "text":
-            return self._texts(config, inputs)
+            return self._texts(config, inputs, known)
         if modality == "composition":
             return self._compositions(inputs)
         raise ModelError(f"no frozen features of modality {modality!r}; there are image, text and composition")
 
-    def _images(self, config: TrainConfig, inputs: Inputs, recipe_id: int | None) -> FeatureTable:
+    def _images(
+        self, config: TrainConfig, inputs: Inputs, recipe_id: int | None, known: Mapping[str, Any] | None
+    ) -> FeatureTable:
         if recipe_id is None:
             raise ModelError(f"no image recipe to compute features of {config.image_backbone} from")
         with Session(self._engine) as session:
             name = session.scalars(select(ImageRecipe.name).where(ImageRecipe.id == recipe_id)).one()
             channels = recipe_channels(session, recipe_id)
-        backbone = self.backbone(config, "image", channels=channels)
 
         def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
             ids = [int(inputs.revision_ids[i]) for i in positions]
-            return _features(backbone, load_images(session, ids, recipe_id=recipe_id))
+            return load().features(load_images(session, ids, recipe_id=recipe_id))
 
+        load = self._loader(config, "image", channels, known)
         return self._table(
             f"{_short(config.image_backbone)}:{name}",
             "image",
             inputs,
             [input_sha256(inputs, i, ("image",)) for i in range(len(inputs))],
             compute,
-            identity=_Identity(backbone.weights_sha256, backbone.dim, backbone.preprocessing(), recipe_id=recipe_id),
+            identity=_Identity(**(known or described(load())), recipe_id=recipe_id),
         )
 
-    def _texts(self, config: TrainConfig, inputs: Inputs) -> FeatureTable:
-        backbone = self.backbone(config, "text")
+    def _texts(self, config: TrainConfig, inputs: Inputs, known: Mapping[str, Any] | None) -> FeatureTable:
+        def compute(_: Session, positions: list[int]) -> NDArray[np.float32]:
+            return load().features([inputs.texts[i] or "" for i in positions])
 
-        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
-            return _features(backbone, [inputs.texts[i] or "" for i in positions])
-
-        level = config.text_level
+        load = self._loader(config, "text", (), known)
         return self._table(
-            f"{_short(config.text_backbone)}:{level}",
+            f"{_short(config.text_backbone)}:{config.text_level}",
             "text",
             inputs,
             [input_sha256(inputs, i, ("text",)) for i in range(len(inputs))],
             compute,
-            identity=_Identity(backbone.weights_sha256, backbone.dim, backbone.preprocessing(), text_level=level),
+            identity=_Identity(**(known or described(load())), text_level=config.text_level),
         )
+
+    def _loader(
+        self, config: TrainConfig, modality: str, channels: Sequence[str], known: Mapping[str, Any] | None
+    ) -> Callable[[], Backbone]:
+        def load() -> Backbone:
+            backbone = self.backbone(config, modality, channels=channels)
+            if known is not None:
+                check_known(backbone, known)
+            return backbone
+
+        return load
 
     def _compositions(self, inputs: Inputs) -> FeatureTable:
         from importlib.metadata import version
 
-        from train.baselines import magpie_features
+        from train.baselines import MAGPIE_DIM, magpie_features
 
-        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
+        def compute(_: Session, positions: list[int]) -> NDArray[np.float32]:
             return np.asarray(magpie_features([inputs.formulas[i] for i in positions]), dtype=np.float32)
 
         made_by = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
@@ -196,7 +219,7 @@ class FeatureCache:
             inputs,
             [text_sha256(formula) for formula in inputs.formulas],
             compute,
-            identity=_Identity(json_sha256(made_by), 132, made_by),
+            identity=_Identity(json_sha256(made_by), MAGPIE_DIM, made_by),
         )
 
     def _table(
@@ -266,6 +289,31 @@ class FeatureCache:
         return {rid: vectors[rid] for rid in wanted}
 
 
+def described(backbone: Backbone) -> dict[str, Any]:
+    """What tells a backbone from another, as JSON takes it: checksum of its weights, dimension, preprocessing."""
+    return {
+        "weights_sha256": backbone.weights_sha256,
+        "dim": backbone.dim,
+        "preprocessing": backbone.preprocessing(),
+    }
+
+
+def check_known(backbone: Backbone, known: Mapping[str, Any]) -> None:
+    """Make sure that a backbone is the one that :func:`described` told of.
+
+    Raises
+    ------
+    ArtifactError
+        If its weights or its preprocessing differ.
+    """
+    if described(backbone) != dict(known):
+        raise ArtifactError(
+            f"{backbone.modality} backbone {backbone.name!r} is not the one that the model was trained with (weights"
+            f" {backbone.weights_sha256[:12]}, not {str(known['weights_sha256'])[:12]}, or another preprocessing);"
+            " bring that one back, or train the model again"
+        )
+
+
 def input_sha256(inputs: Inputs, row: int, modalities: Sequence[str]) -> str | None:
     """Checksum of what an encoder of these modalities reads of one crystal; None where a part is missing."""
     parts: list[str] = []
@@ -301,8 +349,6 @@ def recipe_channels(session: Session, recipe_id: int) -> tuple[str, ...]:
     return tuple(kinds) if unit is not None else ("fourier",) * len(kinds)
 
 
-
-
 @dataclass(frozen=True)
 class _Identity:
     weights_sha256: str
@@ -310,10 +356,6 @@ class _Identity:
     preprocessing: dict[str, Any]
     recipe_id: int | None = None
     text_level: str | None = None
-
-
-def _features(backbone: Backbone, values: Any) -> NDArray[np.float32]:
-    return np.asarray(backbone.features(values), dtype=np.float32)  # type: ignore[attr-defined]
 
 
 def _short(backbone: str) -> str:

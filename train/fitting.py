@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from registry.errors import ModelError
 from train import engine
 from train.backbones import Backbone
 from train.baselines import MagpieBaseline, MeanBaseline
-from train.checkpoints import to_bytes
+from train.checkpoints import BackboneRecord, from_bytes, to_bytes
 from train.config import TrainConfig
 from train.engine import EpochRecord, FitResult
 from train.networks import Inputs, StackedNetwork, Tower, build_network
@@ -33,6 +34,7 @@ __all__ = [
     "derived_seed",
     "fit_phases",
     "phases_of",
+    "restore",
 ]
 
 OnEpoch: TypeAlias = Callable[[str, EpochRecord], None]
@@ -65,7 +67,7 @@ class Shown:
 
     def inputs(self, *, raw: bool) -> Inputs:
         """As a network takes them: raw inputs, or frozen features."""
-        return engine.to_inputs(**(self.raw if raw else self.features))  # type: ignore[arg-type]
+        return engine.to_inputs(**(self.raw if raw else self.features))
 
 
 class FittedModel(Protocol):
@@ -101,7 +103,11 @@ class FittedNetwork:
     """Whether it holds fine-tuned backbones and takes raw inputs."""
     result: FitResult | None = None
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
-    """The pre-trained backbones that its features come from, by modality."""
+    """The pre-trained backbones that its features come from, by modality; empty in a restored network."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What was stored beside a restored network."""
+    records: Mapping[str, BackboneRecord] = field(default_factory=dict)
+    """The backbones of a restored network, by modality."""
 
     def predict(self, shown: Shown) -> NDArray[np.float64]:
         """Values in the unit of the target, (N,)."""
@@ -125,7 +131,7 @@ class FittedNetwork:
             target_scaler=self.target_scaler,
             phase=self.phase,
             extra=extra,
-            backbones=dict(self.backbones),
+            backbones=self.backbones,
         )
 
 
@@ -228,7 +234,7 @@ def fit_phases(
         network.scale.set(StandardScaler.fit(shown.features[network.modality]))
     for phase in phases_of(config):
         settings = config.readout if phase == "readout" else config.finetune
-        reads_raw = config.finetune_enabled and (phase == "finetune" or config.kind == "stacked")
+        reads_raw = _reads_raw(config, phase)
         network.set_phase("readout" if phase == "readout" else "finetune")
         if reads_raw and isinstance(network, Tower):
             network.attach(frozen[network.modality])
@@ -276,3 +282,47 @@ def _fit_baseline(config: TrainConfig, shown: Shown, values: NDArray[np.float64]
     return FittedBaseline(
         MagpieBaseline.fit(features, values, seed=derived_seed(seed, "trees"), n_estimators=config.n_estimators)
     )
+
+
+def restore(
+    config: TrainConfig, data: bytes, *, backbones: Mapping[str, Backbone] | None = None, models: Path | None = None
+) -> FittedModel:
+    """The model that :meth:`FittedModel.to_bytes` wrote.
+
+    Parameters
+    ----------
+    config
+        Its kind decides how the bytes are read.
+    data
+        safetensors.
+    backbones
+        Pre-trained backbones by modality, which must be those that the model was trained on.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are no such model, or a backbone is another one.
+    ConfigurationError
+        If a fine-tuned backbone's architecture cannot be resolved here.
+    """
+    if config.kind == "baseline-mean":
+        return FittedBaseline(MeanBaseline.from_bytes(data))
+    if config.kind == "baseline-magpie":
+        return FittedBaseline(MagpieBaseline.from_bytes(data))
+    checkpoint = from_bytes(data, backbones=backbones, models=models)
+    return FittedNetwork(
+        checkpoint.config,
+        checkpoint.network,
+        checkpoint.target_scaler,
+        checkpoint.phase,
+        _reads_raw(checkpoint.config, checkpoint.phase),
+        extra=checkpoint.extra,
+        records=checkpoint.backbones,
+    )
+
+
+def _reads_raw(config: TrainConfig, phase: str) -> bool:
+    # A stack's towers have been fine-tuned before the stack begins.
+    return config.finetune_enabled and (phase == "finetune" or config.kind == "stacked")

@@ -1,0 +1,500 @@
+"""An experiment: folds times phases on the cross-validated rows, then a refit on all of them.
+
+Each fold starts from fresh weights, is fitted on the other folds but for the inner rows that stopping looks
+at, and is scored on its own rows. The refit runs as many epochs as the folds' median best ones, and it alone
+predicts the holdout, once. Every fold is one transaction: an experiment that is cut off leaves whole folds,
+and the same call goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
+
+from registry.artifacts import ArtifactStore
+from registry.database import session_scope
+from registry.errors import ModelError
+from registry.model_store import (
+    EpochRow,
+    add_model_version,
+    config_sha256,
+    find_experiment,
+    finish_experiment,
+    start_experiment,
+    write_epochs,
+    write_metrics,
+    write_predictions,
+)
+from registry.models import CrystalRevision, Experiment, ModelVersion
+from registry.progress import Progress, Silent
+from registry.provenance import code_version
+from registry.settings import Settings
+from train import metrics
+from train.config import KINDS, TrainConfig
+from train.data import Rows, SplitRows, inner_stop, load_rows
+from train.engine import EpochRecord
+from train.features import FeatureCache
+from train.features import described as identify
+from train.fitting import FittedModel, FittedNetwork, Shown, derived_seed, fit_phases, phases_of, restore
+from train.inputs import ModelInputs
+from train.networks import Tower
+from train.publish import publish_encoder, update_best, update_default_encoder
+from train.results import ExperimentResult, read_result
+from train.stacking import out_of_fold
+
+__all__ = ["ExperimentResult", "run_experiment"]
+
+# First key of PostgreSQL's two-key advisory locks; the second is the name and target of a model.
+_LOCK_CLASS = 0x656365
+
+
+def run_experiment(
+    engine: Engine,
+    settings: Settings,
+    config: TrainConfig,
+    *,
+    split: str,
+    seed: int = 0,
+    name: str | None = None,
+    again: bool = False,
+    progress: Progress | None = None,
+    cache: FeatureCache | None = None,
+) -> ExperimentResult:
+    """Train a model on a split, with what it needs beside it: the baselines, and for a stack its towers.
+
+    Parameters
+    ----------
+    engine
+        Committed to fold by fold.
+    settings
+        Where weights are kept.
+    config
+        What is trained.
+    split
+        Name of a split for the config's target.
+    seed
+        Of weights, order, dropout and the rows that stopping looks at.
+    name
+        What the model is called; its kind where none is given.
+    again
+        Train a new version although the same one is finished.
+    progress
+        Told of folds and epochs.
+    cache
+        Features and backbones that several experiments share.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such split or no image of the recipe.
+    SplitError
+        If the split holds crystals without the inputs, or is too small.
+    ModelError
+        If the same model is being trained by another process, or the loss is not finite.
+    """
+    started = time.perf_counter()
+    progress = progress or Silent()
+    cache = cache or FeatureCache(engine, models=settings.models, progress=progress)
+    common: dict[str, Any] = {"split": split, "seed": seed, "progress": progress, "cache": cache}
+    needed = [
+        run_experiment(engine, settings, other, **common)
+        for other in ([] if config.is_baseline else [*_baselines(config), *_towers(config)])
+    ]
+    name = name or config.kind
+    rows = _rows(engine, config, split)
+    with _held(engine, name, config.target):
+        with session_scope(engine) as session:
+            identity = _identity(config, name, seed=seed, rows=rows)
+            done = None if again else find_experiment(session, **identity)
+            if done is not None:
+                return read_result(session, done, "unchanged", started, needed)
+            experiment, resumed = _begin(session, config, identity, again=again)
+            experiment_id = experiment.id
+        towers = {r.name: r.experiment_id for r in needed if r.name in config.towers}
+        run = _Run(engine, settings, config, rows, seed, experiment_id, towers, cache, progress)
+        try:
+            run.all(f"{name} · {config.target}")
+        except BaseException as error:
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+            with session_scope(engine) as session:
+                finish_experiment(session, experiment_id, status)
+            raise
+    with Session(engine) as session:
+        finished = session.get_one(Experiment, experiment_id)
+        return read_result(session, finished, "resumed" if resumed else "trained", started, needed)
+
+
+def _rows(engine: Engine, config: TrainConfig, split: str) -> SplitRows:
+    with Session(engine) as session:
+        return load_rows(
+            session,
+            split,
+            target=config.target,
+            recipe=config.recipe if "image" in config.towers else None,
+            text_level=config.text_level if "text" in config.towers else None,
+        )
+
+
+def _baselines(config: TrainConfig) -> list[TrainConfig]:
+    return [TrainConfig(kind=kind, target=config.target) for kind in KINDS if kind.startswith("baseline-")]
+
+
+def _towers(config: TrainConfig) -> list[TrainConfig]:
+    return [config.tower_config(tower) for tower in config.towers] if config.kind == "stacked" else []
+
+
+def _identity(config: TrainConfig, name: str, *, seed: int, rows: SplitRows) -> dict[str, Any]:
+    return {
+        "name": name,
+        "target": config.target,
+        "config_sha256": config_sha256(config.to_dict()),
+        "seed": seed,
+        "split_id": rows.split_id,
+    }
+
+
+def _begin(
+    session: Session, config: TrainConfig, identity: Mapping[str, Any], *, again: bool
+) -> tuple[Experiment, bool]:
+    # The lock is ours: what is still "running" under this name belonged to a process that died.
+    session.execute(
+        update(Experiment)
+        .where(
+            Experiment.name == identity["name"],
+            Experiment.target == identity["target"],
+            Experiment.status == "running",
+        )
+        .values(status="interrupted", finished_at=func.clock_timestamp())
+    )
+    cut_off = None if again else find_experiment(session, **identity, status="interrupted")
+    if cut_off is not None and cut_off.code_version == code_version():
+        cut_off.status, cut_off.finished_at = "running", None
+        return cut_off, True
+    return (
+        start_experiment(
+            session,
+            name=identity["name"],
+            target=identity["target"],
+            kind=config.kind,
+            config=config.to_dict(),
+            seed=identity["seed"],
+            split_id=identity["split_id"],
+        ),
+        False,
+    )
+
+
+@contextmanager
+def _held(engine: Engine, name: str, target: str) -> Iterator[None]:
+    """Hold a model's name while it is trained; PostgreSQL lets go of it when the process dies."""
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection.detach()  # out of the pool, which may be small
+    try:
+        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(f"{name}:{target}")))):
+            raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
+        yield
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One phase of one fold (or of the refit), ready to be written."""
+
+    phase: str
+    best_epoch: int | None
+    epochs: tuple[EpochRecord, ...]
+    scalers: dict[str, Any]
+    scores: dict[str, tuple[dict[str, float], int]]
+    """By subset: scores and the number of rows."""
+
+
+class _Run:
+    """One experiment under way."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        config: TrainConfig,
+        rows: SplitRows,
+        seed: int,
+        experiment_id: int,
+        towers: Mapping[str, int],
+        cache: FeatureCache,
+        progress: Progress,
+    ) -> None:
+        self.engine = engine
+        self.config = config
+        self.rows = rows
+        self.seed = seed
+        self.experiment_id = experiment_id
+        self.towers = towers
+        self.progress = progress
+        self.store = ArtifactStore(settings.artifacts)
+        with Session(engine) as session:
+            everything = _everything(session, rows)
+        self.inputs = ModelInputs(engine, config, everything, recipe_id=rows.recipe_id, cache=cache)
+        self.cv = self.inputs.shown(rows.cv.revision_ids)
+        # Only a network that trains its backbones, or a checkpoint, needs them.
+        self.backbones = self.inputs.backbones
+
+    def all(self, label: str) -> None:
+        """Every fold that is missing, then the refit."""
+        done = self._folds_done()
+        folds = [fold for fold in self.rows.folds if fold not in done]
+        self.progress.begin(label, len(folds) + 1)
+        try:
+            for fold in folds:
+                note = self._fold(fold)
+                self.progress.advance(1, note)
+            self._refit()
+            self.progress.advance(1, "refit")
+        finally:
+            self.progress.end()
+
+    def _fold(self, fold: int) -> str:
+        rows, cv = self.rows.cv, self.cv
+        train = np.flatnonzero(rows.folds != fold)
+        score = np.flatnonzero(rows.folds == fold)
+        stopping = self._stopping(rows.take(train), fold)
+        fit, stop = train[~stopping], train[stopping]
+        shown = {"train": cv.take(fit), "validation": cv.take(score)}
+        truth = {"train": rows.values[fit], "validation": rows.values[score]}
+        stages: list[_Stage] = []
+        model: FittedModel | None = None
+        for model in self._phases(fold, fit, stop=stop if len(stop) else None):
+            predicted = {subset: model.predict(part) for subset, part in shown.items()}
+            stages.append(_stage(model, {s: (_scores(truth[s], p), len(p)) for s, p in predicted.items()}))
+        assert model is not None
+        with session_scope(self.engine) as session:
+            version = self._write(session, model, stages, fold=fold, n_train=len(fit))
+            write_predictions(session, version, rows.revision_ids[score], predicted["validation"], subset="validation")
+        last = stages[-1].scores["validation"][0]
+        r2 = f"R2 {last['r2']:.3f}, " if "r2" in last else ""
+        return f"fold {fold}: {r2}RMSE {last['rmse']:.3g}"
+
+    def _refit(self) -> None:
+        rows, everyone = self.rows.cv, np.arange(len(self.cv))
+        stages: list[_Stage] = []
+        model: FittedModel | None = None
+        for model in self._phases(None, everyone, epochs=self._median_epochs()):
+            stages.append(_stage(model, {"train": (_scores(rows.values, model.predict(self.cv)), len(rows))}))
+        assert model is not None
+        holdout = self.rows.holdout
+        # From here on nothing is fitted; this is the one place that looks at the holdout.
+        shown = self.inputs.shown(holdout.revision_ids)
+        predicted = model.predict(shown)
+        if len(holdout):
+            stages[-1].scores["holdout"] = (_scores(holdout.values, predicted), len(holdout))
+        spread = self._spread(shown)
+        with session_scope(self.engine) as session:
+            version = self._write(session, model, stages, fold=None, n_train=len(rows))
+            if len(holdout):
+                write_predictions(session, version, holdout.revision_ids, predicted, subset="holdout", spread=spread)
+            experiment = session.get_one(Experiment, self.experiment_id)
+            if isinstance(model, FittedNetwork):
+                publish_encoder(
+                    session,
+                    experiment,
+                    version=version,
+                    model=model,
+                    inputs=self.inputs,
+                    preprocessing=self._described(),
+                )
+            finish_experiment(session, experiment)
+            session.flush()
+            update_best(session, experiment.name, experiment.target)
+            update_default_encoder(session)
+
+    def _phases(
+        self,
+        fold: int | None,
+        fit: NDArray[np.int64],
+        *,
+        stop: NDArray[np.int64] | None = None,
+        epochs: Mapping[str, int] | None = None,
+    ) -> Iterator[FittedModel]:
+        """Fit on the rows ``fit`` of cv, stop on the rows ``stop`` of cv, and see no others."""
+        values = self.rows.cv.values
+        shown = self.cv.take(fit)
+        seed = derived_seed(self.seed, "fold", fold)
+        towers: dict[str, Tower] | None = None
+        joined = None
+        if self.config.kind == "stacked":
+            fitted = {name: self._tower(name, fold) for name in self.config.towers}
+            towers = {name: tower.network for name, (tower, _) in fitted.items() if isinstance(tower.network, Tower)}
+            if self.config.stack_features == "out-of-fold":
+                joined = out_of_fold(
+                    {name: (self.config.tower_config(name), tower, counts) for name, (tower, counts) in fitted.items()},
+                    shown,
+                    values[fit],
+                    groups=[self.rows.cv.material_keys[i] for i in fit],
+                    seed=seed,
+                    backbones=self.backbones,
+                )
+        return fit_phases(
+            self.config,
+            shown,
+            values[fit],
+            seed=seed,
+            stop=None if stop is None else (self.cv.take(stop), values[stop]),
+            epochs=epochs,
+            towers=towers,
+            joined=joined,
+            backbones=self.backbones,
+            on_epoch=self._teller(fold),
+        )
+
+    def _stopping(self, train: Rows, fold: int) -> NDArray[np.bool_]:
+        share = self.config.stop_fraction
+        if self.config.is_baseline or not share:
+            return np.zeros(len(train), dtype=bool)
+        return inner_stop(train, fold, seed=self.seed, share=share)
+
+    def _teller(self, fold: int | None) -> Any:
+        where = "refit" if fold is None else f"fold {fold}"
+
+        def tell(phase: str, record: EpochRecord) -> None:
+            if record.epoch % 10 == 0:
+                self.progress.advance(0, f"{where}, {phase}, epoch {record.epoch}")
+
+        return tell
+
+    def _described(self) -> dict[str, Any]:
+        """What the model was trained on; it refuses to predict from anything else."""
+        described: dict[str, Any] = {"target": self.rows.target, "unit": self.rows.unit, "split": self.rows.split}
+        if "image" in self.config.towers:
+            described["recipe"] = self.config.recipe
+            described["recipe_sha256"] = self.rows.recipe_sha256
+            described["image_inputs"] = [[list(channel) for channel in one] for one in self.rows.image_inputs()]
+        if "text" in self.config.towers:
+            described["text_level"] = self.config.text_level
+        described["backbones"] = {name: identify(backbone) for name, backbone in self.backbones.items()}
+        return described
+
+    def _write(
+        self, session: Session, model: FittedModel, stages: list[_Stage], *, fold: int | None, n_train: int
+    ) -> ModelVersion:
+        """Write all phases; only the last keeps its weights, and its row is returned."""
+        artifact = self.store.put(model.to_bytes(extra=self._described()))
+        version: ModelVersion | None = None
+        for stage in stages:
+            version = add_model_version(
+                session,
+                self.experiment_id,
+                fold=fold,
+                phase=stage.phase,
+                n_train=n_train,
+                scalers=stage.scalers,
+                artifact=artifact if stage is stages[-1] else None,
+                best_epoch=stage.best_epoch,
+            )
+            write_epochs(
+                session, version, [EpochRow(e.epoch, e.train_loss, e.stop_loss, e.seconds) for e in stage.epochs]
+            )
+            for subset, (values, n) in stage.scores.items():
+                write_metrics(session, version, subset=subset, values=values, n=n)
+        assert version is not None
+        return version
+
+    def _folds_done(self) -> set[int]:
+        with Session(self.engine) as session:
+            return {
+                int(fold)
+                for fold in session.scalars(
+                    select(ModelVersion.fold).where(
+                        ModelVersion.experiment_id == self.experiment_id,
+                        ModelVersion.fold.is_not(None),
+                        ModelVersion.status == "ready",
+                    )
+                )
+                if fold is not None
+            }
+
+    def _median_epochs(self) -> dict[str, int]:
+        with Session(self.engine) as session:
+            found = session.execute(
+                select(ModelVersion.phase, ModelVersion.best_epoch).where(
+                    ModelVersion.experiment_id == self.experiment_id,
+                    ModelVersion.fold.is_not(None),
+                    ModelVersion.best_epoch.is_not(None),
+                )
+            ).tuples()
+            by_phase: dict[str, list[int]] = {phase: [] for phase in phases_of(self.config)}
+            for phase, best in found:
+                by_phase[phase].append(best or 1)
+        return {phase: max(1, round(statistics.median(best))) for phase, best in by_phase.items() if best}
+
+    def _spread(self, shown: Shown) -> NDArray[np.float64] | None:
+        """Standard deviation over the models of the folds, (N,) in the unit of the target."""
+        if not len(shown):
+            return None
+        with Session(self.engine) as session:
+            versions = _ready_folds(session, self.experiment_id)
+        said = [
+            restore(self.config, self.store.read(uri, sha), backbones=self.backbones).predict(shown)
+            for uri, sha in versions
+        ]
+        return np.std(said, axis=0, ddof=1) if len(said) > 1 else None
+
+    def _tower(self, modality: str, fold: int | None) -> tuple[FittedNetwork, dict[str, int]]:
+        """The tower of the same fold, and the number of epochs that each of its phases was trained for."""
+        with Session(self.engine) as session:
+            found = session.scalars(
+                select(ModelVersion).where(
+                    ModelVersion.experiment_id == self.towers[modality],
+                    ModelVersion.fold.is_(None) if fold is None else ModelVersion.fold == fold,
+                )
+            ).all()
+        (ready,) = [version for version in found if version.status == "ready"]
+        data = self.store.read(ready.artifact_uri or "", ready.artifact_sha256 or "")
+        backbones = {name: b for name, b in self.backbones.items() if name == modality}
+        tower = restore(self.config.tower_config(modality), data, backbones=backbones)
+        assert isinstance(tower, FittedNetwork)
+        return tower, {version.phase: version.best_epoch or 1 for version in found}
+
+
+def _everything(session: Session, rows: SplitRows) -> list[int]:
+    """The current revision of every crystal, and those that the split froze."""
+    current = session.scalars(select(CrystalRevision.id).where(CrystalRevision.is_current)).all()
+    return sorted({*current, *rows.cv.revision_ids.tolist(), *rows.holdout.revision_ids.tolist()})
+
+
+def _ready_folds(session: Session, experiment_id: int) -> list[tuple[str, str]]:
+    found = session.execute(
+        select(ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
+        .where(
+            ModelVersion.experiment_id == experiment_id,
+            ModelVersion.fold.is_not(None),
+            ModelVersion.status == "ready",
+        )
+        .order_by(ModelVersion.fold)
+    ).tuples()
+    return [(uri or "", sha or "") for uri, sha in found]
+
+
+def _stage(model: FittedModel, scores: dict[str, tuple[dict[str, float], int]]) -> _Stage:
+    result = model.result
+    return _Stage(
+        phase=model.phase,
+        best_epoch=None if result is None else result.best_epoch,
+        epochs=() if result is None else result.history,
+        scalers=model.scalers(),
+        scores=scores,
+    )
+
+
+def _scores(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:
+    if np.ptp(truth) == 0:  # R2 is not defined on rows that do not differ, a single one for instance
+        return {"rmse": metrics.rmse(truth, predicted), "mae": metrics.mae(truth, predicted)}
+    return metrics.scores(truth, predicted)
