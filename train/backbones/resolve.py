@@ -60,7 +60,7 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
         If the hub does not answer, or has no such repository.
     """
     import huggingface_hub
-    from huggingface_hub.utils import get_session, is_offline_mode
+    from huggingface_hub import get_session, is_offline_mode
 
     def cached_or_downloaded(local_only: bool) -> Path:
         folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files), local_files_only=local_only)
@@ -112,9 +112,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)  # type: ignore[no-any-return]
+        tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConfigurationError(f"weights {path} cannot be read ({error}); a .safetensors file is needed") from None
+    return tensors
 
 
 def load_exactly(network: nn.Module, tensors: dict[str, Tensor], *, source: str, ignore: tuple[str, ...] = ()) -> None:
