@@ -204,6 +204,8 @@ def shell(
         "--no-psqlrc",
         "-v",
         "ON_ERROR_STOP=1",
+        "-v",
+        "SHOW_CONTEXT=never",  # of our functions, whose messages say it all
         "-d",
         target.render_as_string(hide_password=False),
     ]

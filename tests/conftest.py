@@ -8,7 +8,6 @@ gets a clone of it, so that tests may commit.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import shutil
@@ -16,7 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,26 @@ class Invocation:
     exit_code: int
     stdout: str
     stderr: str
+
+
+@dataclass
+class Clones:
+    """Makes clones of the migrated database."""
+
+    server: EmbeddedServer
+    admin: psycopg.Connection[Any]
+    finished: list[str] = field(default_factory=list)
+    """Databases that are dropped at the next occasion, when their connections are surely gone."""
+    count: int = 0
+
+    def make(self) -> str:
+        """Name of a new clone."""
+        while self.finished:
+            self.admin.execute(f"DROP DATABASE {self.finished.pop()} WITH (FORCE)")
+        self.count += 1
+        name = f"test_{self.count}"
+        self.admin.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE} STRATEGY file_copy")
+        return name
 
 
 @pytest.fixture(autouse=True)
@@ -151,13 +170,29 @@ def invoke(
 
 
 @pytest.fixture
-def cluster_url(cluster: EmbeddedServer) -> Iterator[str]:
-    """libpq URL of a clean, migrated database of the test's own, dropped at the end."""
-    name = f"test_{next(_numbers)}"
+def cluster_url(new_database: Callable[[], str]) -> str:
+    """libpq URL of a clean, migrated database of the test's own."""
+    return new_database()
+
+
+@pytest.fixture
+def new_database(clones: Clones) -> Iterator[Callable[[], str]]:
+    """Makes as many clean, migrated databases as a test needs; they are dropped after it."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(clones.make())
+        return clones.server.url(names[-1])
+
+    yield make
+    clones.finished += names
+
+
+@pytest.fixture(scope="session")
+def clones(cluster: EmbeddedServer) -> Iterator[Clones]:
+    """Where tests of a wider scope take a database from: :meth:`Clones.make`."""
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
-        yield cluster.url(name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        yield Clones(cluster, admin)
 
 
 @pytest.fixture(scope="session")
@@ -178,12 +213,14 @@ def cluster(open_folder: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that the server's user can pass, as pytest's own (0700) are not for root's server."""
-    folder = Path(tempfile.mkdtemp(prefix="ecdreg-tests-"))
+    """A temporary folder that the server's user can pass, as pytest's own (0700) are not for root's server.
+
+    In memory where there is room: a clone of the database takes 0.03 s there, 0.1 to 1 s on a disk.
+    """
+    memory = Path("/dev/shm")
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
+    folder = Path(tempfile.mkdtemp(prefix="ecdreg-tests-", dir=memory if roomy else None))
     folder.chmod(0o711)
     yield folder
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
-
-
-_numbers = itertools.count(1)
