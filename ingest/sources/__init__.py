@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ingest.sources.base import SOURCES, CrystalSource, RawCrystal, SourceRecord, open_source
+from ingest.sources.base import SOURCES, CrystalSource, RawCrystal, SourceRecord, load_sources, open_source
 
-__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "SourceRecord", "open_source"]
+__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "SourceRecord", "load_sources", "open_source"]

@@ -25,7 +25,7 @@ from registry.errors import ConfigurationError, UnknownNameError
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "RawDescription", "SourceRecord", "open_source"]
+__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "RawDescription", "SourceRecord", "load_sources", "open_source"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,12 @@ class CrystalSource(Protocol):
 SOURCES: Catalog[Callable[[], CrystalSource]] = Catalog("sources")
 """Sources that have a name of their own; a dataset folder is named by its path."""
 
+
+def load_sources() -> None:
+    """Fill :data:`SOURCES`: the modules of the sources register themselves, and import this one."""
+    import ingest.sources.sample  # noqa: F401
+
+
 # Sources of later versions keep their names.
 _RESERVED = frozenset({"mp"})
 
@@ -147,7 +153,7 @@ def open_source(value: str, *, name: str | None = None) -> CrystalSource:
     SourceError
         If the folder is none, or its tables cannot be read.
     """
-    _load()
+    load_sources()
     separators = {os.sep, os.altsep or os.sep}
     if not any(separator in value for separator in separators):
         if name is not None:
@@ -161,8 +167,3 @@ def open_source(value: str, *, name: str | None = None) -> CrystalSource:
     if source.name in SOURCES or source.name in _RESERVED:
         raise ConfigurationError(f"a folder cannot be called {source.name!r}, a source is; give it another --name")
     return source
-
-
-def _load() -> None:
-    # The modules register themselves; they import this one.
-    import ingest.sources.sample  # noqa: F401

@@ -1,0 +1,189 @@
+r"""``ecdreg ingest``: crystals with their properties, densities, slices and texts into the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import output
+from cli.options import JsonOption, LimitOption, open_engine, settings
+
+if TYPE_CHECKING:
+    from ingest.pipeline import IngestReport
+
+__all__ = ["register"]
+
+SOURCE_HELP = "Name of a source, or a dataset folder: a path with a '/', as data/ or ./mine."
+MEANING = {
+    "created": "new in the registry",
+    "updated": "something of it is new",
+    "unchanged": "nothing is new",
+    "partial": "in the registry, but something of it could not be used",
+    "deferred": "could not be ingested just now; the next run tries again",
+    "rejected": "not in the registry",
+}
+_SHOWN_REASONS = 8
+_INTERRUPTED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Attach ``ecdreg ingest``.
+
+    Parameters
+    ----------
+    app
+        The root application.
+    """
+    app.command("ingest")(ingest)
+
+
+def ingest(
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME|DIR/", help=SOURCE_HELP)] = None,
+    fcc: Annotated[
+        bool, typer.Option("--fcc", help="Keep crystals of an F-centred cubic space group, reject the others.")
+    ] = False,
+    assume_fcc: Annotated[
+        bool, typer.Option("--assume-fcc", help="With --fcc: keep what has no structure to tell by.")
+    ] = False,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option("--recipe", metavar="NAME", help="Slice to make; may be given more than once. [default: metric]"),
+    ] = None,
+    texts: Annotated[
+        str,
+        typer.Option(
+            "--texts",
+            metavar="source|compute|none",
+            help="Take the source's texts and compute what it lacks; compute all (2 to 6 s a crystal); none.",
+        ),
+    ] = "source",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of a folder's crystals in the registry; by default the folder's."),
+    ] = None,
+    level_of_theory: Annotated[
+        str | None,
+        typer.Option(
+            "--level-of-theory", metavar="LEVEL", help="Of properties and densities that do not say theirs, as GGA."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=0, help="Processes; by default one a core, 0 for none but this.")
+    ] = None,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+) -> None:
+    r"""Bring crystals into the registry.
+
+    What has not changed since the last run is left alone, what was interrupted goes on. What
+    could not be ingested is recorded with its reason: see v_ingest_outcomes.
+
+    \b
+    Examples:
+      ecdreg ingest --fcc --source sample
+      ecdreg ingest --source ./mydata/ --name mine --level-of-theory PBEsol
+      ecdreg ingest --source ./mydata/ --recipe metric --recipe paper-total
+      ecdreg ingest --fcc --source sample --texts compute
+    """
+    from ingest.pipeline import IngestInterruptedError, IngestOptions
+    from ingest.pipeline import ingest as run_ingest
+    from ingest.sources import open_source
+    from registry.grids import GridStore
+
+    options = IngestOptions(
+        fcc=fcc,
+        assume_fcc=assume_fcc,
+        recipes=tuple(recipe) if recipe else ("metric",),
+        texts=texts,
+        level_of_theory=level_of_theory,
+        limit=limit,
+        workers=workers,
+    )
+    options.fingerprint()  # an unknown recipe is said before the database is made
+    chosen = open_source(_named(source), name=name)
+    engine = open_engine()
+    try:
+        with output.progress() as progress:
+            report = run_ingest(engine, chosen, options, grids=GridStore(settings().grids_url), progress=progress)
+    except IngestInterruptedError as stop:
+        _show(stop.report, json=json, status="interrupted")
+        output.note(str(stop))
+        raise typer.Exit(_INTERRUPTED) from None
+    finally:
+        engine.dispose()
+    _show(report, json=json, status="finished")
+    if not report.in_registry:
+        output.error(f"nothing of {chosen.name} is in the registry; the reasons are above")
+        raise typer.Exit(1)
+    if not json:
+        output.note(_next_steps(report))
+
+
+def _named(source: str | None) -> str:
+    if source is not None:
+        return source
+    from ingest.sources import SOURCES, load_sources
+    from registry.errors import ConfigurationError
+
+    load_sources()
+    raise ConfigurationError(
+        f"say --source: {', '.join(SOURCES)}, or a folder as ./mydata/ "
+        "(the default will be mp, which comes with the Materials Project source)"
+    )
+
+
+def _show(report: IngestReport, *, json: bool, status: str) -> None:
+    if json:
+        output.json(_as_json(report, status))
+        return
+    rows = [
+        {"outcome": outcome, "crystals": report.counts[outcome], "meaning": meaning}
+        for outcome, meaning in MEANING.items()
+        if report.counts[outcome]
+    ]
+    title = f"{report.source}: {report.done} of {report.total} crystals in {report.seconds:.1f} s"
+    output.table(rows, title=title) if rows else output.line(title)
+    if report.reasons:
+        output.line()
+        common = report.reasons.most_common()
+        output.table(
+            [{"crystals": n, "outcome": outcome, "reason": reason} for (outcome, reason), n in common[:_SHOWN_REASONS]]
+        )
+        if len(common) > _SHOWN_REASONS:
+            output.note(f"and {len(common) - _SHOWN_REASONS} other reasons")
+    output.line()
+    stands = [
+        f"{report.standing[outcome]} {outcome}" for outcome in ("partial", "rejected") if report.standing[outcome]
+    ]
+    if stands:
+        output.note(f"of the unchanged, {' and '.join(stands)} as before")
+    if report.reasons or stands:
+        output.note(
+            'why, for each crystal: ecdreg db shell -c "SELECT source_id, outcome, reason FROM v_ingest_outcomes '
+            f"WHERE source = '{report.source}' AND reason IS NOT NULL\""
+        )
+
+
+def _as_json(report: IngestReport, status: str) -> dict[str, Any]:
+    return {
+        "run_id": report.run_id,
+        "source": report.source,
+        "status": status,
+        "total": report.total,
+        "done": report.done,
+        "in_registry": report.in_registry,
+        "outcomes": {outcome: report.counts[outcome] for outcome in MEANING},
+        "standing": dict(report.standing),
+        "reasons": [
+            {"outcome": outcome, "reason": reason, "crystals": n}
+            for (outcome, reason), n in report.reasons.most_common()
+        ],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _next_steps(report: IngestReport) -> str:
+    if report.counts["deferred"]:
+        return "next: run the same command again, it tries what was deferred"
+    return "next: `ecdreg train stacked` learns from them, `ecdreg db shell` asks v_materials about them"
