@@ -105,7 +105,7 @@ class MagpieBaseline:
         x, y = np.asarray(features, dtype=np.float32), _targets(targets)
         if x.ndim != 2 or len(x) != len(y) or not np.isfinite(x).all():
             raise ModelError(f"features {x.shape} for {len(y)} targets; give finite (N, D) with one row a target")
-        forest = ExtraTreesRegressor(n_estimators=n_estimators, random_state=seed).fit(x, y)
+        forest = ExtraTreesRegressor(n_estimators=n_estimators, random_state=seed, n_jobs=-1).fit(x, y)
         trees = [estimator.tree_ for estimator in forest.estimators_]
         roots = np.cumsum([0] + [tree.node_count for tree in trees[:-1]])
         leaf = [tree.children_left < 0 for tree in trees]
@@ -210,6 +210,15 @@ def _featurizer() -> Any:
     return ElementProperty.from_preset("magpie", impute_nan=True)
 
 
+@functools.cache
+def _known_elements() -> frozenset[str]:
+    from matminer.utils.data import MagpieData
+
+    # The table as it is: the featurizer's own copy has its gaps filled.
+    numbers = MagpieData(impute_nan=False).all_elemental_props["Number"]
+    return frozenset(symbol for symbol, number in numbers.items() if np.isfinite(number))
+
+
 @functools.lru_cache(maxsize=65536)
 def _magpie_row(formula: str) -> tuple[float, ...]:
     from pymatgen.core.composition import Composition
@@ -218,8 +227,7 @@ def _magpie_row(formula: str) -> tuple[float, ...]:
         composition = Composition(formula)
     except (ValueError, KeyError) as error:
         raise InputError(f"formula {formula!r} cannot be read ({error}); write it as Ru2TiGe") from None
-    known = _featurizer().data_source.all_elemental_props["Number"]
-    unknown = [element.symbol for element in composition if not np.isfinite(known.get(element.symbol, np.nan))]
+    unknown = [element.symbol for element in composition if element.symbol not in _known_elements()]
     if unknown or not composition:
         raise InputError(f"formula {formula!r}: Magpie's table has no element {', '.join(unknown) or 'in it'}")
     with warnings.catch_warnings():
