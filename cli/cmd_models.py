@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options import JsonOption, TargetOption, command_group, open_engine
+from cli.options import JsonOption, TargetOption, command_group
+from cli.sessions import open_session
 
 __all__ = ["register"]
 
@@ -42,12 +43,11 @@ def list_(target: TargetOption = None, json: JsonOption = False) -> None:
       ecdreg models list --target k_vrh --json
     """
     from cli.scores import list_models
-    from registry.database import session_scope
     from registry.properties import property_named
 
     for one in target or ():
         property_named(one)  # says which there are
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         rows = list_models(session, targets=target)
     if json:
         output.json(rows)
@@ -66,10 +66,9 @@ def show(model: ModelArgument, json: JsonOption = False) -> None:
       ecdreg models show stacked:k_vrh@2 --json
     """
     from cli.scores import model_card
-    from registry.database import session_scope
     from registry.model_store import resolve_model
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         cards = [model_card(session, found.experiment) for found in resolve_model(session, model)]
     if json:
         output.json(cards)
@@ -92,10 +91,9 @@ def alias(
       ecdreg models alias stacked:k_vrh@2 production
       ecdreg predict stacked:k_vrh@production mp-1022
     """
-    from registry.database import session_scope
     from registry.model_store import resolve_model, set_alias
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         rows = []
         for found in resolve_model(session, model):
             set_alias(session, found, name)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options import open_engine
+from cli.sessions import open_session
 
 __all__ = ["register"]
 
@@ -44,13 +44,12 @@ def report(
       ecdreg report stacked:k_vrh -o stacked-k_vrh.html
       ecdreg report stacked -o stacked.html --samples 6
     """
-    from registry.database import session_scope
     from registry.errors import ConfigurationError
     from registry.model_store import resolve_model
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ConfigurationError(f"cannot write {out}: no such folder, or a folder itself; give a file to -o")
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         found = resolve_model(session, model)
         from cli.report.content import collect
         from cli.report.page import render

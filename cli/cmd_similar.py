@@ -18,9 +18,9 @@ from cli.options import (
     StructureOption,
     WhereOption,
     command_group,
-    open_engine,
 )
 from cli.options import settings as environment
+from cli.sessions import open_session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,10 +77,9 @@ def similar(
       ecdreg similar --density CHGCAR --reference CHGCAR.reference --encoder efficientnet_lite0:metric
     """
     _check_form(ident, text, structure, density, reference)
-    from registry.database import session_scope
     from registry.search import similar_to_crystal, similar_to_vector
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         if ident is not None:
             found = similar_to_crystal(session, ident, encoder=encoder, k=k, where=where)
         else:
@@ -109,9 +108,8 @@ def list_encoders(json: JsonOption = False) -> None:
       ecdreg encoders list
       ecdreg encoders list --json
     """
-    from registry.database import session_scope
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         rows = _encoders(session)
     if json:
         output.json(rows)
@@ -133,10 +131,9 @@ def default(
     Examples:
       ecdreg encoders default efficientnet_lite0:metric
     """
-    from registry.database import session_scope
     from registry.encoders import DEFAULT_ALIAS, resolve_encoder, set_encoder_alias
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         chosen = resolve_encoder(session, name)
         set_encoder_alias(session, DEFAULT_ALIAS, chosen)
         row = {"alias": DEFAULT_ALIAS, "encoder": chosen.name, "modality": chosen.modality, "dim": chosen.dim}

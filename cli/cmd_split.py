@@ -16,8 +16,8 @@ from cli.options import (
     TargetOption,
     TextLevelOption,
     command_group,
-    open_engine,
 )
+from cli.sessions import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,11 +83,10 @@ def create(
       ecdreg split create k-clean --target k_vrh --seed 420 --iqr 1.5 --iqr-kind spin
       ecdreg split create compositions --recipe none --text-level none
     """
-    from registry.database import session_scope
     from registry.properties import TARGETS
     from registry.splits import create_split, split_summary
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         targets = list(dict.fromkeys(target or TARGETS))
         for one in targets:
             create_split(
@@ -131,10 +130,9 @@ def import_(
       ecdreg split import paper-k_vrh-420.csv --target k_vrh
       ecdreg split import mine.csv --name mine --target efermi --target k_vrh
     """
-    from registry.database import session_scope
     from registry.splits import import_split, split_summary
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         splits = [
             import_split(
                 session,
@@ -170,11 +168,10 @@ def show(
       ecdreg split show default --target k_vrh --members
       ecdreg split show default --members --json
     """
-    from registry.database import session_scope
     from registry.splits import find_split, split_summary
     from registry.splits import members as members_of
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         for one in target or ():
             find_split(session, name, one)  # says which there are
         found = [s for s in split_summary(session, name) if not target or s.target in target]
@@ -203,10 +200,9 @@ def list_(json: JsonOption = False) -> None:
       ecdreg split list
       ecdreg split list --json
     """
-    from registry.database import session_scope
     from registry.splits import list_splits
 
-    with session_scope(open_engine()) as session:
+    with open_session() as session:
         found = list_splits(session)
     if json:
         output.json([asdict(s) for s in found])

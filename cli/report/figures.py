@@ -9,6 +9,7 @@ where they are depleted.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -91,16 +93,18 @@ def parity(points: Sequence[Point], *, target: str, unit: str) -> str:
             panel.set_xlabel(f"{target}, true [{unit}]")
             panel.set_ylabel(f"predicted [{unit}]")
         _residuals(axes[2], points, unit=unit)
-        return _svg(figure, "parity")
+        return _svg(figure, f"{target}-parity")
 
 
-def learning_curves(curves: Sequence[Curve]) -> str:
+def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
     """Losses by epoch, one panel per fold and one row per phase.
 
     Parameters
     ----------
     curves
         Learning curves; losses are mean squared errors of the standardised target.
+    target
+        Keeps the ids of this figure apart from those of other targets.
 
     Returns
     -------
@@ -119,7 +123,17 @@ def learning_curves(curves: Sequence[Curve]) -> str:
     if any(c.fold is None for c in curves):
         folds.append(None)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 0.55 + 2.0 * len(phases)), layout="constrained")
+        # Placed by hand [inches]: measuring every tick of a dozen panels takes seconds.
+        width, height, below, above = 10.4, 0.75 + 2.1 * len(phases), 0.75, 0.25
+        figure = Figure(figsize=(width, height))
+        figure.subplots_adjust(
+            left=0.62 / width,
+            right=1 - 0.1 / width,
+            bottom=below / height,
+            top=1 - above / height,
+            wspace=0.12,
+            hspace=0.32,
+        )
         grid = figure.subplots(len(phases), len(folds), sharey=True, squeeze=False)
         by_place = {(c.phase, c.fold): c for c in curves}
         for row, phase in enumerate(phases):
@@ -139,12 +153,17 @@ def learning_curves(curves: Sequence[Curve]) -> str:
             line for panel in grid.flat for line in panel.get_lines() if not str(line.get_label()).startswith("_")
         )
         lines = {str(line.get_label()): line for line in labelled}
-        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
-        return _svg(figure, "learning")
+        figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=len(lines))
+        return _svg(figure, f"{target}-epochs")
 
 
 def slices(
-    samples: Sequence[Sample], *, channels: Sequence[str], extent: tuple[float, float] | None, unit: str | None
+    samples: Sequence[Sample],
+    *,
+    channels: Sequence[str],
+    extent: tuple[float, float] | None,
+    unit: str | None,
+    target: str,
 ) -> str:
     """Slices of a few crystals, channel by channel, on one scale for all crystals.
 
@@ -158,6 +177,8 @@ def slices(
         Width and height of the window [Å]; None where the recipe has no metric: axes in pixels.
     unit
         Unit of the pixels, for the colour bars; None: no unit.
+    target
+        Keeps the ids of this figure apart from those of other targets.
 
     Returns
     -------
@@ -191,7 +212,7 @@ def slices(
             bar = figure.colorbar(image, ax=list(grid[channel]), extend="both", pad=0.01, aspect=18)
             bar.set_label(unit or "no unit")
             bar.outline.set_visible(False)
-        return _svg(figure, "slices")
+        return _svg(figure, f"{target}-slices")
 
 
 # ------------------------------------------------------------------------------- panels
@@ -249,6 +270,8 @@ def _curve_panel(panel: Axes, curve: Curve) -> None:
                 label="kept epoch",
             )
     panel.set_yscale("log")
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panel.grid(color="#dddddd", linewidth=0.5, which="major")
     panel.set_axisbelow(True)
 
@@ -289,12 +312,15 @@ def _scale(fields: Sequence[NDArray[np.float64]]) -> _Scale:
     return _Scale(low, high if high > low else low + 1.0, signed=False)
 
 
-def _svg(figure: Figure, salt: str) -> str:
-    # Ids are hashed with the salt: figures of one page must not share any.
+def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": salt}):
+    with mpl.rc_context({"svg.hashsalt": "ecdreg"}):  # else every call has other ids
         FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
             buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    # Figures of one page must not share ids: those that are referred to get the figure's name, the others go.
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    return re.sub(r'(href="|url\()#', rf"\1#{name}-", text)

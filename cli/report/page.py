@@ -225,7 +225,7 @@ def _curves(content: ReportContent) -> str:
         return "<h2>Learning curves</h2><p>None: this model is fitted in one go, without epochs.</p>"
     seconds = sum(c.seconds for c in content.curves)
     return "<h2>Learning curves</h2>" + _figure(
-        figures.learning_curves(content.curves),
+        figures.learning_curves(content.curves, target=content.target),
         "Learning curves per fold",
         "Mean squared error of the standardised target. Early stopping looks at an inner tenth of the training fold,"
         " never at the fold that is scored; the triangle marks the epoch whose weights were kept. The refit has no such"
@@ -244,7 +244,9 @@ def _inputs(content: ReportContent) -> str:
         values = f"values in {content.recipe.unit}" if content.recipe.unit else "values without a unit"
         parts.append(
             _figure(
-                figures.slices(shown, channels=content.channels, extent=extent, unit=content.recipe.unit),
+                figures.slices(
+                    shown, channels=content.channels, extent=extent, unit=content.recipe.unit, target=content.target
+                ),
                 f"Sample slices of recipe {content.recipe.name}",
                 f"Recipe <code>{_e(content.recipe.name)}</code>, {_e(values)}, {_e(plane)}. From the smallest to the"
                 " largest label. All crystals share a channel's colours, cut at the 1 % and 99 % quantiles, so that"

@@ -151,9 +151,9 @@ def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="no predictions"):
         figures.parity([], target="k_vrh", unit="GPa")
     with pytest.raises(ValueError, match="no learning curves"):
-        figures.learning_curves([])
+        figures.learning_curves([], target="k_vrh")
     with pytest.raises(ValueError, match="no slices"):
-        figures.slices([], channels=[], extent=None, unit=None)
+        figures.slices([], channels=[], extent=None, unit=None, target="k_vrh")
     with pytest.raises(ValueError, match="no experiments"):
         render([])
 

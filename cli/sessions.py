@@ -1,0 +1,33 @@
+"""The transaction of a command that needs one and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cli.options import open_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = ["open_session"]
+
+
+@contextmanager
+def open_session() -> Iterator[Session]:
+    """A session on the registry's database: committed at the end, rolled back on an error, closed for good.
+
+    Raises
+    ------
+    EcdregError
+        As :func:`cli.options.open_engine`.
+    """
+    from registry.database import session_scope
+
+    engine = open_engine()
+    try:
+        with session_scope(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
