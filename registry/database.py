@@ -239,7 +239,8 @@ def connection_url(settings: Settings) -> URL:
 def shown_url(url: URL) -> str:
     """The libpq form of a URL for a person's eyes, its password replaced by ``***``."""
     secret = {name: "***" for name in ("password", "sslpassword") if name in url.query}
-    return url.set(drivername="postgresql").update_query_dict(secret).render_as_string(hide_password=True)
+    shown = url.set(drivername="postgresql").update_query_dict(secret).render_as_string(hide_password=True)
+    return shown.replace("%2A%2A%2A", "***")
 
 
 # -------------------------------------------------------------------------------- checks

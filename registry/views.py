@@ -56,12 +56,10 @@ def drop_surface(connection: Connection) -> None:
     ConfigurationError
         If a view or function of the user's own is built on one of them.
     """
-    objects = connection.scalar(text("SELECT obj_description(to_regprocedure('ecdreg_surface()'), 'pg_proc')"))
-    if objects is None:
-        return
-    for name in objects.splitlines():
+    recorded = connection.scalar(text("SELECT obj_description(to_regprocedure('ecdreg_surface()'), 'pg_proc')")) or ""
+    for name in dict.fromkeys((*recorded.splitlines(), *SURFACE_OBJECTS)):
         try:
-            _run(connection, f"DROP {name}")
+            _run(connection, f"DROP {name.replace(' ', ' IF EXISTS ', 1)}")
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != "2BP01":
                 raise
@@ -70,7 +68,7 @@ def drop_surface(connection: Connection) -> None:
                 f"{name.split('(')[0].lower()} cannot be renewed: {'; '.join(detail)}; drop that, "
                 "run `ecdreg db upgrade`, and make it again"
             ) from error
-    _run(connection, "DROP FUNCTION ecdreg_surface()")
+    _run(connection, "DROP FUNCTION IF EXISTS ecdreg_surface()")
 
 
 # ---------------------------------------------------------------------------- the SQL text
