@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,13 @@ def space_group(structure: Structure, *, symprec: float = SYMPREC) -> SpaceGroup
         structure.frac_coords.tolist(),
         [int(site.specie.Z) for site in structure],
     )
-    try:
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except spglib.SpglibError as error:
-        raise InputError(f"spglib finds no space group of {formula} within {symprec} Å: {error}") from error
+    with warnings.catch_warnings():
+        # Which of its two ways to fail, None or an error, spglib will keep; both are asked for here.
+        warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING", category=DeprecationWarning)
+        try:
+            dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        except spglib.SpglibError:
+            dataset = None
     if dataset is None:
         raise InputError(f"spglib finds no space group of {formula} within {symprec} Å; are two atoms too close?")
     number, symbol = int(dataset.number), str(dataset.international)
