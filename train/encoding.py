@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import ArtifactStore
 from registry.checksums import json_sha256
 from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
@@ -22,8 +21,6 @@ from registry.model_store import ResolvedModel
 from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion
 from registry.settings import Settings
 from train.backbones import Backbone, load_image_backbone, load_text_backbone
-from train.config import TrainConfig
-from train.fitting import FittedNetwork, restore
 from train.inference import Predictor
 
 __all__ = ["EncoderInputs", "encode_crystal", "encode_text", "encoder_inputs"]
@@ -88,7 +85,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
         raise ModelError("the text is empty; write what the crystals should be like")
     if encoder.model_version_id is None:
         return _checked(encoder, _frozen(session, settings, encoder).features([text]))
-    return _checked(encoder, _tower(session, settings, encoder).encode(texts=[text]))
+    return _checked(encoder, _tower(session, settings, encoder).encode_texts([text]))
 
 
 def encode_crystal(session: Session, settings: Settings, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
@@ -122,7 +119,7 @@ def encode_crystal(session: Session, settings: Settings, encoder: Encoder, cryst
 
         return _checked(encoder, np.asarray(magpie_features([crystal.formula]), dtype=np.float32))
     if encoder.model_version_id is not None:
-        return _checked(encoder, _tower(session, settings, encoder).encode(crystal))
+        return _checked(encoder, _tower(session, settings, encoder).encode([crystal]))
     if encoder.modality == "image":
         values: object = _pixels(session, encoder, crystal)[None]
     else:
@@ -133,30 +130,11 @@ def encode_crystal(session: Session, settings: Settings, encoder: Encoder, cryst
 # ---------------------------------------------------------------------------- encoders
 
 
-class _Tower(Predictor):
-    """A refit alone, asked for its penultimate layer."""
-
-    def encode(self, crystal: CrystalData | None = None, *, texts: list[str] | None = None) -> NDArray[np.float32]:
-        """(1, width) of a crystal, or of a text."""
-        raw: dict[str, NDArray[np.float32] | list[str]] = {}
-        if crystal is not None:
-            if "image" in self.config.towers:
-                raw["image"] = self._pixels(crystal)[None]
-            if "text" in self.config.towers:
-                raw["text"] = [self._text(crystal)]
-        elif texts is not None:
-            raw["text"] = texts
-        assert isinstance(self._refit, FittedNetwork)  # baselines do not become encoders
-        return self._refit.encode(self._show(raw, [""]))
-
-
-def _tower(session: Session, settings: Settings, encoder: Encoder) -> _Tower:
+def _tower(session: Session, settings: Settings, encoder: Encoder) -> Predictor:
+    """The refit that a trained encoder is."""
     version = session.get_one(ModelVersion, encoder.model_version_id)
-    experiment = session.get_one(Experiment, version.experiment_id)
-    config = TrainConfig.from_dict(experiment.config)
-    data = ArtifactStore(settings.artifacts).read(version.artifact_uri or "", version.artifact_sha256 or "")
-    refit, described = restore(config, data)
-    return _Tower(ResolvedModel(experiment, version), config, refit, [], described, settings=settings)
+    model = ResolvedModel(session.get_one(Experiment, version.experiment_id), version)
+    return Predictor.load(session, settings, model, folds=False)
 
 
 def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
@@ -217,7 +195,7 @@ def _text(encoder: Encoder, crystal: CrystalData) -> str:
 
 
 def _checked(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    vector = np.asarray(vectors, dtype=np.float32)[0]
+    vector: NDArray[np.float32] = np.asarray(vectors, dtype=np.float32)[0]
     if vector.shape != (encoder.dim,) or not np.isfinite(vector).all() or not np.any(vector):
         raise ModelError(
             f"encoder {encoder.name!r} gives a vector of shape {vector.shape} that is zero, not finite or not of length"

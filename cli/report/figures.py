@@ -33,7 +33,7 @@ VERMILION = "#D55E00"
 INK = "#1a1a1a"
 GREY = "#767676"
 
-STYLE = {
+STYLE: Any = {  # Any: matplotlib's own type lists every key
     "font.size": 9.0,
     "font.family": ["DejaVu Sans"],
     "axes.edgecolor": GREY,
@@ -119,7 +119,7 @@ def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
     if not curves:
         raise ValueError("no learning curves to draw")
     phases = list(dict.fromkeys(c.phase for c in curves))
-    folds: list[int | None] = sorted({c.fold for c in curves if c.fold is not None})
+    folds: list[int | None] = [*sorted({c.fold for c in curves if c.fold is not None})]
     if any(c.fold is None for c in curves):
         folds.append(None)
     with mpl.rc_context(STYLE):
@@ -239,7 +239,7 @@ def _parity_panel(panel: Axes, points: Sequence[Point], *, subset: str) -> None:
 def _residuals(panel: Axes, points: Sequence[Point], *, unit: str) -> None:
     errors = {s: np.array([p.error for p in points if p.subset == s]) for s in ("validation", "holdout")}
     widest = max(float(np.abs(e).max()) for e in errors.values() if e.size) or 1.0
-    bins = np.linspace(-widest, widest, 26)
+    bins = np.linspace(-widest, widest, 26).tolist()
     if errors["validation"].size:
         panel.hist(errors["validation"], bins, density=True, color=BLUE, alpha=0.35, label="out of fold")
     if errors["holdout"].size:
