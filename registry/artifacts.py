@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -56,7 +57,8 @@ class ArtifactStore:
             part.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                part.unlink()
             raise ArtifactError(
                 f"cannot write weights to {path.parent}: {error.strerror or error}; make room there, or set ECDREG_HOME"
             ) from error

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, delete, func, null, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -224,7 +224,7 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
             prototype=data.prototype,
             n_sites=data.n_sites,
             volume=data.volume,
-            structure=data.structure,
+            structure=null() if data.structure is None else data.structure,
         )
         .returning(CrystalRevision.id)
     ).one()

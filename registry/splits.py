@@ -148,9 +148,9 @@ def create_split(
     rows = [
         _member_row(candidate, *assign(candidate, seed=seed, n_folds=n_folds, holdout=holdout)) for candidate in found
     ]
-    split = Split(
-        name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds, iqr_bounds=bounds
-    )
+    split = Split(name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds)
+    if bounds is not None:  # None would become JSON's null, which is not SQL's
+        split.iqr_bounds = bounds
     return _freeze(session, split, rows, folds=range(n_folds))
 
 

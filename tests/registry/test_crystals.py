@@ -83,6 +83,13 @@ def test_everything_is_written(session: Session, add_crystal: AddCrystal, grids:
     assert session.scalars(select(Description.text)).one() == "a crystal"
 
 
+def test_only_a_formula_is_enough(session: Session, add_crystal: AddCrystal) -> None:
+    written = add_crystal("a", prototype=None, densities=False, slices=False, text=None, values={})
+    revision = session.get_one(CrystalRevision, written.revision_id)
+    assert (revision.structure, revision.space_group_number) == (None, None)
+    assert revision.elements == ["Cl", "Na"]
+
+
 def test_pixels_and_their_statistics(
     session: Session, make_crystal: MakeCrystal, run: IngestRun, grids: GridStore
 ) -> None:

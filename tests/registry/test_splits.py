@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.candidates import Candidate, assign
@@ -70,6 +71,7 @@ def test_rule_covers_everybody(session: Session, forty: None) -> None:
     assert sum(summary.folds.values()) == summary.cv
     assert all(member.source_id.startswith("test:mp-") for member in members(session, split.id))
     assert [s.name for s in list_splits(session)] == ["s"]
+    assert session.scalar(select(Split.id).where(Split.iqr_bounds.is_(None))) == split.id, "null is SQL's"
 
 
 def test_growth_moves_nobody(session: Session, forty: None, add_crystal: AddCrystal) -> None:
