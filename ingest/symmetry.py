@@ -173,7 +173,7 @@ def _primitive_cell(
     dataset = _dataset(stored, positions, numbers, symprec, structure)
     _, first = np.unique(np.asarray(dataset.mapping_to_primitive), return_index=True)
     if len(first) == len(numbers):
-        return stored, positions, numbers
+        return stored, positions - np.floor(positions), numbers
     lattice = np.asarray(dataset.primitive_lattice, dtype=np.float64)
     positions = positions[first] @ stored @ np.linalg.inv(lattice)
     return lattice, positions - np.floor(positions), numbers[first]
