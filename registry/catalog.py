@@ -26,7 +26,7 @@ class Catalog(Generic[T]):
     ----------
     kind
         What the entries are, in the plural and as the user says it: ``"recipes"``.
-        Also names the entry-point group ``ecdreg.<kind>``.
+        Also names the entry-point group ``ecdreg.<kind>``, with ``_`` for a space.
 
     Examples
     --------
@@ -94,5 +94,5 @@ class Catalog(Generic[T]):
         if self._plugins_loaded:
             return
         self._plugins_loaded = True
-        for point in entry_points(group=f"ecdreg.{self.kind}"):
+        for point in entry_points(group="ecdreg." + self.kind.replace(" ", "_")):
             self.add(point.name, point.load())
