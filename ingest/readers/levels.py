@@ -30,7 +30,7 @@ def level_in_text(text: str | None) -> str:
     nothing at all, is ``unspecified``. The text itself belongs into the provenance.
     """
     for pattern, name in _PATTERNS if text else ():
-        if re.search(rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])", text or "", flags=re.IGNORECASE):
+        if re.search(rf"(?<![A-Za-z0-9])(?:{pattern})(?![A-Za-z0-9])", text or "", flags=re.IGNORECASE):
             return name
     return UNSPECIFIED
 

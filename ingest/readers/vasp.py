@@ -64,10 +64,8 @@ def _split_head(data: bytes, name: str) -> tuple[str, bytes]:
     match = re.compile(rb"\n[ \t\r]*\n").search(data, data.find(b"\n") + 1)
     if match is None:
         raise InputError(f"{name}: has no empty line between structure and grid; not a whole VASP density file")
-    try:
-        return data[: match.start() + 1].decode("utf-8"), data[match.end() :]
-    except UnicodeDecodeError:
-        raise InputError(f"{name}: not a text file; a VASP density file is expected") from None
+    # The title may be in any encoding; what matters is plain ASCII, or fails to parse.
+    return data[: match.start() + 1].decode("utf-8", "replace"), data[match.end() :]
 
 
 class _Blocks:
