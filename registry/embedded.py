@@ -354,7 +354,7 @@ def _account(data: Path) -> _Account:
     try:
         owner = data.stat().st_uid if _is_initialised(data) else None
     except PermissionError:
-        raise DatabaseUnreachableError(f"{data} cannot be entered; {ELSEWHERE}") from None
+        owner = _owner(data)  # of a folder that may not be entered
     if me != 0:
         if owner is not None and owner != me:
             raise DatabaseUnreachableError(f"{data} belongs to {_user_name(owner)}, not to you; {ELSEWHERE}")
@@ -373,6 +373,11 @@ def _account(data: Path) -> _Account:
             continue
         return _Account(entry.pw_uid, entry.pw_gid, switch=True)
     raise DatabaseUnreachableError("PostgreSQL does not run as root: add a user `postgres`, or set ECDREG_DATABASE_URL")
+
+
+def _owner(data: Path) -> int:
+    with _translated(data):
+        return data.stat().st_uid
 
 
 def _user_name(uid: int) -> str:
