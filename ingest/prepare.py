@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -242,12 +242,11 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
     recipes = [RECIPES[name] for name in options.recipes]
     raw = record.read(level_of_theory=options.level_of_theory)
     problems = _Problems(list(raw.problems))
-    structure, densities = _cell_and_densities(raw, problems)
+    structure, own = _cells(raw, problems)
     formula = _formula(raw, structure)
     group = _space_group(structure, options, problems)
-    if structure is not None:
-        densities = _sound(densities, structure, problems)
-    slices = _slices(recipes, densities, structure, problems)
+    densities = [] if own is None else _sound(raw.densities, own, problems)
+    slices = _slices(recipes, densities, own, problems)
     if raw.image is not None:
         slices.append(SliceData(IMPORTED, {"method": IMPORTED}, None, raw.image))
     data = CrystalData(
@@ -269,13 +268,17 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
     return Prepared(record.source_id, data, tuple(problems.lines))
 
 
-def _cell_and_densities(raw: RawCrystal, problems: _Problems) -> tuple[Structure | None, list[DensityData]]:
-    """The structure, in the cell that the grids refer to, and the densities that belong to it."""
+def _cells(raw: RawCrystal, problems: _Problems) -> tuple[Structure | None, Structure | None]:
+    """The structure to store, and the one whose cell the grids lie in; None: no density belongs to this crystal.
+
+    They differ in orientation at most: a CIF file knows none, and a slice must not depend on
+    whether there is one.
+    """
     given, own = raw.structure, raw.density_structure
     if given is None or own is None:
-        return (own if given is None else given), list(raw.densities)
+        return (own if given is None else given), own
     cell = problems.attempt("density", lambda: _same_crystal_cell(given, own))
-    return (given, []) if cell is None else (cell, list(raw.densities))
+    return (given, None) if cell is None else (cell, own)
 
 
 def _same_crystal_cell(given: Structure, own: Structure) -> Structure:
@@ -345,7 +348,7 @@ def _space_group(structure: Structure | None, options: IngestOptions, problems: 
     return group
 
 
-def _sound(densities: list[DensityData], structure: Structure, problems: _Problems) -> list[DensityData]:
+def _sound(densities: Iterable[DensityData], structure: Structure, problems: _Problems) -> list[DensityData]:
     """The densities that can be true; each kind is checked, and dropped, alone."""
     from ingest.density import check_density
 
@@ -372,9 +375,9 @@ def _sound(densities: list[DensityData], structure: Structure, problems: _Proble
 def _slices(
     recipes: list[ImageRecipe], densities: list[DensityData], structure: Structure | None, problems: _Problems
 ) -> list[SliceData]:
-    if recipes and (not densities or structure is None):
-        names = ", ".join(recipe.name for recipe in recipes)
-        problems.add(f"no {'density' if not densities else 'structure'}, so no slice ({names})")
+    if not densities or structure is None:
+        if recipes:
+            problems.add(f"no density, so no slice ({', '.join(recipe.name for recipe in recipes)})")
         return []
     by_kind = {density.kind: density for density in reversed(densities)}
     slices = []
