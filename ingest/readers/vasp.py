@@ -50,7 +50,7 @@ def read_vasp(path: Path) -> tuple[Structure, dict[str, NDArray[np.float64]]]:
         raise InputError(f"{path.name}: ends in the middle of a line; the file is truncated, copy it again")
     head, body = _split_head(data, path.name)
     structure = plain_structure(structure_from_poscar(head, path.name), path.name)
-    blocks = _Blocks(body, path.name).read()
+    blocks = _Blocks(body, path.name, len(structure)).read()
     if len(blocks) not in (1, 2, 4):
         raise InputError(f"{path.name}: holds {len(blocks)} grids; 1, 2 (spin) or 4 (non-collinear) are possible")
     for values in blocks:
@@ -71,10 +71,11 @@ def _split_head(data: bytes, name: str) -> tuple[str, bytes]:
 class _Blocks:
     """Reads the blocks of one file in order; knows how many numbers each must have."""
 
-    def __init__(self, body: bytes, name: str) -> None:
+    def __init__(self, body: bytes, name: str, n_atoms: int) -> None:
         self._lines = body.splitlines()
         self._at = 0
         self._name = name
+        self._n_atoms = n_atoms
 
     def read(self) -> list[NDArray[np.float64]]:
         shape = self._dimensions()
@@ -121,7 +122,7 @@ class _Blocks:
 
     def _augmentation(self) -> bool:
         """Skip augmentation occupancies; whether loose numbers follow, as they do before another grid."""
-        loose = False
+        loose, ions = False, set()
         while self._at < len(self._lines):
             line = self._lines[self._at].strip()
             if line.startswith(_AUGMENTATION):
@@ -132,6 +133,7 @@ class _Blocks:
                 except (ValueError, IndexError):
                     raise InputError(f"{self._name}: augmentation occupancies without ion and count") from None
                 self._numbers(count, f"augmentation of ion {ion}")
+                ions.add(ion)
             elif b"." in line:  # the atoms' starting moments, which VASP writes before the next grid
                 loose = True
                 self._at += 1
@@ -139,4 +141,8 @@ class _Blocks:
                 self._at += 1
             else:
                 break
+        if ions and len(ions) != self._n_atoms:
+            raise InputError(
+                f"{self._name}: has augmentation occupancies of {len(ions)} of {self._n_atoms} atoms; it is truncated"
+            )
         return loose

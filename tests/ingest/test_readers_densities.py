@@ -165,7 +165,13 @@ def test_a_truncated_chgcar_is_never_read_short(tmp_path: Path, total: DensityDa
     second = max(i for i, line in enumerate(lines) if line.split() == [b"12", b"14", b"16"])
     first = min(i for i, line in enumerate(lines) if line.split() == [b"12", b"14", b"16"])
     augmented = [i for i, line in enumerate(lines) if line.startswith(b"augmentation") and i < second]
-    cuts = {*rng.integers(1, first, 3), *rng.integers(first + 1, augmented[0], 8), augmented[0] + 1, augmented[1] + 1}
+    cuts = {
+        *rng.integers(1, first, 3),
+        *rng.integers(first + 1, augmented[0], 8),
+        augmented[0] + 1,
+        augmented[1],
+        augmented[1] + 1,
+    }
     cuts |= {second, second + 1, *rng.integers(second + 2, len(lines) - 10, 8)}
     for cut in sorted(cuts):
         path.write_bytes(b"".join(lines[:cut]))
