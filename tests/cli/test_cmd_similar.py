@@ -50,7 +50,7 @@ def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[f
     head, first, *_ = invoke("similar", "mp-1", "-k", 2).stdout.splitlines()
     for heading in ("rank", "id", "formula", "distance", "space group", "K_VRH [GPa]"):
         assert heading in head
-    assert first.split()[:4] == ["1", "test:mp-2", "NaO", "0.0012"]
+    assert first.split()[:4] == ["1", "test:mp-2", "NaO", "0.0013"]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +152,79 @@ def test_database_that_is_down_is_exit_code_3(home: Path) -> None:
     done = subprocess.run([PROGRAM, "similar", "mp-1"], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def features(engine: Engine, home: Path, cluster_url: str) -> list[str]:
+    """Three crystals of the bundled sample with the frozen features of an image and of a text backbone."""
+    from ingest.pipeline import IngestOptions, ingest
+    from ingest.sources import open_source
+    from registry.grids import GridStore
+    from registry.image_recipes import find_recipe
+    from registry.progress import Silent
+    from train.config import TrainConfig
+    from train.data import crystal_inputs
+    from train.features import FeatureCache
+
+    source = open_source("sample")
+    ingest(engine, source, IngestOptions(limit=3, workers=0), grids=GridStore((home / "grids").as_uri()))
+    cache = FeatureCache(engine, models=None, progress=Silent())
+    with session_scope(engine) as session:
+        recipe_id = find_recipe(session, "metric").id
+        inputs = crystal_inputs(session, recipe_id=recipe_id, text_level="keywords")
+    cache.table(TrainConfig(kind="image", target="k_vrh"), "image", inputs, recipe_id=recipe_id)
+    cache.table(TrainConfig(kind="text", target="k_vrh"), "text", inputs, recipe_id=None)
+    return [name.partition(":")[2] for name in inputs.source_ids]
+
+
+@pytest.mark.slow
+def test_a_file_finds_itself(invoke: Invoke, features: list[str]) -> None:
+    """The file of a crystal gives the vector that the crystal has in the registry: distance 0."""
+    folder = Path(__file__).parents[2] / "ingest" / "sample" / "densities"
+    for ident in features[:2]:
+        done = invoke("similar", "--density", folder / f"{ident}.h5", "-k", 3, "--json")
+        assert (done.exit_code, done.stderr) == (0, "encoder: efficientnet_lite0:metric\n")
+        nearest, second, _ = json.loads(done.stdout)
+        assert nearest["source_id"] == ident
+        assert nearest["distance"] == pytest.approx(0.0, abs=1e-5)
+        assert second["distance"] > 1e-4
+
+
+@pytest.mark.slow
+def test_a_structure_finds_itself_by_its_text(invoke: Invoke, features: list[str]) -> None:
+    folder = Path(__file__).parents[2] / "ingest" / "sample" / "structures"
+    done = invoke("similar", "--structure", folder / f"{features[0]}.cif", "--json")
+    assert (done.exit_code, done.stderr) == (0, "encoder: minilm:keywords\n")
+    nearest = json.loads(done.stdout)[0]
+    assert nearest["source_id"] == features[0]
+    assert nearest["distance"] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_sentence_finds_its_crystal(invoke: Invoke, engine: Engine, features: list[str]) -> None:
+    """The text of a crystal as a sentence: the default, an image encoder, gives way to one that reads texts."""
+    from sqlalchemy import text
+
+    with engine.connect() as connection:
+        sentence, ident = connection.execute(
+            text(
+                "SELECT text, source_id FROM v_materials JOIN descriptions USING (revision_id) WHERE level = 'keywords'"
+            )
+        ).first()
+    done = invoke("similar", "--text", sentence, "-k", 1, "--json")
+    assert (done.exit_code, done.stderr) == (0, "encoder: minilm:keywords\n")
+    (nearest,) = json.loads(done.stdout)
+    assert (nearest["source_id"], nearest["distance"]) == (ident, pytest.approx(0.0, abs=1e-5))
+    empty = invoke("similar", "--text", " ")
+    assert (empty.exit_code, empty.stdout) == (1, "")
+    assert "empty" in empty.stderr
+
+
+def test_a_file_that_cannot_be_read(
+    invoke: Invoke, engine: Engine, vectors: dict[str, list[float]], tmp_path: Path
+) -> None:
+    broken = tmp_path / "CHGCAR"
+    broken.write_text("not a density\n", encoding="utf-8")
+    done = invoke("similar", "--density", broken)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("error: CHGCAR")
