@@ -69,7 +69,7 @@ CHANNEL_SCALES: Catalog[ChannelScale] = Catalog("channel scales")
 """By density kind [e/Å^3], and for images without unit: ``imported`` (already in [0, 1]) and
 ``fourier`` (log(1 + magnitude))."""
 
-CHANNEL_SCALES.add("total", ChannelScale("asinh", limit=50.0, scale=0.1))
+CHANNEL_SCALES.add("total", ChannelScale("asinh", limit=50.0, scale=0.3))
 CHANNEL_SCALES.add("deformation", ChannelScale("signed", limit=1.5, scale=0.02))
 CHANNEL_SCALES.add("spin", ChannelScale("signed", limit=10.0, scale=0.02))
 CHANNEL_SCALES.add("imported", ChannelScale("linear", limit=1.0))
@@ -294,8 +294,11 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
     architecture = config.get("architecture", documented.get("architecture"))
     if not architecture or not is_model(architecture):
         raise ConfigurationError(f"{folder / 'config.json'} names architecture {architecture!r}, which timm lacks")
-    classes = config.get("num_classes", documented.get("num_classes", 1000))
-    network: Any = timm.create_model(architecture, pretrained=False, num_classes=classes, **config.get("model_args", {}))
+    arguments = {
+        "num_classes": config.get("num_classes", documented.get("num_classes", 1000)),
+        **config.get("model_args", {}),
+    }
+    network: Any = timm.create_model(architecture, pretrained=False, **arguments)
     # Auxiliary heads serve training on ImageNet alone; timm builds the network without them.
     load_exactly(network, read_safetensors(folder / "model.safetensors"), source=str(folder), ignore=("AuxLogits.",))
     network.reset_classifier(0)

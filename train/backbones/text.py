@@ -81,10 +81,10 @@ class TextBackbone(Backbone):
         ModelError
             If what comes is no list of texts, or one is empty.
         """
-        texts = list(texts) if not isinstance(texts, str) else [texts]
-        bad = next((t for t in texts if not isinstance(t, str) or not t.strip()), None)
-        if bad is not None or not texts:
-            raise ModelError(f"text {bad!r} cannot be encoded; give texts that are not empty")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        bad = [text for text in texts if not isinstance(text, str) or not text.strip()]
+        if bad or not texts:
+            raise ModelError(f"text {bad[:1] or texts} cannot be encoded; give texts that are not empty")
         tokens = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
         return dict(tokens)
 
