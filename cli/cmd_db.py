@@ -2,9 +2,6 @@ r"""``ecdreg db``: the database itself."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,8 +125,7 @@ def start() -> None:
     """
     from registry import embedded
 
-    engine = open_engine()
-    engine.dispose()
+    open_engine()
     chosen = settings()
     if not chosen.embedded:
         output.line("the server of ECDREG_DATABASE_URL answers; nothing to start")
@@ -169,7 +165,7 @@ def url() -> None:
       psql "$(ecdreg db url)"
     """
     chosen = settings()
-    open_engine(check_schema=False).dispose()
+    open_engine(check_schema=False)
     output.line(_shown(chosen))
 
 
@@ -189,11 +185,15 @@ def shell(
       ecdreg db shell -c "SELECT * FROM similar_crystals('mp-1022', k => 5)"
       ecdreg db shell --csv -c "SELECT * FROM v_leaderboard" > leaderboard.csv
     """
+    import os
+    import signal
+    import subprocess
+
     from registry.database import connection_url
     from registry.embedded import binary
 
     chosen = settings()
-    open_engine().dispose()
+    open_engine()
     target = connection_url(chosen).set(drivername="postgresql")
     environment = os.environ.copy()
     if target.password is not None:  # not on the command line, which every user of the machine can read
@@ -226,11 +226,7 @@ def shell(
 def _schema() -> SchemaStatus:
     from registry.database import schema_status
 
-    engine = open_engine(check_schema=False)
-    try:
-        return schema_status(engine)
-    finally:
-        engine.dispose()
+    return schema_status(open_engine(check_schema=False))
 
 
 def _shown(chosen: Settings) -> str:

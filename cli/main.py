@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import cmd_db, cmd_models, cmd_report, cmd_split, output
+from cli import cmd_db, cmd_ingest, cmd_models, cmd_report, cmd_similar, cmd_split, output
+from cli.options import at_end
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
@@ -32,8 +33,16 @@ SCHEMA_BEHIND = 4
 INTERRUPTED = 130
 
 
+# As one uses them; click would list single commands before groups.
+ORDER = ("ingest", "split", "train", "models", "encoders", "predict", "similar", "report", "db")
+
+
 class _Boundary(TyperGroup):
     """Turns what commands raise into one line and an exit code; a bug keeps its traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -94,7 +103,7 @@ def _root(
     output.quiet.set(quiet)
 
 
-for _module in (cmd_db, cmd_split, cmd_models, cmd_report):
+for _module in (cmd_ingest, cmd_split, cmd_models, cmd_similar, cmd_report, cmd_db):
     _module.register(app)
 
 
@@ -116,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else FAILED if exit.code else 0
     finally:
+        at_end.close()
         output.quiet.set(False)
     return 0
 

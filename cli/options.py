@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,10 +29,14 @@ __all__ = [
     "TargetOption",
     "TextLevelOption",
     "WhereOption",
+    "at_end",
     "command_group",
     "open_engine",
     "settings",
 ]
+
+at_end = ExitStack()
+"""What is to be closed when the command is over; ``cli.main`` does so."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 EncoderOption = Annotated[
@@ -88,6 +93,8 @@ def settings() -> Settings:
 def open_engine(*, check_schema: bool = True) -> Engine:
     """Engine on the registry's database; starts and upgrades the embedded one where needed.
 
+    It is closed when the command is over.
+
     Raises
     ------
     EcdregError
@@ -98,5 +105,6 @@ def open_engine(*, check_schema: bool = True) -> Engine:
     chosen = settings()
     if chosen.embedded and not (chosen.postgres_data / "PG_VERSION").exists():
         output.note(f"making the embedded database in {chosen.postgres_data}")
-    keywords: dict[str, Any] = {"application_name": "ecdreg", "check_schema": check_schema}
-    return connect(chosen, **keywords)
+    engine = connect(chosen, check_schema=check_schema)
+    at_end.callback(engine.dispose)
+    return engine

@@ -95,13 +95,14 @@ def table(
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
-        drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        drawn = Table(title=escape(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
         for heading, right in zip(headings, numeric, strict=True):
-            drawn.add_column(heading, justify="right" if right else "left", overflow="fold")
+            drawn.add_column(escape(heading), justify="right" if right else "left", overflow="fold")
         for row in cells:
-            drawn.add_row(*(cell.replace("[", "\\[") for cell in row))
+            drawn.add_row(*map(escape, row))
         Console().print(drawn)
         return
     widths = [max(len(cell) for cell in column) for column in zip(headings, *cells, strict=True)]

@@ -1,0 +1,280 @@
+"""The error boundary, the global options, and what commands print."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from sqlalchemy.exc import OperationalError
+
+from cli import main, output
+from cli.options import command_group
+from registry import errors
+from registry.errors import EcdregError
+
+ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EcdregError)]
+EXIT_CODES = {
+    "ConfigurationError": 2,
+    "UnknownNameError": 2,
+    "DatabaseUnreachableError": 3,
+    "UnsuitableServerError": 3,
+    "SchemaBehindError": 4,
+}
+
+
+class LostError(Exception):
+    """What psycopg raises when the server goes away."""
+
+    sqlstate = "57P01"
+
+
+@pytest.fixture
+def raising(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[BaseException], tuple[int, str]]:
+    """Runs a command that raises; its exit code and what stands on stderr."""
+
+    def run(error: BaseException) -> tuple[int, str]:
+        app = typer.Typer(cls=main._Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+        @app.callback()
+        def root() -> None:
+            """Root."""
+
+        @app.command()
+        def fail() -> None:
+            """Fail."""
+            raise error
+
+        monkeypatch.setattr(main, "app", app)
+        code = main.main(["fail"])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return code, captured.err
+
+    return run
+
+
+class TestBoundary:
+    @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+    def test_every_error_is_one_line_with_its_exit_code(self, raising: Any, kind: type[EcdregError]) -> None:
+        code, told = raising(kind("no crystal 'mp-0';\n  try another"))
+        assert told == "error: no crystal 'mp-0'; try another\n"
+        assert code == EXIT_CODES.get(kind.__name__, 1)
+
+    def test_ctrl_c(self, raising: Any) -> None:
+        assert raising(KeyboardInterrupt()) == (130, "error: interrupted\n")
+
+    def test_a_connection_that_is_lost(self, raising: Any) -> None:
+        code, told = raising(
+            OperationalError("SELECT 1", {}, LostError("terminating connection"), connection_invalidated=True)
+        )
+        assert code == 3
+        assert told.startswith("error: the connection to the database was lost: terminating connection")
+
+    def test_a_disk_that_is_full(self, raising: Any) -> None:
+        full = LostError("no space left on device")
+        full.sqlstate = "53100"
+        code, told = raising(OperationalError("INSERT", {}, full))
+        assert (code, told) == (1, "error: the database could not do it: no space left on device\n")
+
+    def test_a_bug_keeps_its_traceback(self, raising: Any) -> None:
+        with pytest.raises(ZeroDivisionError):
+            raising(ZeroDivisionError())
+
+    def test_a_database_that_is_down(self, invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ECDREG_DATABASE_URL", "postgresql://me:secret@127.0.0.1:9/reg")
+        answer = invoke("split", "list")
+        assert answer.exit_code == 3
+        assert answer.stderr.count("\n") == 1
+        assert answer.stderr.startswith("error: no database at postgresql://me:***@127.0.0.1:9/reg")
+
+    @pytest.mark.parametrize(
+        "arguments", [("frobnicate",), ("db", "frobnicate"), ("similar", "-k", "0", "x"), ("--frob",)]
+    )
+    def test_usage(self, invoke: Any, arguments: tuple[str, ...]) -> None:
+        assert invoke(*arguments).exit_code == 2
+
+
+class TestOptions:
+    def test_version(self, invoke: Any) -> None:
+        from importlib.metadata import version
+
+        answer = invoke("--version")
+        assert (answer.exit_code, answer.stdout) == (0, f"ecdreg {version('ecdreg')}\n")
+
+    def test_commands_stand_in_the_order_of_their_use(self, invoke: Any) -> None:
+        shown = invoke("--help").stdout.partition("Commands:")[2]
+        names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
+        assert names == [name for name in main.ORDER if name in names]
+        assert {"ingest", "split", "db"} <= set(names)
+
+    def test_help_is_quick(self) -> None:
+        program = Path(sys.executable).with_name("ecdreg")
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([program, "--help"], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        assert min(times) < 1.0  # 0.2 s on an idle machine; CI machines are not idle
+
+    def test_quiet_silences_notes_but_not_errors(self, invoke: Any) -> None:
+        assert "no splits yet" in invoke("split", "list").stderr
+        assert invoke("--quiet", "split", "list").stderr == ""
+        assert invoke("--quiet", "split", "show", "nowhere").stderr.startswith("error:")
+
+    def test_every_command_has_examples(self) -> None:
+        bare = [
+            path
+            for path, command in _commands(typer.main.get_command(main.app))
+            if "Examples:" not in (command.help or "")
+        ]
+        assert bare == []
+
+    def test_groups_share_their_settings(self) -> None:
+        assert command_group("words").info.help == "words"
+
+
+class TestOutput:
+    def test_json_is_finite_and_plain(self, capsys: pytest.CaptureFixture[str]) -> None:
+        @dataclass
+        class Point:
+            x: float
+            at: Path
+
+        output.json(
+            {
+                "nan": float("nan"),
+                "inf": np.float32("inf"),
+                "numpy": np.float32(0.5),
+                "array": np.arange(3),
+                "point": Point(1.5, Path("/a")),
+                "when": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+                "set": {"b", "a"},
+                "å": (True, None),
+            }
+        )
+        assert json.loads(capsys.readouterr().out) == {
+            "nan": None,
+            "inf": None,
+            "numpy": 0.5,
+            "array": [0, 1, 2],
+            "point": {"x": 1.5, "at": "/a"},
+            "when": "2026-01-02T03:04:00+00:00",
+            "set": ["a", "b"],
+            "å": [True, None],
+        }
+
+    def test_table_is_aligned(self, capsys: pytest.CaptureFixture[str]) -> None:
+        rows = [
+            {"formula": "NaCl", "k_vrh": 24.91234, "distance": 0.00012345, "tags": ["a", "b"]},
+            {"formula": "C", "k_vrh": None, "distance": 12345.678, "tags": []},
+        ]
+        output.table(rows, title="Near", formats={"distance": ".3f"})
+        assert capsys.readouterr().out.splitlines() == [
+            "Near",
+            "formula  k_vrh   distance  tags",
+            "NaCl     24.91      0.000  a, b",
+            "C               12345.678",
+        ]
+        output.table(rows, {"k_vrh": "K [GPa]"})
+        assert capsys.readouterr().out.splitlines() == ["K [GPa]", "  24.91", ""]
+
+    def test_table_on_a_terminal_shows_the_same_cells(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        terminal = _Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("COLUMNS", "80")
+        output.table([{"a [eV]": "[bold]x", "b": 1}])
+        drawn = terminal.getvalue()
+        assert "a [eV]" in drawn
+        assert "[bold]x" in drawn
+
+    def test_no_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
+        output.table([], ["a", "b"])
+        output.csv([], ["a", "b"])
+        assert capsys.readouterr().out == "a  b\na,b\n"
+
+    def test_csv(self, capsys: pytest.CaptureFixture[str]) -> None:
+        output.csv([{"a": 0.1, "b": "x,y"}, {"a": None, "b": 'say "hi"'}])
+        assert capsys.readouterr().out == 'a,b\n0.1,"x,y"\n,"say ""hi"""\n'
+
+    def test_rows_by_the_flag(self, capsys: pytest.CaptureFixture[str]) -> None:
+        output.rows([{"a": 1}], json=True)
+        assert json.loads(capsys.readouterr().out) == [{"a": 1}]
+        output.rows([{"a": 1}], json=False)
+        assert capsys.readouterr().out == "a\n1\n"
+
+
+class TestProgress:
+    def test_lines_each_tenth(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with output.progress() as progress:
+            progress.begin("reading", 200)
+            for index in range(200):
+                progress.advance(note=f"mp-{index}")
+            progress.end()
+            progress.say("done")
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[0] == "reading: 0 of 200"
+        assert lines[1] == "reading: 20 of 200 (mp-19)"
+        assert lines[-2:] == ["reading: 200 of 200 (mp-199)", "done"]
+        assert len(lines) == 12
+
+    def test_without_a_total_ever_more_rarely(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with output.progress() as progress:
+            progress.begin("reading")
+            for _ in range(100):
+                progress.advance()
+            progress.end()
+        shown = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+        assert shown == ["...", "10", "20", "40", "80", "100"]
+
+    def test_bars_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        terminal = _Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with output.progress() as progress:
+            progress.begin("reading [a]", 2)
+            progress.advance(note="mp-1")
+            progress.say("half [bold]way")
+            progress.advance()
+            progress.end()
+        assert "reading [a]" in terminal.getvalue()
+        assert "half [bold]way" in terminal.getvalue()
+
+    def test_quiet_is_silent(self, quietly: None, capsys: pytest.CaptureFixture[str]) -> None:
+        with output.progress() as progress:
+            progress.begin("reading", 1)
+            progress.say("x")
+            progress.advance()
+            progress.end()
+        output.note("hint")
+        assert capsys.readouterr().err == ""
+
+    @pytest.fixture
+    def quietly(self) -> Iterator[None]:
+        token = output.quiet.set(True)
+        yield
+        output.quiet.reset(token)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _commands(command: Any, path: str = "ecdreg") -> Iterator[tuple[str, Any]]:
+    if hasattr(command, "commands"):
+        for name, child in command.commands.items():
+            yield from _commands(child, f"{path} {name}")
+    else:
+        yield path, command
