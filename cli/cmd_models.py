@@ -1,4 +1,4 @@
-r"""``ecdreg models``: what was trained, how it scored, and under which name it goes."""
+"""``ecdreg models``: what was trained, how it scored, and under which name it goes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(target: TargetOption = None, json: JsonOption = False) -> None:
-    r"""List every trained model with its scores, newest first.
+    """List every trained model with its scores, newest first.
 
     Cross-validation scores are the mean over the folds with their standard deviation.
 
@@ -58,7 +58,7 @@ def list_(target: TargetOption = None, json: JsonOption = False) -> None:
 
 
 def show(model: ModelArgument, json: JsonOption = False) -> None:
-    r"""Show a model: its configuration, folds, epochs, scores, weights and encoders.
+    """Show a model: its configuration, folds, epochs, scores, weights and encoders.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def alias(
     name: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as best or production.", show_default=False)],
     json: JsonOption = False,
 ) -> None:
-    r"""Give a version of a model an alias; the alias moves if another version had it.
+    """Give a version of a model an alias; the alias moves if another version had it.
 
     \b
     Examples:

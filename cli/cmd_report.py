@@ -1,4 +1,4 @@
-r"""``ecdreg report``: one HTML file that shows how a model does."""
+"""``ecdreg report``: one HTML file that shows how a model does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report(
         int, typer.Option("--samples", min=1, max=8, help="Crystals whose slices and texts are shown.")
     ] = 4,
 ) -> None:
-    r"""Write a report of a model: scores beside the baselines, parity plot, learning curves, worst cases.
+    """Write a report of a model: scores beside the baselines, parity plot, learning curves, worst cases.
 
     The file is self-contained: it can be mailed, and opens without a network. Without a target in
     MODEL there is a section for each.

@@ -1,4 +1,4 @@
-r"""``ecdreg similar``: what is like this crystal, sentence or file; ``ecdreg encoders``: by which measure."""
+"""``ecdreg similar``: what is like this crystal, sentence or file; ``ecdreg encoders``: by which measure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 def similar(
     ident: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A crystal's id, or source:id.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="A crystal's id, or source:id.", show_default=False)
     ] = None,
     text: Annotated[
         str | None, typer.Option("--text", metavar="SENTENCE", help="What the crystals should be like, in words.")
@@ -63,7 +63,7 @@ def similar(
     where: WhereOption = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Find the crystals most like one of the registry, a sentence, or files.
+    """Find the crystals most like one of the registry, a sentence, or files.
 
     Nearest first, by the cosine distance of their vectors: 0 is the same direction, 2 the opposite.
     A sentence needs an encoder that reads texts, a file goes through the same slices and texts as an
@@ -101,7 +101,7 @@ def similar(
 
 
 def list_encoders(json: JsonOption = False) -> None:
-    r"""List the encoders: frozen backbones and trained towers, with the number of their vectors.
+    """List the encoders: frozen backbones and trained towers, with the number of their vectors.
 
     \b
     Examples:
@@ -125,7 +125,7 @@ def default(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias of an encoder.", show_default=False)],
     json: JsonOption = False,
 ) -> None:
-    r"""Choose the encoder that searches use when none is named.
+    """Choose the encoder that searches use when none is named.
 
     \b
     Examples:

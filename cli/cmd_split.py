@@ -1,4 +1,4 @@
-r"""``ecdreg split``: who is trained on, who is held out, who is left out and why."""
+"""``ecdreg split``: who is trained on, who is held out, who is left out and why."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def create(
     source: SourcesOption = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Make a split by a rule: a seeded hash of each material decides.
+    """Make a split by a rule: a seeded hash of each material decides.
 
     One split per target (default: all three). Crystals without a value, with a suspect one, or
     without the slice or text that is asked for are excluded, with the reason; the recipe or text
@@ -119,7 +119,7 @@ def import_(
     source: SourcesOption = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Import a split from a CSV file.
+    """Import a split from a CSV file.
 
     Columns: `id` (as in its source, or source:id), `subset` (cv or holdout) and `fold` (of cv,
     from 0). Ids that are unknown, whose value is suspect or missing, or that lack the slice or
@@ -160,7 +160,7 @@ def show(
     members: Annotated[bool, typer.Option("--members", help="Every crystal with its part and reason.")] = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Show a split: members per subset and fold, and why others are excluded.
+    """Show a split: members per subset and fold, and why others are excluded.
 
     \b
     Examples:
@@ -193,7 +193,7 @@ def show(
 
 
 def list_(json: JsonOption = False) -> None:
-    r"""List all splits.
+    """List all splits.
 
     \b
     Examples:

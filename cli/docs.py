@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import typer
 
@@ -120,7 +120,8 @@ def _command(command: Any, name: str, *, depth: int) -> list[str]:
     usage += ["COMMAND ..."] if children else []
     parts = [f"{'#' * min(depth + 1, 4)} {name}", f"```\n{' '.join(usage)}\n```", *_help(command.help or "")]
     rows = [f"- `{_argument(p)}`: {_sentence(p.help)}" for p in arguments if p.help]
-    rows += [f"- `{_option(p)}`: {_sentence(p.help)}{_default(p)}" for p in options]
+    types = _types(command.callback)
+    rows += [f"- `{_option(p, types)}`: {_sentence(p.help)}{_default(p)}" for p in options]
     if rows:
         parts.append("\n".join(rows))
     for child_name, child in children.items():
@@ -148,15 +149,24 @@ def _argument(parameter: Any) -> str:
     return name if parameter.required else f"[{name}]"
 
 
-def _option(parameter: Any) -> str:
+def _option(parameter: Any, types: dict[str, str]) -> str:
     names = ", ".join(sorted(parameter.opts, key=len))
     if parameter.secondary_opts:
         names += " / " + ", ".join(parameter.secondary_opts)
     if parameter.is_flag:
         return names
-    choices = getattr(parameter.type, "choices", None)
-    kind = parameter.metavar or ("|".join(map(str, choices)) if choices else parameter.type.name.upper())
+    kind = parameter.metavar or types.get(parameter.name, "TEXT")
     return f"{names} {kind}{' ...' if parameter.multiple else ''}"
+
+
+def _types(function: Any) -> dict[str, str]:
+    """What the parameters of a command take, from its annotations."""
+    words = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    hints = get_type_hints(inspect.unwrap(function)) if function is not None else {}
+    return {
+        name: next((word for kind, word in words.items() if kind is hint or kind in get_args(hint)), "TEXT")
+        for name, hint in hints.items()
+    }
 
 
 def _default(parameter: Any) -> str:
