@@ -326,6 +326,4 @@ def _batched(
             ]
     finally:
         network.to("cpu")
-    if n == 0:
-        raise ModelError("nothing to predict: no rows given")
     return np.concatenate(parts)
