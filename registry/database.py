@@ -31,6 +31,7 @@ from registry.errors import (
     SchemaBehindError,
     UnsuitableServerError,
 )
+from registry.properties import sync_properties
 from registry.settings import Settings
 from registry.views import SURFACE_SHA256, create_surface, drop_surface
 
@@ -53,6 +54,7 @@ MIN_POSTGRES = 15  # NULLS NOT DISTINCT
 MIN_PGVECTOR = (0, 8, 0)  # iterative scans
 GOOD_PGVECTOR = (0, 8, 4)  # fixes of vacuum, and of a CVE (0.8.2)
 CONNECT_SECONDS = 10
+LOCK_SECONDS = 30
 UPGRADE_LOCK = 0x6563_6472_6567  # "ecdreg"; two upgrades at once wait for each other
 
 State = Literal["current", "empty", "behind", "ahead"]
@@ -136,59 +138,25 @@ def schema_status(engine: Engine) -> SchemaStatus:
         If no server answers.
     """
     with _reached(engine), engine.connect() as connection:
-        server_version, vector_version, surface, has_tables = connection.execute(
-            text(
-                "SELECT current_setting('server_version'),"
-                " (SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
-                " (SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('ecdreg_surface()')),"
-                " to_regclass('alembic_version') IS NOT NULL"
-            )
-        ).one()
-        revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if has_tables else None
-    known = _revisions()
-    surface_current = surface is not None and SURFACE_SHA256 in surface
-    state: State
-    if revision is None:
-        state = "empty"
-    elif revision not in known:
-        state = "ahead"
-    else:
-        state = "current" if revision == known[-1] and surface_current else "behind"
-    return SchemaStatus(
-        state=state,
-        revision=revision,
-        head=known[-1],
-        surface_current=surface_current,
-        server_version=server_version.split()[0],
-        vector_version=vector_version,
-    )
+        return _status(connection)
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to the code's revision, in one transaction; does nothing where it is there.
+    """Bring the schema to the code's revision, in one transaction; rows stay.
 
-    Also refreshes the SQL surface and the tables that describe properties.
+    Makes the SQL surface anew and refreshes the tables that describe properties, even where
+    the revision is there already: somebody may have dropped a view by hand.
 
     Raises
     ------
     UnsuitableServerError
         If the server is too old, or pgvector is missing and may not be created by this role.
     SchemaBehindError
-        If the schema was made by a newer ecdreg.
+        If the schema was made by a newer ecdreg, or other sessions hold locks on it for long.
+    ConfigurationError
+        If a view of the user's own is built on one of the registry's.
     """
-    with _reached(engine), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
-        _require_server(connection)
-        _require_vector(connection)
-        revision = _revision(connection)
-        if revision is not None and revision not in _revisions():
-            raise SchemaBehindError(_ahead(revision))
-        drop_surface(connection)
-        _migrate(connection, "upgrade", "head")
-        create_surface(connection)
-        from registry.properties import sync_properties
-
-        sync_properties(connection)
+    _upgrade(engine, even_if_current=True)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -203,8 +171,7 @@ def downgrade(engine: Engine, revision: str) -> None:
     """
     if revision != "base" and revision not in _revisions():
         raise ConfigurationError(f"no schema revision {revision!r}; there are: base, {', '.join(_revisions())}")
-    with _reached(engine), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+    with _changing(engine) as connection:
         drop_surface(connection)
         _migrate(connection, "downgrade", revision)
 
@@ -297,7 +264,7 @@ def _check_schema(engine: Engine, *, upgrade_allowed: bool) -> None:
             _require_versions(status.server_version, status.vector_version)
         return
     if upgrade_allowed:
-        upgrade(engine)
+        _upgrade(engine, even_if_current=False)
         return
     with engine.connect() as connection:
         _require_server(connection)
@@ -370,17 +337,71 @@ def _no_vector(connection: Connection) -> str:
 # ------------------------------------------------------------------------------ migrations
 
 
+def _status(connection: Connection) -> SchemaStatus:
+    server_version, vector_version, surface, has_tables = connection.execute(
+        text(
+            "SELECT current_setting('server_version'),"
+            " (SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+            " (SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('ecdreg_surface()')),"
+            " to_regclass('alembic_version') IS NOT NULL"
+        )
+    ).one()
+    revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if has_tables else None
+    known = _revisions()
+    surface_current = surface is not None and SURFACE_SHA256 in surface
+    state: State
+    if revision is None:
+        state = "empty"
+    elif revision not in known:
+        state = "ahead"
+    else:
+        state = "current" if revision == known[-1] and surface_current else "behind"
+    return SchemaStatus(
+        state=state,
+        revision=revision,
+        head=known[-1],
+        surface_current=surface_current,
+        server_version=server_version.split()[0],
+        vector_version=vector_version,
+    )
+
+
+def _upgrade(engine: Engine, *, even_if_current: bool) -> None:
+    with _changing(engine) as connection:
+        _require_server(connection)
+        _require_vector(connection)
+        status = _status(connection)
+        if status.state == "ahead":
+            raise SchemaBehindError(_ahead(status.revision))
+        if status.state == "current" and not even_if_current:
+            return  # another process was faster
+        drop_surface(connection)
+        _migrate(connection, "upgrade", "head")
+        create_surface(connection)
+        sync_properties(connection)
+
+
+@contextmanager
+def _changing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes the schema: one at a time, and not waiting for others for ever."""
+    try:
+        with _reached(engine), engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
+            yield connection
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) != "55P03":
+            raise
+        raise SchemaBehindError(
+            f"the schema of {shown_url(engine.url)} is in use by other sessions and could not be changed within "
+            f"{LOCK_SECONDS} s; end them, then run `ecdreg db upgrade`"
+        ) from error
+
+
 def _revisions() -> list[str]:
     """Revisions in their order, by the names of their files; alembic itself takes 0.2 s to import."""
     folder = Path(next(iter(migrations.__path__))) / "versions"
     return sorted(path.name.split("_")[0] for path in folder.glob("[0-9]*_*.py"))
-
-
-def _revision(connection: Connection) -> str | None:
-    if not connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
 
 
 def _ahead(revision: str | None) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from registry.errors import ConfigurationError
-from registry.properties import PROPERTIES
+from registry.properties import LEVELS_OF_THEORY, PROPERTIES
 
 __all__ = ["SURFACE_OBJECTS", "SURFACE_SHA256", "create_surface", "drop_surface"]
 
@@ -99,5 +99,5 @@ def _surface() -> str:
     return sql.replace(PROPERTY_COLUMNS, "\n       ".join(columns)) + "\n".join(comments) + "\n"
 
 
-SURFACE_SHA256 = hashlib.sha256(_surface().encode()).hexdigest()
-"""Checksum of the surface that this version of ecdreg makes."""
+SURFACE_SHA256 = hashlib.sha256(f"{_surface()}{PROPERTIES}{LEVELS_OF_THEORY}".encode()).hexdigest()
+"""Checksum of the surface that this version makes, and of the definitions that stand in tables."""

@@ -165,6 +165,21 @@ class TestSchema:
         with pytest.raises(SchemaBehindError, match="9999"):
             database.upgrade(engine)
 
+    def test_an_upgrade_does_not_wait_for_ever(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+        with engine.connect() as reader:
+            reader.execute(text("SELECT count(*) FROM v_materials"))  # and its transaction stays open
+            with pytest.raises(SchemaBehindError, match=r"in use by other sessions .* within 1 s; end them"):
+                database.upgrade(engine)
+        database.upgrade(engine)
+
+    def test_an_upgrade_mends_what_was_dropped_by_hand(self, engine: Engine) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("DROP VIEW v_ingest_runs"))
+        database.upgrade(engine)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM v_ingest_runs")) == 0
+
     def test_an_embedded_schema_is_upgraded_by_itself(self, open_folder: Path) -> None:
         settings = Settings(home=open_folder / "own home")
         try:
