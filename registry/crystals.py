@@ -81,6 +81,8 @@ class DensityData:
     """Shape (3, 3), lattice vectors as rows [Å]."""
     provenance: str | None = None
     """How it was calculated, as its file says."""
+    origin: dict[str, Any] | None = None
+    """What it was downloaded from, JSON values: task_id, bucket, key, etag, sha256, bytes."""
 
     @property
     def volume(self) -> float:
@@ -244,6 +246,7 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
                     "uri": grid.uri,
                     "sha256": grid.sha256,
                     "provenance": density.provenance,
+                    "origin": density.origin,
                 }
                 for density, grid in zip(data.densities, stored, strict=True)
             ],

@@ -86,7 +86,7 @@ class Base(DeclarativeBase):
         int: BigInteger,
         float: Double,
         datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
+        dict[str, Any]: JSONB(none_as_null=True),
         list[str]: ARRAY(Text),
         list[int]: ARRAY(Integer),
         list[float]: ARRAY(REAL),
@@ -278,6 +278,9 @@ class Density(Base):
     uri: Mapped[str] = mapped_column(comment="path of the grid inside the grid store")
     sha256: Mapped[str] = mapped_column(comment="of the file at uri")
     provenance: Mapped[str | None] = mapped_column(comment="how it was calculated, as its file says")
+    origin: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; null for a local file"
+    )
 
 
 class ImageRecipe(Base):

@@ -136,6 +136,9 @@ LEVELS_OF_THEORY: dict[str, LevelDefinition] = {
     for level in (
         # The levels that most labels share come first: a model compares like with like.
         LevelDefinition("GGA_GGA+U", 10, "mixing scheme of the Materials Project: PBE, with +U where it applies"),
+        LevelDefinition(
+            "GGA_GGA+U_R2SCAN", 15, "mixing scheme of the Materials Project since 2022: r2SCAN where it is known too"
+        ),
         LevelDefinition("GGA", 20, "generalised gradient approximation (PBE)"),
         LevelDefinition("GGA+U", 30, "PBE with Hubbard corrections for localised d and f states"),
         LevelDefinition("r2SCAN", 40, "meta-GGA r2SCAN"),
