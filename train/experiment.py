@@ -21,6 +21,7 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from registry.artifacts import ArtifactStore
+from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.errors import ModelError
 from registry.model_store import (
@@ -111,18 +112,28 @@ def run_experiment(
     ]
     name = name or config.kind
     rows = _rows(engine, config, split)
+    inputs = _inputs(engine, config, rows, cache)
+    stored = {**config.to_dict(), "inputs": _fingerprint(inputs, rows)}
+    identity: dict[str, Any] = {
+        "name": name,
+        "target": config.target,
+        "config_sha256": config_sha256(stored),
+        "seed": seed,
+        "split_id": rows.split_id,
+    }
     with _held(engine, name, config.target):
         with session_scope(engine) as session:
-            identity = _identity(config, name, seed=seed, rows=rows)
             done = None if again else find_experiment(session, **identity)
             if done is not None:
                 return read_result(session, done, "unchanged", started, needed)
-            experiment, resumed = _begin(session, config, identity, again=again)
+            experiment, resumed = _begin(session, config, stored, identity, again=again)
             experiment_id = experiment.id
         towers = {r.name: r.experiment_id for r in needed if r.name in config.towers}
-        run = _Run(engine, settings, config, rows, seed, experiment_id, towers, cache, progress)
         try:
-            run.all(f"{name} · {config.target}")
+            with _threads(config):
+                _Run(engine, settings, inputs, rows, seed, experiment_id, towers, progress).all(
+                    f"{name} · {config.target}"
+                )
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             with session_scope(engine) as session:
@@ -152,18 +163,28 @@ def _towers(config: TrainConfig) -> list[TrainConfig]:
     return [config.tower_config(tower) for tower in config.towers] if config.kind == "stacked" else []
 
 
-def _identity(config: TrainConfig, name: str, *, seed: int, rows: SplitRows) -> dict[str, Any]:
+def _inputs(engine: Engine, config: TrainConfig, rows: SplitRows, cache: FeatureCache) -> ModelInputs:
+    """Inputs of the current revision of every crystal, and of those that the split froze."""
+    with Session(engine) as session:
+        current = session.scalars(select(CrystalRevision.id).where(CrystalRevision.is_current)).all()
+    everything = sorted({*current, *rows.cv.revision_ids.tolist(), *rows.holdout.revision_ids.tolist()})
+    return ModelInputs(engine, config, everything, recipe_id=rows.recipe_id, cache=cache)
+
+
+def _fingerprint(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
+    """What a config names, by checksum: of another recipe, backbone, text or value, it is another experiment."""
+    cv = rows.cv
     return {
-        "name": name,
-        "target": config.target,
-        "config_sha256": config_sha256(config.to_dict()),
-        "seed": seed,
-        "split_id": rows.split_id,
+        "recipe_sha256": rows.recipe_sha256,
+        "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
+        "rows_sha256": json_sha256(
+            [cv.revision_ids.tolist(), cv.folds.tolist(), cv.values.tolist(), cv.formulas, cv.image_sha256, cv.texts]
+        ),
     }
 
 
 def _begin(
-    session: Session, config: TrainConfig, identity: Mapping[str, Any], *, again: bool
+    session: Session, config: TrainConfig, stored: dict[str, Any], identity: Mapping[str, Any], *, again: bool
 ) -> tuple[Experiment, bool]:
     # The lock is ours: what is still "running" under this name belonged to a process that died.
     session.execute(
@@ -185,12 +206,26 @@ def _begin(
             name=identity["name"],
             target=identity["target"],
             kind=config.kind,
-            config=config.to_dict(),
+            config=stored,
             seed=identity["seed"],
             split_id=identity["split_id"],
         ),
         False,
     )
+
+
+@contextmanager
+def _threads(config: TrainConfig) -> Iterator[None]:
+    """One thread for networks on kept features: their matrices are too small to be worth sharing out."""
+    import torch
+
+    before = torch.get_num_threads()
+    if not config.finetune_enabled:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -225,28 +260,24 @@ class _Run:
         self,
         engine: Engine,
         settings: Settings,
-        config: TrainConfig,
+        inputs: ModelInputs,
         rows: SplitRows,
         seed: int,
         experiment_id: int,
         towers: Mapping[str, int],
-        cache: FeatureCache,
         progress: Progress,
     ) -> None:
         self.engine = engine
-        self.config = config
+        self.config = inputs.config
+        self.inputs = inputs
         self.rows = rows
         self.seed = seed
         self.experiment_id = experiment_id
         self.towers = towers
         self.progress = progress
         self.store = ArtifactStore(settings.artifacts)
-        with Session(engine) as session:
-            everything = _everything(session, rows)
-        self.inputs = ModelInputs(engine, config, everything, recipe_id=rows.recipe_id, cache=cache)
-        self.cv = self.inputs.shown(rows.cv.revision_ids)
-        # Only a network that trains its backbones, or a checkpoint, needs them.
-        self.backbones = self.inputs.backbones
+        self.cv = inputs.shown(rows.cv.revision_ids)
+        self.backbones = inputs.backbones
 
     def all(self, label: str) -> None:
         """Every fold that is missing, then the refit."""
@@ -462,12 +493,6 @@ class _Run:
         tower = restore(self.config.tower_config(modality), data, backbones=backbones)
         assert isinstance(tower, FittedNetwork)
         return tower, {version.phase: version.best_epoch or 1 for version in found}
-
-
-def _everything(session: Session, rows: SplitRows) -> list[int]:
-    """The current revision of every crystal, and those that the split froze."""
-    current = session.scalars(select(CrystalRevision.id).where(CrystalRevision.is_current)).all()
-    return sorted({*current, *rows.cv.revision_ids.tolist(), *rows.holdout.revision_ids.tolist()})
 
 
 def _ready_folds(session: Session, experiment_id: int) -> list[tuple[str, str]]:

@@ -43,7 +43,8 @@ class FeatureTable:
     encoder_id: int
     encoder: str
     """Name of the encoder."""
-    weights_sha256: str
+    identity_sha256: str
+    """Of the encoder's weights and preprocessing."""
     dim: int
     index: dict[int, int]
     """Row of each revision."""
@@ -254,7 +255,7 @@ class FeatureCache:
         table = FeatureTable(
             encoder_id=encoder_id,
             encoder=encoder_name,
-            weights_sha256=identity.weights_sha256,
+            identity_sha256=json_sha256([identity.weights_sha256, identity.preprocessing]),
             dim=identity.dim,
             index={rid: row for row, rid in enumerate(vectors)},
             vectors=np.stack(list(vectors.values())),

@@ -38,6 +38,7 @@ from train.data import ChannelInputs, Inputs, crystal_inputs
 from train.features import FeatureCache
 from train.fitting import FittedModel, FittedNetwork, Shown, restore
 from train.inputs import ModelInputs
+from train.results import config_of
 
 __all__ = ["CrystalPrediction", "PredictionResult", "Predictor", "predict_crystals"]
 
@@ -118,7 +119,7 @@ class Predictor:
         ArtifactError
             If weights are missing or do not match their checksum.
         """
-        config = TrainConfig.from_dict(model.experiment.config)
+        config = config_of(model.experiment)
         store = ArtifactStore(settings.artifacts)
         versions = session.execute(
             select(ModelVersion.artifact_uri, ModelVersion.artifact_sha256)

@@ -14,7 +14,7 @@ from registry.models import Experiment, Metric, ModelVersion
 from train.config import TrainConfig
 from train.fitting import phases_of
 
-__all__ = ["ExperimentResult", "read_result"]
+__all__ = ["ExperimentResult", "config_of", "read_result"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,17 @@ class ExperimentResult:
         return f"{self.name}:{self.target}@{self.version}"
 
 
+def config_of(experiment: Experiment) -> TrainConfig:
+    """The config that an experiment was given; beside it lie the checksums of its inputs.
+
+    Raises
+    ------
+    ConfigurationError
+        If it was written by another version of this code, with fields that are not known here.
+    """
+    return TrainConfig.from_dict({name: value for name, value in experiment.config.items() if name != "inputs"})
+
+
 def read_result(
     session: Session, experiment: Experiment, outcome: str, started: float, needed: Sequence[ExperimentResult]
 ) -> ExperimentResult:
@@ -62,7 +73,7 @@ def read_result(
     needed
         Results of its prerequisites.
     """
-    last = phases_of(TrainConfig.from_dict(experiment.config))[-1]
+    last = phases_of(config_of(experiment))[-1]
     found = session.execute(
         select(ModelVersion.fold, Metric.subset, Metric.name, Metric.value, Metric.n)
         .join(Metric, Metric.model_version_id == ModelVersion.id)
