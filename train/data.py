@@ -29,6 +29,7 @@ __all__ = [
     "SplitRows",
     "crystal_inputs",
     "inner_stop",
+    "known_values",
     "load_images",
     "load_rows",
     "text_sha256",
@@ -181,6 +182,27 @@ def crystal_inputs(
     ids = None if revision_ids is None else np.array(list(revision_ids), dtype=np.int64)
     facts = _facts(session, ids, target=None, recipe_id=recipe_id, text_level=text_level)
     return Inputs(**_input_columns(facts))
+
+
+def known_values(session: Session, target: str, revision_ids: Sequence[int]) -> dict[int, float]:
+    """Known values of a property, in its unit, by revision; what is not known is missing in the answer.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    target
+        The property; its value at the preferred level of theory counts, as ``v_materials`` shows it.
+    revision_ids
+        The revisions asked for.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such revision.
+    """
+    facts = _facts(session, np.array(revision_ids, dtype=np.int64), target=target, recipe_id=None, text_level=None)
+    return {fact["revision_id"]: fact["value"] for fact in facts if fact["value"] is not None}
 
 
 def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ from registry.models import (
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.config import TrainConfig
-from train.data import ChannelInputs, Inputs, crystal_inputs
+from train.data import ChannelInputs, Inputs, crystal_inputs, known_values
 from train.features import FeatureCache
 from train.fitting import FittedModel, FittedNetwork, Shown, restore
 from train.inputs import ModelInputs
@@ -64,6 +64,8 @@ class CrystalPrediction:
     """In the unit of the target."""
     spread: float | None
     """As in :class:`PredictionResult`; None for a cross-validated crystal, which one fold alone has not seen."""
+    known: float | None
+    """The value at the preferred level of theory, in the unit of the target."""
     subset: str
     """validation and holdout: made when the model had not seen the crystal; train: the model was fitted to this
     material; none: the crystal is outside the model's split."""
@@ -291,7 +293,8 @@ class Predictor:
         if channels not in trained:
             raise IncompatibleInputError(
                 f"{name} has slices of {_words(channels)}; {self.model.name} was trained on"
-                f" {' or '.join(_words(one) for one in trained)}: give densities of that level of theory"
+                f" {' or '.join(_words(one) for one in trained)}: give those, and the level of theory where a file"
+                " does not say it"
             )
 
     def _no_image(self, name: str, others: list[str]) -> IncompatibleInputError:
@@ -351,7 +354,8 @@ def predict_crystals(
         If weights are missing or do not match their checksum.
     """
     with Session(engine) as session:
-        made = _made(session, model, revision_ids)
+        known = known_values(session, model.experiment.target, revision_ids)
+        made = _made(session, model, revision_ids, known)
         new = [rid for rid in dict.fromkeys(int(r) for r in revision_ids) if rid not in made]
         predictor = Predictor.load(session, settings, model) if new else None
         fitted = _fitted_to(session, model.experiment, new)
@@ -359,7 +363,7 @@ def predict_crystals(
         results = predictor.predict_registered(engine, new, progress=progress)
         for rid, result in zip(new, results, strict=True):
             subset = "train" if rid in fitted else "none"
-            made[rid] = CrystalPrediction(rid, result.value, result.spread, subset)
+            made[rid] = CrystalPrediction(rid, result.value, result.spread, known.get(rid), subset)
         with session_scope(engine) as session:
             for subset in ("train", "none"):
                 chosen = [made[rid] for rid in new if made[rid].subset == subset]
@@ -374,7 +378,9 @@ def predict_crystals(
     return [made[int(rid)] for rid in revision_ids]
 
 
-def _made(session: Session, model: ResolvedModel, revision_ids: Sequence[int]) -> dict[int, CrystalPrediction]:
+def _made(
+    session: Session, model: ResolvedModel, revision_ids: Sequence[int], known: Mapping[int, float]
+) -> dict[int, CrystalPrediction]:
     """Predictions that were made inside the split; those outside are made anew."""
     found = session.scalars(
         select(Prediction)
@@ -386,7 +392,10 @@ def _made(session: Session, model: ResolvedModel, revision_ids: Sequence[int]) -
             Prediction.revision_id.in_([int(rid) for rid in revision_ids]),
         )
     )
-    return {p.revision_id: CrystalPrediction(p.revision_id, p.value, p.spread, p.subset) for p in found}
+    return {
+        p.revision_id: CrystalPrediction(p.revision_id, p.value, p.spread, known.get(p.revision_id), p.subset)
+        for p in found
+    }
 
 
 def _fitted_to(session: Session, experiment: Experiment, revision_ids: Sequence[int]) -> set[int]:

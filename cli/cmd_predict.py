@@ -1,0 +1,216 @@
+"""``ecdreg predict``: what a trained model says of crystals of the registry, or of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import output
+from cli.options import DensityOption, JsonOption, ReferenceOption, StructureOption, open_engine
+from cli.options import settings as environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+
+    from registry.crystals import CrystalData
+    from registry.model_store import ResolvedModel
+    from train.inference import Predictor
+
+__all__ = ["register"]
+
+FORMATS = {"predicted": ".4g", "spread": ".2g", "known": ".4g"}
+
+
+def register(app: typer.Typer) -> None:
+    """Attach ``ecdreg predict``.
+
+    Parameters
+    ----------
+    app
+        The root application.
+    """
+    app.command("predict")(predict)
+
+
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME[:TARGET][@ALIAS or @VERSION].")],
+    idents: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Crystals of the registry: id, or source:id.")
+    ] = None,
+    structure: StructureOption = None,
+    density: DensityOption = None,
+    reference: ReferenceOption = None,
+    level_of_theory: Annotated[
+        str | None,
+        typer.Option("--level-of-theory", metavar="NAME", help="Of the density, where its file does not say: GGA, ..."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    r"""Predict with a trained model, for crystals of the registry or for files.
+
+    A file goes through the same slices and texts as an ingest. The spread is the standard deviation over the
+    models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen
+    it is repeated: "validation" by the fold that left it out, "holdout" by the refit. "train" marks a material
+    that the model was fitted to under another id or revision.
+
+    \b
+    Examples:
+      ecdreg predict stacked mp-1022 mp-361
+      ecdreg predict stacked:k_vrh@best mp-1022 --json
+      ecdreg predict text --structure NaCl.cif
+      ecdreg predict stacked --density CHGCAR --reference CHGCAR.reference --level-of-theory GGA
+    """
+    files = structure is not None or density is not None
+    if files == bool(idents):
+        raise typer.BadParameter("give ids of the registry, or --structure and --density files, and not both")
+    if not files and (reference is not None or level_of_theory is not None):
+        raise typer.BadParameter("--reference and --level-of-theory belong to --density")
+    engine = open_engine()
+    try:
+        from sqlalchemy.orm import Session
+
+        from registry.model_store import resolve_model
+
+        with Session(engine) as session:
+            models = resolve_model(session, model)
+        if files:
+            rows = _files(engine, models, structure, density, reference, level_of_theory)
+        else:
+            rows = _registered(engine, models, idents or [])
+    finally:
+        engine.dispose()
+    if json:
+        output.json(rows)
+        return
+    columns = {
+        "model": "model",
+        "id": "id",
+        "formula": "formula",
+        "predicted": "predicted",
+        "spread": "spread",
+        "known": "known",
+        "unit": "unit",
+        "subset": "subset",
+    }
+    output.table(rows, columns, formats=FORMATS)
+
+
+def _registered(engine: Engine, models: Sequence[ResolvedModel], idents: Sequence[str]) -> list[dict[str, Any]]:
+    from sqlalchemy.orm import Session
+
+    from registry.crystals import resolve
+    from train.inference import predict_crystals
+
+    with Session(engine) as session:
+        crystals = [resolve(session, ident) for ident in idents]
+    rows = []
+    with output.progress() as progress:
+        for model in models:
+            said = predict_crystals(
+                engine, environment(), model, [crystal.revision_id for crystal in crystals], progress=progress
+            )
+            rows += [
+                _row(
+                    model,
+                    f"{crystal.source}:{crystal.source_id}",
+                    crystal.formula,
+                    predicted=prediction.value,
+                    spread=prediction.spread,
+                    known=prediction.known,
+                    subset=prediction.subset,
+                )
+                for crystal, prediction in zip(crystals, said, strict=True)
+            ]
+    return rows
+
+
+def _files(
+    engine: Engine,
+    models: Sequence[ResolvedModel],
+    structure: Path | None,
+    density: Path | None,
+    reference: Path | None,
+    level_of_theory: str | None,
+) -> list[dict[str, Any]]:
+    from sqlalchemy.orm import Session
+
+    from registry.errors import IncompatibleInputError
+    from train.inference import Predictor
+
+    with Session(engine) as session:
+        predictors = [Predictor.load(session, environment(), model) for model in models]
+    for predictor in predictors:
+        if "image" in predictor.config.towers and density is None:
+            raise IncompatibleInputError(
+                f"{predictor.model.name} reads slices of the charge density; give --density FILE (CHGCAR, cube or"
+                " HDF5), or use a model that reads texts alone"
+            )
+    crystal = _prepared(predictors, structure, density, reference, level_of_theory)
+    rows = []
+    for predictor in predictors:
+        (result,) = predictor.predict([crystal])
+        rows.append(
+            _row(
+                predictor.model,
+                crystal.source_id,
+                crystal.formula,
+                predicted=result.value,
+                spread=result.spread,
+                known=None,
+                subset="none",
+            )
+        )
+    return rows
+
+
+def _prepared(
+    predictors: Sequence[Predictor],
+    structure: Path | None,
+    density: Path | None,
+    reference: Path | None,
+    level_of_theory: str | None,
+) -> CrystalData:
+    from ingest.prepare import IngestOptions, prepare_files
+    from registry.errors import InputError
+
+    configs = [predictor.config for predictor in predictors]
+    options = IngestOptions(
+        recipes=tuple(sorted({config.recipe for config in configs if "image" in config.towers})),
+        texts="compute" if any("text" in config.towers for config in configs) else "none",
+        level_of_theory=level_of_theory,
+    )
+    prepared = prepare_files(structure, density, reference=reference, options=options)
+    if prepared.data is None:
+        raise InputError(f"{prepared.source_id}: {prepared.rejected or prepared.deferred}")
+    for problem in prepared.problems:
+        output.warn(f"{prepared.source_id}: {problem}")
+    return prepared.data
+
+
+def _row(
+    model: ResolvedModel,
+    ident: str,
+    formula: str,
+    *,
+    predicted: float,
+    spread: float | None,
+    known: float | None,
+    subset: str,
+) -> dict[str, Any]:
+    from registry.properties import property_named
+
+    return {
+        "model": model.name,
+        "target": model.experiment.target,
+        "unit": property_named(model.experiment.target).unit,
+        "id": ident,
+        "formula": formula,
+        "predicted": predicted,
+        "spread": spread,
+        "known": known,
+        "subset": subset,
+    }
