@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -281,35 +282,44 @@ def _slice_panel(panel: Axes, field: NDArray[np.float64], *, extent: tuple[float
     width, height = extent if extent else (float(field.shape[1]), float(field.shape[0]))
     box = (-width / 2, width / 2, -height / 2, height / 2) if extent else (0.0, width, height, 0.0)
     image = panel.imshow(
-        field, origin="upper", extent=box, cmap=scale.colours, vmin=scale.low, vmax=scale.high, interpolation="nearest"
+        field, origin="upper", extent=box, cmap=scale.colours, norm=scale.norm, interpolation="nearest"
     )
-    if scale.signed:
-        levels = scale.high * np.array([-0.6, -0.2, 0.2, 0.6])
-        inside = levels[(levels > field.min()) & (levels < field.max())]
-        if inside.size:
-            styles = ["dashed" if level < 0 else "solid" for level in inside]
-            panel.contour(field, inside, origin="image", extent=box, colors=INK, linewidths=0.5, linestyles=styles)
+    levels = scale.levels[(scale.levels > field.min()) & (scale.levels < field.max())]
+    if levels.size:
+        styles = ["dashed" if level < 0 else "solid" for level in levels]
+        panel.contour(field, levels, origin="image", extent=box, colors=INK, linewidths=0.5, linestyles=styles)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
     for spine in panel.spines.values():
         spine.set_visible(False)
     return image
 
 
 class _Scale:
-    """Colours and range of a channel, the same for all crystals shown."""
+    """Colours of a channel, the same for all crystals shown: linear around zero, logarithmic far from it.
 
-    def __init__(self, low: float, high: float, *, signed: bool) -> None:
+    A density spans four decades between the bonds and the cores; on a linear scale only cores are seen.
+    """
+
+    def __init__(self, low: float, high: float, *, linear: float, signed: bool) -> None:
         self.low, self.high, self.signed = low, high, signed
         self.colours = "PuOr_r" if signed else "viridis"
+        self.norm = AsinhNorm(linear_width=linear, vmin=low, vmax=high)
+        self.levels = high * np.array([-0.5, -0.05, 0.05, 0.5]) if signed else np.empty(0)
 
 
 def _scale(fields: Sequence[NDArray[np.float64]]) -> _Scale:
     # Quantiles, because a cusp at one nucleus would take the whole scale.
     everything = np.concatenate([f.ravel() for f in fields])
     low, high = (float(q) for q in np.quantile(everything, [0.01, 0.99]))
-    if low < 0 < high and -low > 0.15 * high:
-        reach = max(-low, high)
-        return _Scale(-reach, reach, signed=True)
-    return _Scale(low, high if high > low else low + 1.0, signed=False)
+    signed = low < 0 < high and -low > 0.15 * high
+    if signed:
+        high = max(-low, high)
+        low = -high
+    elif high <= low:
+        high = low + 1.0
+    linear = float(np.median(np.abs(everything)))
+    return _Scale(low, high, linear=max(linear, 1e-3 * (high - low)), signed=signed)
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -44,6 +44,7 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { padding: .32rem .7rem .32rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { border-bottom: 1.5px solid var(--ink); font-weight: 600; }
+td:first-child { white-space: nowrap; }
 td.n, th.n { text-align: right; padding-right: .9rem; white-space: nowrap; }
 tr.this td { font-weight: 700; background: var(--wash); }
 tr.sum td { font-weight: 700; border-top: 1.5px solid var(--ink); }
@@ -250,7 +251,8 @@ def _inputs(content: ReportContent) -> str:
                 f"Sample slices of recipe {content.recipe.name}",
                 f"Recipe <code>{_e(content.recipe.name)}</code>, {_e(values)}, {_e(plane)}. From the smallest to the"
                 " largest label. All crystals share a channel's colours, cut at the 1 % and 99 % quantiles, so that"
-                " absolute densities can be compared; contours on fields with a sign: solid above zero, dashed below.",
+                " absolute densities can be compared; the scale is linear around zero and logarithmic far from it."
+                " Contours on fields with a sign, at 5 % and 50 % of the scale: solid above zero, dashed below.",
                 raw_caption=True,
             )
         )
@@ -268,13 +270,14 @@ def _inputs(content: ReportContent) -> str:
 def _excluded(content: ReportContent) -> str:
     if not content.excluded:
         return "<h2>Excluded from the split</h2><p>None.</p>"
-    counts = Counter(reason for _, reason in content.excluded)
-    summary = _table(["reason", "crystals"], [[r, str(n)] for r, n in counts.most_common(12)], numeric=[1])
-    rest = f"<p class=soft>… and {len(counts) - 12} more reasons below.</p>" if len(counts) > 12 else ""
+    # What stands before the first colon is the kind of reason.
+    counts = Counter(reason.partition(":")[0] for _, reason in content.excluded)
+    summary = _table(["reason", "crystals"], [[r, str(n)] for r, n in counts.most_common()], numeric=[1])
+    is_open = " open" if len(content.excluded) <= 10 else ""
     listing = _table(["id", "reason"], [list(pair) for pair in content.excluded])
     return (
-        f"<h2>Excluded from the split</h2>{summary}{rest}"
-        f"<details><summary>All {len(content.excluded)} excluded ids</summary>{listing}</details>"
+        f"<h2>Excluded from the split</h2>{summary}"
+        f"<details{is_open}><summary>Every one of them</summary>{listing}</details>"
     )
 
 
