@@ -234,6 +234,9 @@ class _Run:
                 self._record(record, "deferred", prepared.deferred)
             return
         reason = "; ".join(prepared.problems) or None
+        if prepared.retry:
+            # Without a checksum it differs from whatever the next run sees.
+            self.checksums.pop(record.source_id, None)
         try:
             with session_scope(self.engine) as session:
                 written = write_crystal(session, prepared.data, run_id=self.report.run_id, grids=self.grids)

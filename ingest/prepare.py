@@ -125,6 +125,8 @@ class Prepared:
     problems: tuple[str, ...] = ()
     rejected: str | None = None
     deferred: str | None = None
+    retry: bool = False
+    """Whether the next run is to try again, although nothing may have changed."""
 
 
 def needs_describing(record: SourceRecord, options: IngestOptions) -> bool:
@@ -265,7 +267,7 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
         slices=tuple(slices),
         descriptions=tuple(_descriptions(record.source, raw.description, formula, structure, options, problems)),
     )
-    return Prepared(record.source_id, data, tuple(problems.lines))
+    return Prepared(record.source_id, data, tuple(problems.lines), retry=raw.retry)
 
 
 def _cells(raw: RawCrystal, problems: _Problems) -> tuple[Structure | None, Structure | None]:
@@ -277,7 +279,8 @@ def _cells(raw: RawCrystal, problems: _Problems) -> tuple[Structure | None, Stru
     given, own = raw.structure, raw.density_structure
     if given is None or own is None:
         return (own if given is None else given), own
-    cell = problems.attempt("density", lambda: _same_crystal_cell(given, own))
+    compare = _same_crystal_apart if raw.relaxed_apart else _same_crystal_cell
+    cell = problems.attempt("density", lambda: compare(given, own))
     return (given, None) if cell is None else (cell, own)
 
 
@@ -303,6 +306,23 @@ def _same_crystal_cell(given: Structure, own: Structure) -> Structure:
         f"{given.formula} in {given.volume / len(given):.3f} Å^3 an atom with other positions; "
         "give the structure that it was calculated for"
     )
+
+
+def _same_crystal_apart(given: Structure, own: Structure) -> Structure:
+    """The grid's structure, where it is the given crystal as another calculation relaxed it.
+
+    Raises
+    ------
+    InputError
+        If it is another crystal.
+    """
+    from ingest.density import same_crystal
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    same_crystal(given, own)
+    if StructureMatcher(primitive_cell=True, scale=True).fit(given, own):
+        return own
+    raise InputError(f"it was calculated for another crystal of {own.formula}, whose atoms lie elsewhere")
 
 
 def _same_cell(given: Structure, own: Structure) -> bool:

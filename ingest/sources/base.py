@@ -55,6 +55,10 @@ class RawCrystal:
     description: RawDescription | None = None
     problems: tuple[str, ...] = ()
     """What could not be read of it, one line each; the crystal is partial then."""
+    relaxed_apart: bool = False
+    """Whether structure and density are of two calculations, whose cells and volumes may differ."""
+    retry: bool = False
+    """Whether another run may read more of it although nothing changes in its source."""
 
 
 class SourceRecord(Protocol):
@@ -127,11 +131,8 @@ SOURCES: Catalog[Callable[[], CrystalSource]] = Catalog("sources")
 
 def load_sources() -> None:
     """Fill :data:`SOURCES`: the modules of the sources register themselves, and import this one."""
+    import ingest.sources.mp.source
     import ingest.sources.sample  # noqa: F401
-
-
-# Sources of later versions keep their names.
-_RESERVED = frozenset({"mp"})
 
 
 def open_source(value: str, *, name: str | None = None) -> CrystalSource:
@@ -164,6 +165,6 @@ def open_source(value: str, *, name: str | None = None) -> CrystalSource:
     from ingest.sources.folder import FolderSource
 
     source = FolderSource(Path(value), name=name)
-    if source.name in SOURCES or source.name in _RESERVED:
+    if source.name in SOURCES:
         raise ConfigurationError(f"a folder cannot be called {source.name!r}, a source is; give it another --name")
     return source
