@@ -14,7 +14,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import cmd_db, cmd_ingest, cmd_models, cmd_report, cmd_similar, cmd_split, output
+from cli import (
+    cmd_db,
+    cmd_ingest,
+    cmd_models,
+    cmd_predict,
+    cmd_report,
+    cmd_similar,
+    cmd_split,
+    cmd_train,
+    output,
+)
 from cli.options import at_end
 from registry.errors import (
     ConfigurationError,
@@ -34,7 +44,7 @@ INTERRUPTED = 130
 
 
 # As one uses them; click would list single commands before groups.
-ORDER = ("ingest", "split", "train", "models", "encoders", "predict", "similar", "report", "db")
+ORDER = ("ingest", "split", "train", "leaderboard", "models", "encoders", "predict", "similar", "report", "db")
 
 
 class _Boundary(TyperGroup):
@@ -103,7 +113,7 @@ def _root(
     output.quiet.set(quiet)
 
 
-for _module in (cmd_ingest, cmd_split, cmd_models, cmd_similar, cmd_report, cmd_db):
+for _module in (cmd_ingest, cmd_split, cmd_train, cmd_models, cmd_predict, cmd_similar, cmd_report, cmd_db):
     _module.register(app)
 
 
