@@ -316,8 +316,9 @@ def _same_crystal_apart(given: Structure, own: Structure) -> Structure:
     InputError
         If it is another crystal.
     """
-    from ingest.density import same_crystal
     from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    from ingest.density import same_crystal
 
     same_crystal(given, own)
     if StructureMatcher(primitive_cell=True, scale=True).fit(given, own):

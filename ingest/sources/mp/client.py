@@ -131,10 +131,11 @@ class MpClient:
         """
         found: dict[str, Document] = {}
         expected = 0
+        counted = {name: ",".join(value) if isinstance(value, list) else value for name, value in filters.items()}
         for attempt in range(1, self._manners.attempts + 1):
             documents = self._ask("summaries", lambda: self._summary.search(**filters, fields=list(fields)))
             found |= {str(document["material_id"]): document for document in documents if "material_id" in document}
-            expected = self._ask("a count", lambda: self._summary.count(dict(filters)))
+            expected = self._ask("a count", lambda: self._summary.count(dict(counted)))
             if len(found) >= expected:
                 return list(found.values())
             if attempt < self._manners.attempts:

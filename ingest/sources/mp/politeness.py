@@ -90,7 +90,7 @@ class Manners:
         asked
             What the server asked for, which counts if it is more [s].
         """
-        own = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+        own = self.backoff * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
         return max(own, asked or 0.0)
 
     @contextmanager

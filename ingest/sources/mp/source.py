@@ -204,8 +204,8 @@ class MpSource:
         locked = {} if self._lock is None else self._lock.materials
         if self._lock is not None and self._lock.release != release:
             self._remarks.append(
-                f"the lock file is of release {self._lock.release}, the Materials Project is at {release}: densities are "
-                "those of the lock, properties may have other values"
+                f"the lock file is of release {self._lock.release}, the Materials Project is at {release}: "
+                "densities are those of the lock, properties may have other values"
             )
         records: list[SourceRecord] = [
             record_of(
