@@ -2,6 +2,7 @@ r"""``ecdreg ingest``: crystals with their properties, densities, slices and tex
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,10 +12,11 @@ from cli.options import JsonOption, LimitOption, open_engine, settings
 
 if TYPE_CHECKING:
     from ingest.pipeline import IngestReport
+    from ingest.sources import CrystalSource
 
 __all__ = ["register"]
 
-SOURCE_HELP = "Name of a source, or a dataset folder: a path with a '/', as data/ or ./mine."
+SOURCE_HELP = "mp, sample, or a dataset folder: a path with a '/', as data/ or ./mine. [default: mp]"
 MEANING = {
     "created": "new in the registry",
     "updated": "something of it is new",
@@ -55,7 +57,8 @@ def ingest(
         typer.Option(
             "--texts",
             metavar="source|compute|none",
-            help="Take the source's texts and compute what it lacks; compute all (2 to 6 s a crystal); none.",
+            help="Take the source's texts (or: download) and compute what it lacks; compute all (2 to 6 s a crystal); "
+            "none.",
         ),
     ] = "source",
     name: Annotated[
@@ -72,6 +75,33 @@ def ingest(
         int | None, typer.Option("--workers", min=0, help="Processes; by default one a core, 0 for none but this.")
     ] = None,
     limit: LimitOption = None,
+    spacegroup: Annotated[
+        list[int] | None,
+        typer.Option("--spacegroup", metavar="N", help="mp: materials of this space group; may be repeated."),
+    ] = None,
+    elements: Annotated[
+        str | None, typer.Option("--elements", metavar="A,B", help="mp: materials that contain all of these elements.")
+    ] = None,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", help="mp: exactly the materials whose ids are in this file.")
+    ] = None,
+    unstable: Annotated[
+        bool, typer.Option("--unstable", help="mp: materials above the convex hull too, not only stable ones.")
+    ] = False,
+    no_density: Annotated[
+        bool, typer.Option("--no-density", help="mp: no densities, so no slices; structures, properties and texts.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="mp: say what would be downloaded and how much; write nothing.")
+    ] = False,
+    lock: Annotated[
+        Path | None,
+        typer.Option(
+            "--lock",
+            metavar="FILE",
+            help="mp: write down exactly which densities these are; with a file that is there, take exactly those.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     r"""Bring crystals into the registry.
@@ -81,6 +111,10 @@ def ingest(
 
     \b
     Examples:
+      ecdreg ingest --fcc
+      ecdreg ingest --fcc --dry-run
+      ecdreg ingest --fcc --elements Na,Cl --unstable
+      ecdreg ingest --fcc --lock mp.lock.json
       ecdreg ingest --fcc --source sample
       ecdreg ingest --source ./mydata/ --name mine --level-of-theory PBEsol
       ecdreg ingest --source ./mydata/ --recipe metric --recipe paper-total
@@ -94,14 +128,35 @@ def ingest(
     options = IngestOptions(
         fcc=fcc,
         assume_fcc=assume_fcc,
-        recipes=tuple(recipe) if recipe else ("metric",),
-        texts=texts,
+        recipes=() if no_density else tuple(recipe) if recipe else ("metric",),
+        texts="source" if texts == "download" else texts,
         level_of_theory=level_of_theory,
         limit=limit,
         workers=workers,
     )
     options.fingerprint()  # an unknown recipe is said before the database is made
-    chosen = open_source(_named(source), name=name)
+    given = {"--spacegroup": spacegroup, "--elements": elements, "--ids": ids, "--lock": lock}
+    flags = {"--unstable": unstable, "--no-density": no_density, "--dry-run": dry_run}
+    named = source or "mp"
+    if named == "mp" and name is None:
+        from cli import materials_project as mp
+
+        materials = mp.materials_project(
+            options,
+            spacegroups=spacegroup,
+            elements=elements,
+            ids=ids,
+            unstable=unstable,
+            densities=not no_density,
+            lock=lock,
+        )
+        if dry_run:
+            mp.dry_run(materials, options, json=json)
+            return
+        chosen: CrystalSource = materials
+    else:
+        _only_for_mp(named, [option for option, value in {**given, **flags}.items() if value])
+        chosen = open_source(named, name=name)
     engine = open_engine()
     try:
         with output.progress() as progress:
@@ -113,6 +168,8 @@ def ingest(
     finally:
         engine.dispose()
     _show(report, json=json, status="finished")
+    if named == "mp" and lock is not None:
+        mp.write_lock_of(materials, report, engine, lock)
     if not report.in_registry:
         output.error(f"nothing of {chosen.name} is in the registry; the reasons are above")
         raise typer.Exit(1)
@@ -120,17 +177,11 @@ def ingest(
         output.note(_next_steps(report))
 
 
-def _named(source: str | None) -> str:
-    if source is not None:
-        return source
-    from ingest.sources import SOURCES, load_sources
+def _only_for_mp(source: str, options: list[str]) -> None:
     from registry.errors import ConfigurationError
 
-    load_sources()
-    raise ConfigurationError(
-        f"say --source: {', '.join(SOURCES)}, or a folder as ./mydata/ "
-        "(the default will be mp, which comes with the Materials Project source)"
-    )
+    if options:
+        raise ConfigurationError(f"{options[0]} is for the source mp, not for {source!r}; leave it out")
 
 
 def _show(report: IngestReport, *, json: bool, status: str) -> None:

@@ -19,18 +19,18 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from ingest.prepare import IngestOptions, Prepared, input_sha256
+from ingest.prepare import IngestOptions, Prepared, input_sha256, needs_describing
 from ingest.sources.base import CrystalSource, SourceRecord
 from ingest.workers import prepare_all
 from registry.crystals import write_crystal
 from registry.database import session_scope
 from registry.errors import InputError
 from registry.grids import GridStore
-from registry.models import IngestOutcome
+from registry.models import IngestOutcome, IngestRun
 from registry.progress import Progress, Silent
 from registry.provenance import StandingOutcome, finish_run, record_outcome, standing_outcomes, start_run
 
@@ -54,6 +54,8 @@ class IngestReport:
     """Crystals by outcome and reason."""
     standing: Counter[str] = field(default_factory=Counter)
     """Of the unchanged: crystals by the outcome that stands since an earlier run."""
+    retried: int = 0
+    """Of the partial: crystals that the next run tries again."""
     seconds: float = 0.0
 
     @property
@@ -184,11 +186,15 @@ class _Run:
     progress: Progress
     checksums: dict[str, str] = field(default_factory=dict)
     standing: dict[str, StandingOutcome] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)
 
     def do(self, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
         with session_scope(self.engine) as session:
             self.standing = standing_outcomes(session, self.report.source)
+            self.seen = _last_checksums(session, self.report.source)
         changed = self._changed(records, fingerprint, stopped)
+        if texts := sum(needs_describing(record, self.options) for record in changed):
+            self.progress.say(f"{texts} texts to compute with robocrystallographer: 2 to 6 s each on a core")
         for record, prepared in prepare_all(changed, self.options, stopped=stopped):
             self._write(record, prepared)
 
@@ -206,7 +212,7 @@ class _Run:
                 continue
             self.checksums[record.source_id] = checksum
             stands = self.standing.get(record.source_id)
-            if stands is None or stands.outcome == "deferred" or stands.input_sha256 != checksum:
+            if stands is None or stands.outcome == "deferred" or self.seen.get(record.source_id) != checksum:
                 changed.append(record)
                 continue
             unchanged.append(
@@ -237,6 +243,7 @@ class _Run:
         if prepared.retry:
             # Without a checksum it differs from whatever the next run sees.
             self.checksums.pop(record.source_id, None)
+            self.report.retried += 1
         try:
             with session_scope(self.engine) as session:
                 written = write_crystal(session, prepared.data, run_id=self.report.run_id, grids=self.grids)
@@ -279,6 +286,21 @@ class _Run:
     def _count(self, record: SourceRecord, outcome: str, reason: str | None) -> None:
         self.report.add(outcome, reason)
         self.progress.advance(1, record.source_id)
+
+
+def _last_checksums(session: Session, source: str) -> dict[str, str]:
+    """Checksum of what the last run saw of each crystal, whatever came of it.
+
+    Not the same as that of the standing outcome: other options may have led to nothing new.
+    """
+    rows = session.execute(
+        select(IngestOutcome.source_id, IngestOutcome.input_sha256)
+        .distinct(IngestOutcome.source_id)
+        .join(IngestRun, IngestRun.id == IngestOutcome.run_id)
+        .where(IngestRun.source == source, IngestOutcome.input_sha256.is_not(None))
+        .order_by(IngestOutcome.source_id, IngestOutcome.run_id.desc())
+    ).all()
+    return {row.source_id: str(row.input_sha256) for row in rows}
 
 
 @contextmanager
