@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from registry import embedded
+from registry import embedded, embedded_host
 from registry.embedded import EmbeddedServer
 from registry.errors import ConfigurationError, DatabaseUnreachableError
 
@@ -221,12 +221,14 @@ class TestRefusals:
             "40 22 0:40 / /home rw shared:1 - nfs4 server:/home rw\n"
             "41 40 0:41 / /home/my\\040scratch rw - xfs /dev/vdb rw\n"
         )
-        kinds = [embedded._file_system(Path(p), table) for p in ("/var/lib", "/home/me/pg18", "/home/my scratch/pg18")]
+        kinds = [
+            embedded_host.file_system(Path(p), table) for p in ("/var/lib", "/home/me/pg18", "/home/my scratch/pg18")
+        ]
         assert kinds == ["ext4", "nfs4", "xfs"]
-        assert embedded._file_system(Path("/"), tmp_path / "missing") is None
+        assert embedded_host.file_system(Path("/"), tmp_path / "missing") is None
 
     def test_network_file_systems_are_refused(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(embedded, "_file_system", lambda path: "nfs4")
+        monkeypatch.setattr(embedded_host, "file_system", lambda path: "nfs4")
         with pytest.raises(DatabaseUnreachableError, match=r"network file system \(nfs4\).*set ECDREG_HOME"):
             embedded.start(data)
 
@@ -234,11 +236,11 @@ class TestRefusals:
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse2 avx fma\nbugs\t\t:\n")
         with pytest.raises(DatabaseUnreachableError, match=r"lacks avx2, bmi2, .*ECDREG_DATABASE_URL"):
-            embedded._check_processor(cpuinfo)
+            embedded_host.check_processor(cpuinfo)
         cpuinfo.write_text("flags\t\t: fpu avx2 fma bmi2\n")
-        embedded._check_processor(cpuinfo)
+        embedded_host.check_processor(cpuinfo)
         cpuinfo.write_text("Features\t: fp asimd\n")  # not x86
-        embedded._check_processor(cpuinfo)
+        embedded_host.check_processor(cpuinfo)
 
 
 class TestBinaries:
@@ -262,10 +264,10 @@ class TestBinaries:
     ) -> None:
         data = open_folder / "beside a closed venv" / "pg18"
         closed = open_folder / "closed venv"
-        for part in embedded.SERVER_PARTS:
-            shutil.copytree(embedded._package() / part, closed / part, symlinks=True)
+        for part in embedded_host.SERVER_PARTS:
+            shutil.copytree(embedded_host.package_folder() / part, closed / part, symlinks=True)
         closed.chmod(0o700)
-        monkeypatch.setattr(embedded, "_package", lambda: closed)
+        monkeypatch.setattr(embedded_host, "package_folder", lambda: closed)
         try:
             self.check_copy(data, closed)
         finally:
