@@ -124,7 +124,17 @@ def rows(
     title: str | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """The rows as JSON or as a table, by the flag of the command."""
+    """The rows as JSON or as a table, by the flag of the command.
+
+    Parameters
+    ----------
+    rows
+        Mappings from column name to value.
+    json
+        The command's ``--json``; JSON shows every column of the rows.
+    columns, title, formats
+        Of the table; see :func:`table`.
+    """
     if json:
         globals()["json"](rows)
     else:
