@@ -104,7 +104,7 @@ def ingest(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Bring crystals into the registry.
+    """Bring crystals into the registry.
 
     What has not changed since the last run is left alone, what was interrupted goes on. What
     could not be ingested is recorded with its reason: see v_ingest_outcomes.

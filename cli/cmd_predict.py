@@ -50,7 +50,7 @@ def predict(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Predict with a trained model, for crystals of the registry or for files.
+    """Predict with a trained model, for crystals of the registry or for files.
 
     A file goes through the same slices and texts as an ingest. The spread is the standard deviation over the
     models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen

@@ -86,7 +86,7 @@ def image(
     again: AgainOption = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Train the image tower: slices of the charge density, nothing else.
+    """Train the image tower: slices of the charge density, nothing else.
 
     The text level only says which crystals a split that is made now holds.
 
@@ -113,7 +113,7 @@ def text(
     again: AgainOption = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Train the text tower: descriptions of the structure, nothing else.
+    """Train the text tower: descriptions of the structure, nothing else.
 
     The recipe only says which crystals a split that is made now holds.
 
@@ -141,7 +141,7 @@ def stacked(
     again: AgainOption = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Train the stacked model: image and text towers, joined at their penultimate layers.
+    """Train the stacked model: image and text towers, joined at their penultimate layers.
 
     Towers of the same split, target, fold, seed and configuration are reused; those that are missing are
     trained first, as models of their own.
@@ -172,7 +172,7 @@ def baseline(
     again: AgainOption = False,
     json: JsonOption = False,
 ) -> None:
-    r"""Train the baselines: the mean, and trees on the composition alone (Magpie features).
+    """Train the baselines: the mean, and trees on the composition alone (Magpie features).
 
     Recipe and text level only say which crystals a split that is made now holds.
 
@@ -192,7 +192,7 @@ def leaderboard(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    r"""Show how the models compare, best in cross-validation first, baselines beside them.
+    """Show how the models compare, best in cross-validation first, baselines beside them.
 
     R2 and RMSE are means over folds and runs with their standard deviation; RMSE is in the unit of the
     target. The same rows are in the view v_leaderboard.

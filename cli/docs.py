@@ -144,7 +144,8 @@ def _help(text: str) -> list[str]:
 
 
 def _argument(parameter: Any) -> str:
-    name = parameter.metavar or (parameter.name or "").upper()
+    # Some metavars bring the brackets and dots of a usage line along.
+    name = (parameter.metavar or (parameter.name or "").upper()).strip("[].")
     name += "..." if parameter.nargs == -1 else ""
     return name if parameter.required else f"[{name}]"
 
@@ -218,7 +219,7 @@ def _table(table: Table, doc: str) -> list[str]:
 
 def _cells(column: Column[Any], dialect: Any) -> tuple[str, ...]:
     comment = (column.comment or "").replace("|", "\\|")
-    targets = [f"`{key.column.table.name}.{key.column.name}`" for key in column.foreign_keys]
+    targets = sorted(f"`{key.column.table.name}.{key.column.name}`" for key in column.foreign_keys)
     what = "; ".join(part for part in (comment, f"references {', '.join(targets)}" if targets else "") if part)
     return f"`{column.name}`", column.type.compile(dialect=dialect).lower(), "yes" if column.nullable else "", what
 

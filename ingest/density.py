@@ -276,6 +276,17 @@ def regrid_primitive(
     ``prim[i, j, k] = conv[(j + k) % 2n, (i + k) % 2n, (i + j) % 2n]`` on a conventional grid of
     (2n)^3, to which :func:`regrid` goes first: nothing is interpolated but by Fourier.
 
+    Parameters
+    ----------
+    density
+        On the grid of the stored cell [e/Å^3].
+    structure
+        The stored cell [Å].
+    points
+        Grid points along each vector of the primitive cell.
+    symprec
+        Tolerance of spglib [Å].
+
     Raises
     ------
     InputError

@@ -159,7 +159,14 @@ def find_experiment(
 ) -> Experiment | None:
     """The newest experiment of this very description, or None.
 
-    One that its process left ``running`` when it died is not ``finished``.
+    Parameters
+    ----------
+    name, target, seed, split_id
+        As in :func:`start_experiment`.
+    config_sha256
+        Of the config, as :func:`config_sha256` gives it.
+    status
+        Only experiments of this status. One that its process left ``running`` when it died is not ``finished``.
     """
     return session.scalars(
         select(Experiment)

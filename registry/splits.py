@@ -245,6 +245,11 @@ def ensure_default_split(
     85 % cv in 5 folds, 15 % holdout, seed 0. Crystals that came later are not in it:
     :func:`growth_since` counts them.
 
+    Parameters
+    ----------
+    target, recipe, text_level
+        As in :func:`create_split`; the recipe and the text level count only where the split is made.
+
     Raises
     ------
     UnknownNameError, NotFoundError, SplitError

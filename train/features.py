@@ -316,7 +316,17 @@ def check_known(backbone: Backbone, known: Mapping[str, Any]) -> None:
 
 
 def input_sha256(inputs: Inputs, row: int, modalities: Sequence[str]) -> str | None:
-    """Checksum of what an encoder of these modalities reads of one crystal; None where a part is missing."""
+    """Checksum of what an encoder reads of one crystal; None where a part is missing.
+
+    Parameters
+    ----------
+    inputs
+        Crystals.
+    row
+        Which of them.
+    modalities
+        What the encoder reads, in its order: ``image``, ``text``.
+    """
     parts: list[str] = []
     for modality in modalities:
         value = inputs.texts[row] if modality == "text" else inputs.image_sha256[row]

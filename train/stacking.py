@@ -77,7 +77,22 @@ def out_of_fold(
 
 
 def deal(groups: Sequence[str], n_groups: int, *, seed: int) -> NDArray[np.int64]:
-    """Deal rows into groups of nearly equal size, by a seeded hash; what has one name stays together, (N,)."""
+    """Deal rows into groups of nearly equal size, by a seeded hash; what has one name stays together.
+
+    Parameters
+    ----------
+    groups
+        (N,) names.
+    n_groups
+        Into how many.
+    seed
+        Another one deals anew.
+
+    Returns
+    -------
+    NDArray
+        (N,), from 0 to ``n_groups - 1``.
+    """
     order = sorted(set(groups), key=lambda name: hashlib.sha256(f"{seed}:group:{name}".encode()).digest())
     place = {name: rank % n_groups for rank, name in enumerate(order)}
     return np.array([place[name] for name in groups], dtype=np.int64)

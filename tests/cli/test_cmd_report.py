@@ -132,16 +132,14 @@ def test_page_is_well_formed_and_self_contained(content: ReportContent) -> None:
     for expected in ("image for k_vrh [GPa]", "baseline-mean", "e/Å^3", "no error bar", "test:mp-8", "suspect"):
         assert expected in text
     assert "<Rock Salt>" not in html, "texts are escaped"
-
-
-def test_page_is_the_same_each_time(content: ReportContent) -> None:
-    assert render([content]) == render([content])
+    assert render([content]) == html, "the same each time"
 
 
 def test_several_targets_share_a_page(content: ReportContent) -> None:
     from dataclasses import replace
 
-    page = Page(render([content, replace(content, target="efermi")]))
+    short = replace(content, samples=[], curves=[])
+    page = Page(render([short, replace(short, target="efermi")]))
     assert [i for i in page.ids if i in ("k_vrh", "efermi")] == ["k_vrh", "efermi"]
     assert "#efermi" in page.links
     assert len(page.ids) == len(set(page.ids)), "ids of two sections collide"
