@@ -19,7 +19,7 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -30,7 +30,7 @@ from registry.crystals import write_crystal
 from registry.database import session_scope
 from registry.errors import InputError
 from registry.grids import GridStore
-from registry.models import IngestOutcome, IngestRun
+from registry.models import IngestOutcome
 from registry.progress import Progress, Silent
 from registry.provenance import StandingOutcome, finish_run, record_outcome, standing_outcomes, start_run
 
@@ -289,18 +289,20 @@ class _Run:
 
 
 def _last_checksums(session: Session, source: str) -> dict[str, str]:
-    """Checksum of what the last run saw of each crystal, whatever came of it.
+    """Checksum of what the last run saw of each crystal, whatever came of it; none where it is to be seen again.
 
     Not the same as that of the standing outcome: other options may have led to nothing new.
     """
+    # As SQL: SQLAlchemy 2.0 and 2.1 spell DISTINCT ON differently.
     rows = session.execute(
-        select(IngestOutcome.source_id, IngestOutcome.input_sha256)
-        .distinct(IngestOutcome.source_id)
-        .join(IngestRun, IngestRun.id == IngestOutcome.run_id)
-        .where(IngestRun.source == source, IngestOutcome.input_sha256.is_not(None))
-        .order_by(IngestOutcome.source_id, IngestOutcome.run_id.desc())
-    ).all()
-    return {row.source_id: str(row.input_sha256) for row in rows}
+        text(
+            "SELECT DISTINCT ON (o.source_id) o.source_id, o.input_sha256"
+            " FROM ingest_outcomes o JOIN ingest_runs r ON r.id = o.run_id"
+            " WHERE r.source = :source ORDER BY o.source_id, o.run_id DESC"
+        ),
+        {"source": source},
+    )
+    return {row.source_id: row.input_sha256 for row in rows if row.input_sha256 is not None}
 
 
 @contextmanager

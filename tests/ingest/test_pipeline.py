@@ -141,6 +141,15 @@ def test_further_recipes_are_added_to_what_is_there(
     assert count(session, CrystalRevision) == 3
 
 
+def test_options_that_led_to_nothing_new_are_remembered(folder: Path, run: Callable[..., IngestReport]) -> None:
+    run(folder)
+    # Not F-centred alone: every crystal is looked at again, and found to be the same.
+    assert run(folder, IngestOptions(workers=0)).counts == {"unchanged": 3}
+    report = run(folder, IngestOptions(workers=0))
+    assert report.counts == {"unchanged": 3}
+    assert report.standing == {"created": 3}, "looked at once more"
+
+
 def test_worker_processes_give_the_same(folder: Path, run: Callable[..., IngestReport], session: Session) -> None:
     report = run(folder, IngestOptions(fcc=True, workers=2))
     assert report.counts == {"created": 3}
