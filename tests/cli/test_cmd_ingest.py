@@ -141,8 +141,9 @@ def test_nothing_at_all_is_a_failure(folder: Path, invoke: Callable[..., Any], e
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "say --source: sample, or a folder"),
-        (("--source", "mp"), 2, "sample"),
+        ((), 2, "the whole Materials Project; say which"),
+        (("--source", "mp"), 2, "the whole Materials Project; say which"),
+        (("--source", "sample", "--dry-run"), 2, "is for the source mp"),
         (("--source", "sampel"), 2, "did you mean 'sample'"),
         (("--source", "sample", "--recipe", "metrik"), 2, "did you mean 'metric'"),
         (("--source", "sample", "--texts", "some"), 2, "source, compute, none"),

@@ -41,10 +41,11 @@ def test_names(folder: Path) -> None:
     assert "sample" in SOURCES
     with pytest.raises(UnknownNameError, match="did you mean 'sample'"):
         open_source("sampel")
-    with pytest.raises(UnknownNameError, match="sample"):
-        open_source("mp")
-    with pytest.raises(ConfigurationError, match="another --name"):
-        open_source(str(folder), name="sample")
+    with pytest.raises(UnknownNameError, match="there are: mp, sample"):
+        open_source("elsewhere")
+    for taken in ("sample", "mp"):
+        with pytest.raises(ConfigurationError, match="another --name"):
+            open_source(str(folder), name=taken)
     with pytest.raises(ConfigurationError, match="--name is for a folder"):
         open_source("sample", name="x")
     with pytest.raises(ConfigurationError, match="letters"):
