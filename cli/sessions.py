@@ -16,7 +16,7 @@ __all__ = ["open_session"]
 
 @contextmanager
 def open_session() -> Iterator[Session]:
-    """A session on the registry's database: committed at the end, rolled back on an error, closed for good.
+    """A session on the registry's database: committed at the end, rolled back on an error.
 
     Raises
     ------
@@ -25,9 +25,5 @@ def open_session() -> Iterator[Session]:
     """
     from registry.database import session_scope
 
-    engine = open_engine()
-    try:
-        with session_scope(engine) as session:
-            yield session
-    finally:
-        engine.dispose()
+    with session_scope(open_engine()) as session:
+        yield session

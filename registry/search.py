@@ -18,7 +18,6 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from registry.crystals import resolve
 from registry.errors import AmbiguousIdError, EcdregError, NotFoundError, QueryError
 
 __all__ = ["Neighbour", "similar_to_crystal", "similar_to_vector"]
@@ -87,6 +86,8 @@ def similar_to_crystal(
     try:
         return _search(session, "similar_crystals", query, encoder, k, where)
     except NotFoundError:
+        from registry.crystals import resolve  # all tables, which an answer in time does without
+
         resolve(session, ident)  # where it is the crystal that is missing, this proposes near ids
         raise
 
