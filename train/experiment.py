@@ -67,6 +67,7 @@ def run_experiment(
     seed: int = 0,
     name: str | None = None,
     again: bool = False,
+    baselines: bool = True,
     progress: Progress | None = None,
     cache: FeatureCache | None = None,
 ) -> ExperimentResult:
@@ -88,6 +89,8 @@ def run_experiment(
         What the model is called; its kind where none is given.
     again
         Train a new version although the same one is finished.
+    baselines
+        Train the baselines of the same split and seed too, where they are missing.
     progress
         Told of folds and epochs.
     cache
@@ -105,11 +108,9 @@ def run_experiment(
     started = time.perf_counter()
     progress = progress or Silent()
     cache = cache or FeatureCache(engine, models=settings.models, progress=progress)
-    common: dict[str, Any] = {"split": split, "seed": seed, "progress": progress, "cache": cache}
-    needed = [
-        run_experiment(engine, settings, other, **common)
-        for other in ([] if config.is_baseline else [*_baselines(config), *_towers(config)])
-    ]
+    common: dict[str, Any] = {"split": split, "seed": seed, "baselines": False, "progress": progress, "cache": cache}
+    others = [*(_baselines(config) if baselines and not config.is_baseline else []), *_towers(config)]
+    needed = [run_experiment(engine, settings, other, **common) for other in others]
     name = name or config.kind
     rows = _rows(engine, config, split)
     inputs = _inputs(engine, config, rows, cache)
@@ -460,7 +461,7 @@ class _Run:
                     ModelVersion.fold.is_not(None),
                     ModelVersion.best_epoch.is_not(None),
                 )
-            ).tuples()
+            )
             by_phase: dict[str, list[int]] = {phase: [] for phase in phases_of(self.config)}
             for phase, best in found:
                 by_phase[phase].append(best or 1)
@@ -504,7 +505,7 @@ def _ready_folds(session: Session, experiment_id: int) -> list[tuple[str, str]]:
             ModelVersion.status == "ready",
         )
         .order_by(ModelVersion.fold)
-    ).tuples()
+    )
     return [(uri or "", sha or "") for uri, sha in found]
 
 

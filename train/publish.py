@@ -98,7 +98,7 @@ def update_best(session: Session, name: str, target: str) -> None:
         .limit(1)
     ).one_or_none()
     if found is not None:
-        set_alias(session, ResolvedModel(*found.tuple()), "best")
+        set_alias(session, ResolvedModel(*found), "best")
 
 
 def update_default_encoder(session: Session) -> str | None:
@@ -116,9 +116,7 @@ def update_default_encoder(session: Session) -> str | None:
     aliases = dict(
         session.execute(
             select(EncoderAlias.alias, EncoderAlias.encoder_id).where(EncoderAlias.alias.in_(("default", AUTOMATIC)))
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     by_hand = "default" in aliases and aliases["default"] != aliases.get(AUTOMATIC)
     chosen = _rule(session)

@@ -1,16 +1,34 @@
-"""Backbones for the tests of train: the two that packages bring, and tiny ones in the real file layouts."""
+"""Backbones for the tests of train, those that packages bring and tiny ones; and a small registry to train on."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psycopg
 import pytest
 import torch
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData, write_crystal
+from registry.database import DATABASE, connect, session_scope
+from registry.embedded import EmbeddedServer
+from registry.grids import GridStore
+from registry.models import Crystal, CrystalRevision
+from registry.provenance import finish_run, start_run
+from registry.settings import Settings
+from registry.splits import create_split
 from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
+from train.config import TrainConfig
+from train.experiment import run_experiment
+from train.results import ExperimentResult
 
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler structured."]
 
@@ -84,3 +102,150 @@ def write_text_folder() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+# ------------------------------------------------------------ a small registry to train on
+
+ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ti", "Zr")
+PARTNERS = ("O", "S", "Se", "F", "Cl")
+RECIPE: dict[str, Any] = {"recipe": "metric", "planes": [[1, -1, 0]], "kinds": ["total", "deformation"]}
+
+
+@dataclass(frozen=True)
+class SmallRegistry:
+    """Forty crystals whose slices, texts and compositions all tell their labels; and how to train on them."""
+
+    engine: Engine
+    settings: Settings
+    revisions: dict[str, int]
+    """By source id."""
+    image_backbone: str
+    text_backbone: str
+
+    def config(self, kind: str, target: str = "k_vrh", **changes: Any) -> TrainConfig:
+        """A small network that trains in a second."""
+        config: Any = {"kind": kind, "target": target}
+        if kind in ("image", "stacked"):
+            config |= {"image_backbone": self.image_backbone, "image_size": 32, "image_widths": [16, 8]}
+        if kind in ("text", "stacked"):
+            config |= {"text_backbone": self.text_backbone, "text_widths": [16, 8]}
+        if kind == "stacked":
+            config |= {"stacked_widths": [8], "stack_features": "in-sample"}
+        if not kind.startswith("baseline"):
+            config |= {"readout": {"learning_rate": 1e-2, "max_epochs": 30, "patience": 8, "batch_size": 8}}
+            config |= {"finetune": {"learning_rate": 1e-4, "max_epochs": 3, "patience": 2, "batch_size": 8}}
+        return TrainConfig.from_dict(config | changes)
+
+    def run(self, config: TrainConfig, **options: Any) -> ExperimentResult:
+        """Train on the split ``small`` without baselines, unless asked otherwise."""
+        return run_experiment(self.engine, self.settings, config, **({"split": "small", "baselines": False} | options))
+
+
+def small_crystal(i: int, *, source: str = "test", level_of_theory: str = "GGA") -> CrystalData:
+    """Crystal i of 40: stiffer with its elements, which its density, its text and its formula all show."""
+    element, partner = ELEMENTS[i % len(ELEMENTS)], PARTNERS[i // len(ELEMENTS)]
+    stiffness = (i % len(ELEMENTS)) / 7 + 0.3 * (i // len(ELEMENTS)) / 4
+    edge = 6.5 - 1.5 * stiffness
+    y, x = np.mgrid[-6:6:32j, -6:6:32j]
+    wave = np.cos(2 * np.pi * x / edge) * np.cos(2 * np.pi * y / edge)
+    pixels = np.stack([(0.05 + 2.0 * stiffness) * (1.1 + wave), 0.3 * stiffness * wave]).astype(np.float32)
+    formula = f"{element}{partner}"
+    kinds = ("total", "deformation")
+    return CrystalData(
+        source=source,
+        source_id=f"mp-{i + 1}",
+        formula=formula,
+        structure={"lattice": {"matrix": (np.eye(3) * edge).tolist()}, "sites": []},
+        space_group_number=225,
+        space_group_symbol="Fm-3m",
+        prototype="AB-cF8-225",
+        n_sites=8,
+        volume=edge**3,
+        content_sha256=hashlib.sha256(f"{source}-{i}-{level_of_theory}".encode()).hexdigest(),
+        properties=(
+            PropertyData("k_vrh", 40.0 + 120.0 * stiffness, "GGA"),
+            PropertyData("efermi", 4.0 * stiffness - 1.0, "GGA"),
+        ),
+        densities=tuple(
+            DensityData(kind, level_of_theory, np.full((2, 2, 2), 0.1, np.float32), np.eye(3) * edge) for kind in kinds
+        ),
+        slices=(SliceData("metric", RECIPE, "e/Å^3", pixels, tuple((kind, level_of_theory) for kind in kinds)),),
+        descriptions=(
+            DescriptionData(
+                "keywords", f"{formula}. All {element}-{partner} bond lengths are {edge / 2:.2f} Å.", "test"
+            ),
+        ),
+    )
+
+
+def write_small(engine: Engine, home: Path, crystals: Iterable[CrystalData]) -> None:
+    """Write crystals in one run of ingestion and commit."""
+    with session_scope(engine) as session:
+        run = start_run(session, source="test", source_release=None, parameters={})
+        for data in crystals:
+            write_crystal(session, data, run_id=run.id, grids=GridStore((home / "grids").as_uri()))
+        finish_run(session, run)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbones(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_image_folder: Callable[..., Path],
+    write_text_folder: Callable[..., Path],
+) -> tuple[str, str]:
+    """Folders of a tiny image network and a tiny text network."""
+    folder = tmp_path_factory.mktemp("backbones")
+    image = write_image_folder(folder / "tiny-image", "test_efficientnet")
+    return str(image), str(write_text_folder(folder / "tiny-text", "bert"))
+
+
+@pytest.fixture(scope="session")
+def small_template(cluster: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database with forty crystals and the split ``small`` (3 folds) for ``k_vrh`` and ``efermi``."""
+    name = "small_template"
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+    home = tmp_path_factory.mktemp("small")
+    engine = connect(Settings(home=home, database_url=cluster.url(name)))
+    write_small(engine, home, (small_crystal(i) for i in range(40)))
+    with session_scope(engine) as session:
+        for target in ("k_vrh", "efermi"):
+            create_split(session, "small", target=target, n_folds=3, holdout=0.2)
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def small(
+    cluster: EmbeddedServer, small_template: str, home: Path, tiny_backbones: tuple[str, str]
+) -> Iterator[SmallRegistry]:
+    """A registry of the test's own, cloned from :func:`small_template`."""
+    name = f"small_{next(_clones)}"
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {small_template}")
+        settings = Settings(home=home, database_url=cluster.url(name))
+        engine = connect(settings)
+        with Session(engine) as session:
+            found = session.execute(select(Crystal.source_id, CrystalRevision.id).join(CrystalRevision)).all()
+        yield SmallRegistry(engine, settings, dict(found), *tiny_backbones)
+        engine.dispose()
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def crystal_of() -> Callable[..., CrystalData]:
+    """:func:`small_crystal`, for tests that change one."""
+    return small_crystal
+
+
+@pytest.fixture
+def write(small: SmallRegistry) -> Callable[..., None]:
+    """Write crystals into the test's registry."""
+
+    def write(*crystals: CrystalData) -> None:
+        write_small(small.engine, small.settings.home, crystals)
+
+    return write
+
+
+_clones = itertools.count(1)
