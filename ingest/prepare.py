@@ -309,7 +309,7 @@ def _same_crystal_cell(given: Structure, own: Structure) -> Structure:
 
 
 def _same_crystal_apart(given: Structure, own: Structure) -> Structure:
-    """The grid's structure, where it is the given crystal as another calculation relaxed it.
+    """The given structure, where the grid's is the same crystal as another calculation relaxed it.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def _same_crystal_apart(given: Structure, own: Structure) -> Structure:
 
     same_crystal(given, own)
     if StructureMatcher(primitive_cell=True, scale=True).fit(given, own):
-        return own
+        return given
     raise InputError(f"it was calculated for another crystal of {own.formula}, whose atoms lie elsewhere")
 
 

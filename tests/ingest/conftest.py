@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import BaseModel
 from pymatgen.core.structure import Structure
 
 from registry.crystals import DensityData
+
+_original_json_schema = BaseModel.model_json_schema.__func__  # type: ignore[attr-defined]
 
 Charges = Mapping[str, tuple[float, float]]
 """Element: (electrons, width sigma [Å])."""
@@ -39,3 +45,24 @@ def gaussians(
 def gaussian_density() -> Callable[..., DensityData]:
     """``gaussian_density(structure, shape, {"Na": (1, 0.5), ...}, kind="total")`` [e/Å^3]."""
     return gaussians
+
+
+@cache
+def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return _original_json_schema(model)
+
+
+@pytest.fixture
+def mp_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of the test's own, and no setting of the user's for clients of the Materials Project."""
+    for name in list(os.environ):
+        if name.startswith(("MP_", "AWS_", "MPRESTER_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    # The client works a schema out anew for every field of every request: 0.2 s each.
+    monkeypatch.setattr(BaseModel, "model_json_schema", classmethod(_json_schema))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    return tmp_path

@@ -54,6 +54,8 @@ class Fault:
     empty: bool = False
     """A page without documents."""
     times: int = 1_000_000
+    skip: int = 0
+    """Requests that go well before."""
     method: str | None = None
 
 
@@ -80,9 +82,8 @@ def rock_salt(a: str, b: str, edge: float, *, conventional: bool = False) -> Str
     if not conventional:
         return primitive
     corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    return Structure(
-        np.eye(3) * edge, [a] * 4 + [b] * 4, [*corners.tolist(), *((corners + [0.5, 0, 0]) % 1).tolist()]
-    )
+    sites = np.concatenate([corners, (corners + np.array([0.5, 0, 0])) % 1])
+    return Structure(np.eye(3) * edge, [a] * 4 + [b] * 4, sites)
 
 
 def chgcar_object(
@@ -130,7 +131,10 @@ def material(number: int, *, points: int = 24, spin: bool = False, conventional:
             "last_updated": "2025-01-01T00:00:00",
             "deprecated": False,
             "is_stable": True,
-            "origins": [{"name": "electronic_structure", "task_id": task, "last_updated": "2024-01-01T00:00:00"}],
+            "origins": [
+                {"name": name, "task_id": task, "last_updated": "2024-01-01T00:00:00"}
+                for name in ("electronic_structure", "magnetism")
+            ],
             "formation_energy_per_atom": -1.0 - 0.001 * number,
             "energy_above_hull": 0.0,
             "efermi": 2.0 + 0.01 * number,
@@ -198,6 +202,9 @@ class Standin:
         with self._lock:
             for position, (where, fault) in enumerate(self.faults):
                 if where in path and fault.times > 0 and fault.method in (None, method):
+                    if fault.skip:
+                        self.faults[position] = (where, replace(fault, skip=fault.skip - 1))
+                        return None
                     self.faults[position] = (where, replace(fault, times=fault.times - 1))
                     return fault
         return None
@@ -284,7 +291,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self._object(method, parts.path, fault)
             elif parts.path.rstrip("/") == "/heartbeat":
                 about = {"db_version": standin.release, "access_controlled_batch_ids": ["gnome_r2scan_statics"]}
-                self._json(200, about | {"version": standin.version}, method)
+                self._json(200, about | {"version": standin.version}, method, fault)
             elif self.headers.get("x-api-key") not in standin.keys:
                 self._json(403, {"detail": "Invalid authentication credentials"}, method)
             else:
@@ -301,7 +308,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 self._json(200, page, method, fault)
 
         def _object(self, method: str, path: str, fault: Fault | None) -> None:
-            if any("x-api-key" == name.lower() for name in self.headers) or "Authorization" in self.headers:
+            if any(name.lower() == "x-api-key" for name in self.headers) or "Authorization" in self.headers:
                 standin.leaks.append(path)
             data = standin.object(path.rpartition("/")[2].removesuffix(".json.gz"))
             if data is None:

@@ -103,13 +103,18 @@ class Answers:
     def lacks(self, ident: str, updated: str, entry: str) -> bool:
         """Whether something is not known of a material as it was updated last."""
         about = self._materials.get(ident)
-        return about is None or about["updated"] != updated or entry not in about
+        if about is None or about["updated"] != updated or entry not in about:
+            return True
+        # A document that did not come is asked for again, and what hangs on it.
+        return entry != "text" and not about["known"]
 
     def learn(self, ident: str, updated: str, **entries: Any) -> None:
         """Take an answer in."""
         about = self._materials.get(ident)
         if about is None or about["updated"] != updated:
             about = self._materials[ident] = {"updated": updated}
+        if "types" in entries:  # which is the newest of them has to be asked again
+            about.pop("candidates", None)
         about.update(entries)
 
     def save(self) -> None:
@@ -147,7 +152,6 @@ def answers_of(
     documents = client.materials(unknown, fields=["material_id", "calc_types"]) if unknown else {}
     for ident in unknown:
         types = _types(documents.get(ident))
-        # A document that did not come is asked for again by the next run.
         answers.learn(ident, updated[ident], types=types, known=ident in documents)
     if tasks:
         undecided = [ident for ident, when in updated.items() if answers.lacks(ident, when, "candidates")]

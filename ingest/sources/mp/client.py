@@ -84,10 +84,13 @@ class MpClient:
         Rates and patience.
     endpoint
         URL of the API.
+    page
+        Documents per request of a series.
     """
 
-    def __init__(self, key: ApiKey, manners: Manners, *, endpoint: str = DEFAULT_ENDPOINT) -> None:
+    def __init__(self, key: ApiKey, manners: Manners, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000) -> None:
         self._key = key
+        self._page = page
         self._manners = manners
         self.endpoint = endpoint if endpoint.endswith("/") else endpoint + "/"
 
@@ -133,7 +136,9 @@ class MpClient:
         expected = 0
         counted = {name: ",".join(value) if isinstance(value, list) else value for name, value in filters.items()}
         for attempt in range(1, self._manners.attempts + 1):
-            documents = self._ask("summaries", lambda: self._summary.search(**filters, fields=list(fields)))
+            documents = self._ask(
+                "summaries", lambda: self._summary.search(**filters, fields=list(fields), chunk_size=self._page)
+            )
             found |= {str(document["material_id"]): document for document in documents if "material_id" in document}
             expected = self._ask("a count", lambda: self._summary.count(dict(counted)))
             if len(found) >= expected:

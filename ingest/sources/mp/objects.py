@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ BUCKET = "materialsproject-parsed"
 
 _REGION = "us-east-1"
 _KINDS = {"total": "total", "diff": "spin"}
+
+_MAKING = threading.Lock()
 
 T = TypeVar("T")
 
@@ -118,7 +121,7 @@ class ObjectStore:
         return self._patiently(key, head)
 
     def _patiently(self, key: str, ask: Callable[[Any], T]) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError, ResponseStreamingError
 
         client = _client(self.endpoint, self.manners.connect_timeout, self.manners.read_timeout)
         reason = ""
@@ -137,7 +140,9 @@ class ObjectStore:
                 asked = retry_after(about.get("HTTPHeaders", {}).get("retry-after"))
                 if status not in RETRIED or (asked is not None and asked > self.manners.longest_pause):
                     break
-            except (BotoCoreError, ObjectUnavailableError) as error:  # cut off, reset, timed out, no such host
+            except (IncompleteReadError, ResponseStreamingError):
+                reason = "it was cut off"
+            except (BotoCoreError, ObjectUnavailableError) as error:  # reset, timed out, no such host
                 reason = f"{type(error).__name__}: {error}"
             if attempt < self.manners.attempts:
                 time.sleep(self.manners.pause(attempt, asked))
@@ -262,8 +267,13 @@ def _bare(etag: str | None) -> str | None:
     return None if etag is None else etag.strip('"')
 
 
-@cache
 def _client(endpoint: str | None, connect_timeout: float, read_timeout: float) -> Any:
+    with _MAKING:  # a client may be used by many threads, but not be made by them
+        return _made(endpoint, connect_timeout, read_timeout)
+
+
+@cache
+def _made(endpoint: str | None, connect_timeout: float, read_timeout: float) -> Any:
     import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
