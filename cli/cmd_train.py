@@ -51,7 +51,7 @@ StackFeaturesOption = Annotated[
     typer.Option(
         "--stack-features",
         metavar="WHICH",
-        help="Tower features that the stack is fitted to: out-of-fold or in-sample.",
+        help="Tower features that the stack is fitted to: in-sample (default) or out-of-fold.",
     ),
 ]
 
@@ -236,6 +236,9 @@ def _train(
     chosen = list(dict.fromkeys(targets or TARGETS))
     for target in chosen:
         property_named(target)
+    # Options are refused before a split is made by them.
+    _configs(["text"], chosen[0], {"text_level": text_level}, False, None)
+    configs = [config for target in chosen for config in _configs(kinds, target, options, finetune, max_epochs)]
     engine = open_engine()
     try:
         from registry.database import session_scope
@@ -243,7 +246,6 @@ def _train(
         for target in chosen:
             with session_scope(engine) as session:
                 _announce(session, split, target, kinds, recipe=recipe, text_level=text_level)
-        configs = [config for target in chosen for config in _configs(kinds, target, options, finetune, max_epochs)]
         results = _run(engine, configs, split=split, seed=seed, name=name, again=again)
         with session_scope(engine) as session:
             rows = _leaderboard(session, chosen, split)

@@ -1,0 +1,57 @@
+"""``ecdreg predict`` for files: the very same pipeline as an ingest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def magpie(invoke: Any, crystals: dict[str, int]) -> None:
+    """The composition baseline for k_vrh."""
+    assert invoke("train", "baseline", "--target", "k_vrh").exit_code == 0
+
+
+POSCAR = """MgO
+4.21
+0.0 0.5 0.5
+0.5 0.0 0.5
+0.5 0.5 0.0
+Mg O
+1 1
+direct
+0.0 0.0 0.0
+0.5 0.5 0.5
+"""
+
+
+def test_a_structure_file_is_predicted_without_being_registered(
+    invoke: Any, magpie: None, tmp_path: Any, crystals: dict[str, int]
+) -> None:
+    file = tmp_path / "MgO.vasp"
+    file.write_text(POSCAR)
+    said = invoke("predict", "baseline-magpie:k_vrh", "--structure", file, "--json")
+    assert said.exit_code == 0, said.stderr
+    (row,) = json.loads(said.stdout)
+    assert (row["formula"], row["unit"], row["known"], row["subset"]) == ("MgO", "GPa", None, "none")
+    assert row["spread"] > 0
+    kept = json.loads(invoke("predict", "baseline-magpie:k_vrh", "mp-4", "--json").stdout)  # MgO of the registry
+    assert kept[0]["formula"] == "MgO"
+    table = invoke("predict", "baseline-magpie", "--structure", file).stdout
+    assert "baseline-magpie:k_vrh@1" in table
+
+
+def test_bad_files_and_forms_are_one_line(invoke: Any, magpie: None, tmp_path: Any) -> None:
+    partial = tmp_path / "half.vasp"
+    partial.write_text("nothing\n")
+    failed = invoke("predict", "baseline-magpie", "--structure", partial)
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith("error: half.vasp: ")
+    assert len(failed.stderr.splitlines()) == 1
+    assert invoke("predict", "baseline-magpie").exit_code == 2
+    assert invoke("predict", "baseline-magpie", "mp-1", "--structure", partial).exit_code == 2
+    assert invoke("predict", "baseline-magpie", "mp-1", "--level-of-theory", "GGA").exit_code == 2
+    unknown = invoke("predict", "nothing", "mp-1")
+    assert (unknown.exit_code, unknown.stderr.startswith("error: no model 'nothing'")) == (1, True)

@@ -1,0 +1,116 @@
+"""``ecdreg train`` and ``ecdreg leaderboard`` on 24 crystals with tiny backbones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+QUICK = ("--max-epochs", "2", "--no-finetune")
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny image network in timm's layout."""
+    import timm
+    import torch
+    from timm.models import save_for_hf
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny-image"
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        save_for_hf(timm.create_model("test_efficientnet", pretrained=False), str(folder), safe_serialization=True)
+    return folder
+
+
+@pytest.fixture
+def train(invoke: Callable[..., Any], crystals: dict[str, int], tiny_image: Path) -> Callable[..., Any]:
+    """Train the image tower for k_vrh, quickly."""
+
+    def run(*arguments: object) -> Any:
+        return invoke("train", "image", "--target", "k_vrh", "--image-backbone", tiny_image, *QUICK, *arguments)
+
+    return run
+
+
+def test_training_makes_the_split_the_baselines_and_a_leaderboard(train: Any, invoke: Any, engine: Engine) -> None:
+    made = train("--name", "tiny")
+    assert made.exit_code == 0, made.stderr
+    assert "made split 'default' for k_vrh: " in made.stderr
+    assert "1 excluded (suspect 1" in made.stderr or "excluded (1 suspect)" in made.stderr
+    assert "ecdreg predict tiny ID" in made.stderr
+    assert "k_vrh, split 'default'" in made.stdout
+    assert all(name in made.stdout for name in ("tiny", "baseline-mean", "baseline-magpie", "cv RMSE [GPa]", "±"))
+
+    # The same again is reported, not repeated.
+    again = train("--name", "tiny")
+    assert "tiny:k_vrh@1 had been trained already; --again trains a new version" in again.stderr
+    assert "made split" not in again.stderr
+
+    shown = invoke("leaderboard", "--target", "k_vrh", "--json")
+    rows = json.loads(shown.stdout)
+    assert {row["model"] for row in rows} == {"tiny", "baseline-mean", "baseline-magpie"}
+    with engine.connect() as connection:
+        best = connection.scalar(text("SELECT min(cv_rmse) FROM v_leaderboard"))
+    assert rows[0]["cv_rmse"] == best
+    assert "baseline-magpie" in invoke("leaderboard").stdout
+    assert invoke("leaderboard", "--split", "none").stdout == ""
+
+    # What is trained can be asked.
+    said = invoke("predict", "tiny", "mp-1", "test:mp-2", "--json")
+    assert said.exit_code == 0, said.stderr
+    one, two = json.loads(said.stdout)
+    assert (one["id"], two["id"], one["unit"], one["model"]) == ("test:mp-1", "test:mp-2", "GPa", "tiny:k_vrh@1")
+    assert {one["subset"], two["subset"]} <= {"validation", "holdout"}
+    assert one["known"] == 40.0
+    suspect = invoke("predict", "tiny:k_vrh@best", "mp-8")
+    assert suspect.exit_code == 0, suspect.stderr
+    assert "none" in suspect.stdout
+    unknown = invoke("predict", "tiny", "mp-999")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert unknown.stderr.startswith("error: no crystal 'mp-999'")
+    missing = invoke("predict", "tiny", "--structure", "x.cif")
+    assert missing.exit_code == 1
+    assert "reads slices of the charge density; give --density FILE" in missing.stderr
+
+
+def test_crystals_that_came_later_are_pointed_out(train: Any, invoke: Any, engine: Engine) -> None:
+    made = invoke("split", "create", "early", "--target", "k_vrh")
+    assert made.exit_code == 0, made.stderr
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM split_members WHERE source_id IN ('test:mp-1', 'test:mp-2')"))
+    told = invoke(
+        "train", "baseline", "--target", "k_vrh", "--split", "early", "--json"
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "2 crystals came after split 'early' for k_vrh was frozen; `ecdreg split create NAME" in told.stderr
+    result = json.loads(told.stdout)
+    assert [e["outcome"] for e in result["experiments"]] == ["trained", "trained"]
+    assert {row["model"] for row in result["leaderboard"]} == {"baseline-mean", "baseline-magpie"}
+
+
+def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int]) -> None:
+    cases = {
+        ("image", "--target", "k_vhr"): (2, "no property 'k_vhr'; did you mean 'k_vrh'?"),
+        ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
+        ("image", "--target", "k_vrh", "--recipe", "paper"): (1, "no images of recipe 'paper'; there are: metric"),
+        ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
+        ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
+    }
+    for arguments, (code, message) in cases.items():
+        failed = invoke("train", *arguments)
+        assert failed.exit_code == code, (arguments, failed.stderr)
+        (line,) = [one for one in failed.stderr.splitlines() if one.startswith("error: ")]
+        assert message in line
+
+
+def test_an_empty_leaderboard_says_what_to_do(invoke: Any) -> None:
+    shown = invoke("leaderboard")
+    assert shown.exit_code == 0
+    assert "ecdreg train stacked" in shown.stderr
+    assert json.loads(invoke("leaderboard", "--json").stdout) == []
