@@ -55,6 +55,8 @@ class RawCrystal:
     description: RawDescription | None = None
     problems: tuple[str, ...] = ()
     """What could not be read of it, one line each; the crystal is partial then."""
+    derive_deformation: bool = False
+    """Whether its deformation density is to be made of its total one and of free atoms; it has none of its own."""
     relaxed_apart: bool = False
     """Whether structure and density are of two calculations, whose cells and volumes may differ."""
     retry: bool = False

@@ -28,9 +28,13 @@ KEY = "0123456789abcdefghijklmnopqrSECR"
 RELEASE = "2025.09.25"
 BUCKET = "materialsproject-parsed"
 
-CATIONS = {"Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1, "Be": 2, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2}
-ANIONS = {"F": 7, "Cl": 7, "Br": 7, "I": 7, "O": 6, "S": 6, "Se": 6, "Te": 6}
-PAIRS = [(a, b) for a, n in CATIONS.items() for b, m in ANIONS.items() if n + m == 8]
+PAIRS = [(a, b) for a in ("Li", "Na", "K", "Rb", "Cs") for b in ("F", "Cl", "Br", "I")]
+PAIRS += [(a, b) for a in ("Be", "Mg", "Ca", "Sr", "Ba") for b in ("O", "S", "Se", "Te")]
+VALENCE = {
+    "Li": 3, "Na": 7, "K": 9, "Rb": 9, "Cs": 9, "Be": 4, "Mg": 8, "Ca": 10, "Sr": 10, "Ba": 10,
+    "F": 7, "Cl": 7, "Br": 7, "I": 7, "O": 6, "S": 6, "Se": 6, "Te": 6,
+}  # fmt: skip
+"""Electrons of the pseudopotentials that the project uses."""
 PAGING = {"_limit", "_skip", "_fields", "_all_fields"}
 PARAMETERS = {
     "summary": PAGING | {"crystal_system", "spacegroup_number", "is_stable", "elements", "deprecated", "material_ids"},
@@ -90,7 +94,7 @@ def chgcar_object(
     structure: Structure, points: int, *, spin: bool = False, change: Callable[[dict[str, Any]], Any] | None = None
 ) -> bytes:
     """A density object as the project stores it: values times volume, so that their mean is the electrons."""
-    charges = {str(site.specie): (float(_electrons(str(site.specie))), 0.45) for site in structure}
+    charges = {str(site.specie): (float(VALENCE[str(site.specie)]), 0.45) for site in structure}
     total = gaussians(structure, (points,) * 3, charges).values * structure.volume
     grids = {"total": total} | ({"diff": total * 0.1} if spin else {})
     return packed(structure, grids, change=change)
@@ -261,10 +265,6 @@ class Standin:
         for ident in query["material_ids"].split(","):
             if ident in self.materials and (text := self.materials[ident].text) is not None:
                 yield {"material_id": ident, "description": text, "robocrys_version": "0.2.11"}
-
-
-def _electrons(symbol: str) -> int:
-    return {**CATIONS, **ANIONS}[symbol]
 
 
 def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:

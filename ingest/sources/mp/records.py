@@ -143,6 +143,7 @@ class MpRecord:
             densities=tuple(densities),
             density_structure=own,
             relaxed_apart=True,
+            derive_deformation=True,
             description=self.description,
             problems=tuple(problems),
             retry=again or self.incomplete,
