@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import (
+    cmd_bench,
     cmd_db,
     cmd_ingest,
     cmd_models,
@@ -44,7 +45,7 @@ INTERRUPTED = 130
 
 
 # As one uses them; click would list single commands before groups.
-ORDER = ("ingest", "split", "train", "leaderboard", "models", "encoders", "predict", "similar", "report", "db")
+ORDER = ("ingest", "split", "train", "leaderboard", "models", "encoders", "predict", "similar", "report", "bench", "db")
 
 
 class _Boundary(TyperGroup):
@@ -113,7 +114,7 @@ def _root(
     output.quiet.set(quiet)
 
 
-for _module in (cmd_ingest, cmd_split, cmd_train, cmd_models, cmd_predict, cmd_similar, cmd_report, cmd_db):
+for _module in (cmd_ingest, cmd_split, cmd_train, cmd_models, cmd_predict, cmd_similar, cmd_report, cmd_bench, cmd_db):
     _module.register(app)
 
 

@@ -73,6 +73,11 @@ class IngestOptions:
     """One of :data:`TEXT_MODES`."""
     level_of_theory: str | None = None
     """Of properties and densities that do not say theirs."""
+    derive_deformation: bool = False
+    """Make a deformation density of the total one and of free atoms where a source has none of its own.
+
+    The Materials Project's crystals always get theirs this way.
+    """
     limit: int | None = None
     """Only the first so many records."""
     workers: int | None = None
@@ -102,11 +107,14 @@ class IngestOptions:
         UnknownNameError
             If there is no such recipe.
         """
+        from ingest.free_atoms.tables import TABLE_VERSION
         from ingest.recipes import RECIPES
 
         return json_sha256(
             {
                 "version": _VERSION,
+                "derive_deformation": self.derive_deformation,
+                "free_atoms": TABLE_VERSION,
                 "fcc": self.fcc,
                 "assume_fcc": self.assume_fcc,
                 "recipes": {name: [RECIPES[name].parameters(), RECIPES[name].unit] for name in self.recipes},
@@ -248,6 +256,12 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
     formula = _formula(raw, structure)
     group = _space_group(structure, options, problems)
     densities = [] if own is None else _sound(raw.densities, own, problems)
+    if own is not None and (raw.derive_deformation or options.derive_deformation):
+        from ingest.free_atoms import deformation, totals_alone
+
+        for total in totals_alone(densities):
+            made = problems.attempt("deformation density", lambda total=total: deformation(total, own))  # type: ignore[misc]
+            densities += [] if made is None else [made]
     slices = _slices(recipes, densities, own, problems)
     if raw.image is not None:
         slices.append(SliceData(IMPORTED, {"method": IMPORTED}, None, raw.image))

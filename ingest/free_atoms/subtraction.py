@@ -1,0 +1,258 @@
+"""Deformation densities: a crystal's valence density less that of the free atoms it is made of.
+
+Sources such as the Materials Project publish the valence density alone. Inside the atoms it has
+whatever shape its pseudopotentials have: only the charge of each sphere is that of true
+electrons. So what is subtracted is a free atom outside, and inside the crystal's own spherical
+part, up to a smooth curve that keeps the charge:
+
+1. Free atoms, calculated once (:mod:`ingest.free_atoms.tables`), are summed in reciprocal space.
+2. In a sphere around each atom, the spherical average of what is left after subtraction is
+   replaced by a + b r^2 + c r^4 with the same charge, and the same value and slope at the
+   sphere. Other multipoles stay as they are.
+
+Both keep the number of electrons and the symmetry exactly. ``docs/free_atoms.md`` has the numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.density import check_lattice
+from ingest.free_atoms.tables import TABLE_VERSION, possible_valences, radial_density
+from ingest.free_atoms.waves import RadialGrid, Waves
+from registry.crystals import DensityData
+from registry.errors import InputError
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
+
+__all__ = ["deformation", "sphere_radii", "superposition", "totals_alone"]
+
+_SMOOTHED = 0.7
+"""Inside this radius a free atom's density is a polynomial: no grid carries the nodes of 5s [Å]."""
+_FIRST_ROWS = {1: 0.55, 2: 0.75}
+_SPHERE = 1.4
+"""Radii of the spheres whose shape is a pseudopotential's: of H and He, of Li to Ne, of all others [Å].
+
+The largest augmentation radii of published PAW data sets; for the heavy atoms chosen on a subset of crystals.
+"""
+
+_ATOM_STEP = 0.005
+_SPHERE_STEP = 0.01
+
+
+def superposition(
+    structure: Structure,
+    shape: tuple[int, int, int],
+    *,
+    n_electrons: float,
+    valences: Mapping[str, int] | None = None,
+) -> NDArray[np.float64]:
+    """Sum of the valence densities of free atoms at the sites of a crystal.
+
+    Each is that of the spherical atom (PBE), made smooth within 0.7 Å of the nucleus with its
+    charge kept, and is carried by the waves inside the largest sphere in the grid's Fourier box.
+
+    Parameters
+    ----------
+    structure
+        Ordered structure; its cell is the grid's.
+    shape
+        Points along the three lattice vectors.
+    n_electrons
+        Electrons of the crystal's total density, which say what counts as valence
+        (:func:`ingest.free_atoms.tables.possible_valences`) and to which the sum is scaled.
+    valences
+        Valence electrons of each element, where they are known.
+
+    Returns
+    -------
+    ndarray
+        Shape ``shape`` [e/Å^3]; its integral over the cell is ``n_electrons``.
+
+    Raises
+    ------
+    InputError
+        If an element has no table, or no choice of valence shells gives the number of electrons.
+    """
+    counts = _candidates(structure, n_electrons, valences)[0]
+    waves = Waves.of(structure.lattice.matrix, shape)
+    return waves.to_grid(_superposed(structure, waves, counts, n_electrons))
+
+
+def deformation(total: DensityData, structure: Structure, *, valences: Mapping[str, int] | None = None) -> DensityData:
+    """The total density less the superposed free atoms, inside the atoms as the module's docstring says.
+
+    Where several choices of valence shells give the crystal's number of electrons, the one is
+    taken whose free atoms differ least from the crystal in the charge of the spheres around the
+    atoms: a shell too many or too few is a matter of 2 electrons and more, a bond of tenths.
+
+    Parameters
+    ----------
+    total
+        Valence density [e/Å^3].
+    structure
+        Ordered structure of the same cell.
+    valences
+        Valence electrons of each element, where they are known.
+
+    Returns
+    -------
+    DensityData
+        Of kind ``deformation`` and the same level of theory, grid and type of number [e/Å^3];
+        its integral is 0. The provenance names the tables and the valence electrons.
+
+    Raises
+    ------
+    InputError
+        If ``total`` is no total density or lies in another cell; if an element has no table, or
+        no choice of valence shells gives the number of electrons.
+    """
+    if total.kind != "total":
+        raise InputError(f"free atoms are subtracted from a total density, not from a {total.kind} density")
+    check_lattice(total, structure)
+    candidates = _candidates(structure, total.n_electrons, valences)
+    shape = (total.values.shape[0], total.values.shape[1], total.values.shape[2])
+    waves = Waves.of(total.lattice, shape)
+    spectrum = waves.to_spectrum(total.values)
+    radii = sphere_radii(structure)
+    phases = [waves.phases(site.frac_coords) for site in structure]
+    counts = candidates[0]
+    if len(candidates) > 1:
+        charges = [_sphere_charge(waves, spectrum, phase, radius) for phase, radius in zip(phases, radii, strict=True)]
+        counts = min(candidates, key=lambda counts: _misfit(structure, counts, radii, charges))
+    spectrum -= _superposed(structure, waves, counts, total.n_electrons)
+    spectrum[0, 0, 0] = 0.0
+    # All from the same spectrum, so that the order of the sites is nothing.
+    changes = [_smoothed_inside(waves, spectrum, phase, radius) for phase, radius in zip(phases, radii, strict=True)]
+    for change in changes:
+        spectrum += change
+    atoms = ", ".join(f"{element} {count}" for element, count in sorted(counts.items()))
+    made = f"total minus superposed free atoms: {TABLE_VERSION}; valence electrons {atoms}"
+    provenance = made if total.provenance is None else f"{made}; total: {total.provenance}"
+    values = waves.to_grid(spectrum).astype(np.asarray(total.values).dtype, copy=False)
+    return replace(total, kind="deformation", values=values, provenance=provenance)
+
+
+def sphere_radii(structure: Structure) -> NDArray[np.float64]:
+    """Radii of the spheres that are made smooth, one per site [Å]; neighbouring spheres touch at most.
+
+    0.55 for H and He, 0.75 for Li to Ne, 1.4 for all others; where two would overlap, both
+    shrink in proportion.
+    """
+    wanted = np.array([_FIRST_ROWS.get(site.specie.row, _SPHERE) for site in structure])
+    radii = wanted.copy()
+    neighbours = structure.get_all_neighbors(2 * _SPHERE)
+    for i, near in enumerate(neighbours):
+        for other in near:
+            radii[i] = min(radii[i], other.nn_distance * wanted[i] / (wanted[i] + wanted[other.index]))
+    return radii
+
+
+def totals_alone(densities: Iterable[DensityData]) -> list[DensityData]:
+    """The total densities at whose level of theory there is no deformation density."""
+    found = list(densities)
+    there = {density.level_of_theory for density in found if density.kind == "deformation"}
+    return [density for density in found if density.kind == "total" and density.level_of_theory not in there]
+
+
+def _candidates(structure: Structure, n_electrons: float, valences: Mapping[str, int] | None) -> list[dict[str, int]]:
+    if not structure.is_ordered:
+        raise InputError(
+            f"{structure.composition.reduced_formula} has partially occupied sites; free atoms need whole ones"
+        )
+    amounts = Counter(str(site.specie.symbol) for site in structure)
+    if valences is None:
+        return possible_valences(amounts, n_electrons)
+    missing = sorted(amounts.keys() - valences.keys())
+    if missing:
+        raise InputError(f"no number of valence electrons is given for {', '.join(missing)}")
+    return [{element: valences[element] for element in amounts}]
+
+
+def _superposed(
+    structure: Structure, waves: Waves, counts: Mapping[str, int], n_electrons: float
+) -> NDArray[np.complex128]:
+    """Spectrum of the superposed atoms [e]."""
+    spectrum = np.zeros(waves.lengths.shape, dtype=np.complex128)
+    for element, count in counts.items():
+        positions = [site.frac_coords for site in structure if site.specie.symbol == element]
+        factor = waves.form_factor(*_smooth_atom(element, count))
+        for position in positions:
+            spectrum += factor * waves.phases(position)
+    # Grids miss a thousandth of an electron; the deformation is to be neutral all the same.
+    scaled: NDArray[np.complex128] = spectrum * (n_electrons / spectrum[0, 0, 0].real)
+    return scaled
+
+
+@lru_cache(maxsize=256)
+def _smooth_atom(element: str, electrons: int) -> tuple[RadialGrid, NDArray[np.float64]]:
+    """4 pi r^2 n(r) of a free atom [e/Å], a + b r^2 + c r^4 + d r^6 inside.
+
+    Value, slope and curvature are continuous, and the charge inside is kept.
+    """
+    from scipy.interpolate import CubicSpline
+
+    table = radial_density(element, electrons)
+    curve = CubicSpline(table.radii, table.values)
+    density = CubicSpline(table.radii[1:], table.values[1:] / (4 * np.pi * table.radii[1:] ** 2))
+    inside = float(curve.integrate(0.0, _SMOOTHED))
+    powers = 2.0 * np.arange(4)
+    conditions = np.array(
+        [
+            _SMOOTHED**powers,
+            powers * _SMOOTHED ** (powers - 1),
+            powers * (powers - 1) * _SMOOTHED ** (powers - 2),
+            4 * np.pi * _SMOOTHED ** (powers + 3) / (powers + 3),
+        ]
+    )
+    coefficients = np.linalg.solve(conditions, [*(float(density(_SMOOTHED, order)) for order in range(3)), inside])
+    radial = RadialGrid.of(float(table.radii[-1]), _ATOM_STEP)
+    polynomial = 4 * np.pi * radial.r**2 * (radial.r[:, None] ** powers @ coefficients)
+    values = np.where(radial.r < _SMOOTHED, polynomial, curve(radial.r))
+    return radial, values * (electrons / radial.integral(values))
+
+
+def _sphere_charge(
+    waves: Waves, spectrum: NDArray[np.complex128], phases: NDArray[np.complex128], radius: float
+) -> float:
+    radial = RadialGrid.of(radius, _SPHERE_STEP)
+    means, _ = waves.spherical_average(spectrum, phases, radial.r)
+    return radial.integral(4 * np.pi * radial.r**2 * means)
+
+
+def _misfit(structure: Structure, counts: Mapping[str, int], radii: NDArray[np.float64], charges: list[float]) -> float:
+    """Sum over the sites of how much the charge of its sphere differs from the free atom's [e]."""
+    from scipy.interpolate import CubicSpline
+
+    misfit = 0.0
+    for site, radius, charge in zip(structure, radii, charges, strict=True):
+        atom = radial_density(site.specie.symbol, counts[site.specie.symbol])
+        misfit += abs(charge - float(CubicSpline(atom.radii, atom.values).integrate(0.0, radius)))
+    return misfit
+
+
+def _smoothed_inside(
+    waves: Waves, spectrum: NDArray[np.complex128], phases: NDArray[np.complex128], radius: float
+) -> NDArray[np.complex128]:
+    """Spectrum of what turns the spherical part inside a sphere into a smooth curve of the same charge."""
+    radial = RadialGrid.of(radius, _SPHERE_STEP)
+    means, slope = waves.spherical_average(spectrum, phases, radial.r)
+    shell = 4 * np.pi * radial.r**2
+    powers = 2.0 * np.arange(3)
+    conditions = np.array(
+        [radius**powers, powers * radius ** (powers - 1), 4 * np.pi * radius ** (powers + 3) / (powers + 3)]
+    )
+    coefficients = np.linalg.solve(conditions, [means[-1], slope, radial.integral(shell * means)])
+    change = radial.r[:, None] ** powers @ coefficients - means
+    factor = waves.form_factor(radial, shell * change)
+    factor[0, 0, 0] = 0.0
+    moved: NDArray[np.complex128] = factor * phases
+    return moved
