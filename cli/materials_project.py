@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ingest.pipeline import IngestOptions, IngestReport
     from ingest.sources.mp.source import MpSource
+    from registry.provenance import StandingOutcome
 
 __all__ = ["dry_run", "materials_project", "write_lock_of"]
 
@@ -76,13 +77,8 @@ def dry_run(source: MpSource, options: IngestOptions, *, json: bool) -> None:
         Print JSON instead of a table.
     """
     from ingest.sources.mp.preview import preview
-    from registry.provenance import standing_outcomes
 
-    engine = open_engine()
-    with engine.connect() as connection:
-        from sqlalchemy.orm import Session
-
-        standing = standing_outcomes(Session(connection), source.name)
+    standing = _standing(source.name)
     with output.progress() as progress:
         found = preview(source, options, standing, progress=progress)
     if json:
@@ -128,3 +124,15 @@ def write_lock_of(source: MpSource, report: IngestReport, engine: Engine, path: 
         lock = lock_of(session, source.name, report.run_id, release=source.release)
     write_lock(path, lock)
     output.note(f"{path} holds {len(lock.materials)} materials")
+
+
+def _standing(source: str) -> dict[str, StandingOutcome]:
+    """What became of the source's materials so far; a dry run makes no database to ask that."""
+    from registry.database import session_scope
+    from registry.provenance import standing_outcomes
+
+    chosen = settings()
+    if chosen.embedded and not (chosen.postgres_data / "PG_VERSION").exists():
+        return {}
+    with session_scope(open_engine()) as session:
+        return standing_outcomes(session, source)
