@@ -103,10 +103,11 @@ def _registered(engine: Engine, models: Sequence[ResolvedModel], idents: Sequenc
     from sqlalchemy.orm import Session
 
     from registry.crystals import resolve
-    from train.inference import predict_crystals
 
     with Session(engine) as session:
         crystals = [resolve(session, ident) for ident in idents]
+    from train.inference import predict_crystals  # torch: not before it is clear that there is work
+
     rows = []
     with output.progress() as progress:
         for model in models:

@@ -17,29 +17,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from registry.artifacts import ArtifactStore
 from registry.checksums import json_sha256
 from registry.database import session_scope
-from registry.errors import ModelError
 from registry.model_store import (
     EpochRow,
     add_model_version,
     config_sha256,
     find_experiment,
     finish_experiment,
-    start_experiment,
     write_epochs,
     write_metrics,
     write_predictions,
 )
 from registry.models import CrystalRevision, Experiment, ModelVersion
 from registry.progress import Progress, Silent
-from registry.provenance import code_version
 from registry.settings import Settings
 from train import metrics
+from train.claims import begin, held
 from train.config import KINDS, TrainConfig
 from train.data import Rows, SplitRows, inner_stop, load_rows
 from train.engine import EpochRecord
@@ -53,9 +51,6 @@ from train.results import ExperimentResult, read_result
 from train.stacking import out_of_fold
 
 __all__ = ["ExperimentResult", "run_experiment"]
-
-# First key of PostgreSQL's two-key advisory locks; the second is the name and target of a model.
-_LOCK_CLASS = 0x656365
 
 
 def run_experiment(
@@ -122,12 +117,12 @@ def run_experiment(
         "seed": seed,
         "split_id": rows.split_id,
     }
-    with _held(engine, name, config.target):
+    with held(engine, name, config.target):
         with session_scope(engine) as session:
             done = None if again else find_experiment(session, **identity)
             if done is not None:
                 return read_result(session, done, "unchanged", started, needed)
-            experiment, resumed = _begin(session, config, stored, identity, again=again)
+            experiment, resumed = begin(session, config, stored, identity, again=again)
             experiment_id = experiment.id
         towers = {r.name: r.experiment_id for r in needed if r.name in config.towers}
         try:
@@ -184,37 +179,6 @@ def _fingerprint(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
     }
 
 
-def _begin(
-    session: Session, config: TrainConfig, stored: dict[str, Any], identity: Mapping[str, Any], *, again: bool
-) -> tuple[Experiment, bool]:
-    # The lock is ours: what is still "running" under this name belonged to a process that died.
-    session.execute(
-        update(Experiment)
-        .where(
-            Experiment.name == identity["name"],
-            Experiment.target == identity["target"],
-            Experiment.status == "running",
-        )
-        .values(status="interrupted", finished_at=func.clock_timestamp())
-    )
-    cut_off = None if again else find_experiment(session, **identity, status="interrupted")
-    if cut_off is not None and cut_off.code_version == code_version():
-        cut_off.status, cut_off.finished_at = "running", None
-        return cut_off, True
-    return (
-        start_experiment(
-            session,
-            name=identity["name"],
-            target=identity["target"],
-            kind=config.kind,
-            config=stored,
-            seed=identity["seed"],
-            split_id=identity["split_id"],
-        ),
-        False,
-    )
-
-
 @contextmanager
 def _threads(config: TrainConfig) -> Iterator[None]:
     """One thread for networks on kept features: their matrices are too small to be worth sharing out."""
@@ -227,19 +191,6 @@ def _threads(config: TrainConfig) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _held(engine: Engine, name: str, target: str) -> Iterator[None]:
-    """Hold a model's name while it is trained; PostgreSQL lets go of it when the process dies."""
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.detach()  # out of the pool, which may be small
-    try:
-        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(f"{name}:{target}")))):
-            raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
-        yield
-    finally:
-        connection.close()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from registry.models import (
     Prediction,
     SplitMember,
 )
-from train.experiment import _held
+from train.claims import held
 
 
 class Interrupting:
@@ -157,7 +157,7 @@ def test_an_experiment_that_fails_is_marked_and_never_answers(small: Any) -> Non
 
 
 def test_two_processes_do_not_train_the_same_model_at_once(small: Any) -> None:
-    with _held(small.engine, "text", "k_vrh"), pytest.raises(ModelError, match="being trained by another process"):
+    with held(small.engine, "text", "k_vrh"), pytest.raises(ModelError, match="being trained by another process"):
         small.run(small.config("text"))
     assert small.run(small.config("text")).outcome == "trained"
 
