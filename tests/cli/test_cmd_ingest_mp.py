@@ -99,9 +99,12 @@ def test_a_killed_run_goes_on_without_asking_again(standin: Standin, cluster_url
 
 
 def test_the_materials_project_is_the_default(standin: Standin, invoke: Callable[..., Any], cluster_url: str) -> None:
-    done = invoke("ingest", "--fcc", "--limit", 3, "--workers", 0, "--recipe", "paper-total")
+    done = invoke("ingest", "--fcc", "--limit", 3, "--workers", 0)
     assert done.exit_code == 0, done.stderr
     assert "mp: 3 of 3 crystals" in done.stdout
+    assert query(cluster_url, "SELECT outcome, count(*) FROM ingest_outcomes GROUP BY 1") == [("created", 3)]
+    kinds = query(cluster_url, "SELECT kind, count(*) FROM densities GROUP BY 1 ORDER BY 1")
+    assert kinds == [("deformation", 3), ("spin", 1), ("total", 3)]
     assert KEY not in done.stdout + done.stderr
     assert query(cluster_url, "SELECT source, source_release FROM ingest_runs") == [("mp", "2025.09.25")]
 
