@@ -71,6 +71,13 @@ def ingest(
             "--level-of-theory", metavar="LEVEL", help="Of properties and densities that do not say theirs, as GGA."
         ),
     ] = None,
+    derive_deformation: Annotated[
+        bool,
+        typer.Option(
+            "--derive-deformation",
+            help="Subtract free atoms from total densities where there is no deformation density; mp: always done.",
+        ),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Processes; by default one a core, 0 for none but this.")
     ] = None,
@@ -118,6 +125,7 @@ def ingest(
       ecdreg ingest --fcc --source sample
       ecdreg ingest --source ./mydata/ --name mine --level-of-theory PBEsol
       ecdreg ingest --source ./mydata/ --recipe metric --recipe paper-total
+      ecdreg ingest --source ./chgcars/ --level-of-theory GGA --derive-deformation
       ecdreg ingest --fcc --source sample --texts compute
     """
     from ingest.pipeline import IngestInterruptedError, IngestOptions
@@ -131,6 +139,7 @@ def ingest(
         recipes=() if no_density else tuple(recipe) if recipe else ("metric",),
         texts="source" if texts == "download" else texts,
         level_of_theory=level_of_theory,
+        derive_deformation=derive_deformation,
         limit=limit,
         workers=workers,
     )

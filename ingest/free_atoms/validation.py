@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,10 +119,11 @@ def compare_source(
     records = [record for place, record in enumerate(source.records()) if (place % every == 0) is not rest][:limit]
     progress.begin("comparing", len(records))
     for record in records:
-        try:
-            yield compare(record, outside=outside)
-        except InputError as error:
-            yield f"{record.source_id}: {' '.join(str(error).split())}"
+        with warnings.catch_warnings():
+            # pymatgen warns of every noble gas when it orders the elements of a formula.
+            warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+            found = _attempt(record, outside)
+        yield found
         progress.advance()
     progress.end()
 
@@ -141,6 +143,13 @@ def distances(structure: Structure, shape: tuple[int, ...]) -> NDArray[np.float6
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     nearest: NDArray[np.float64] = structure.lattice.get_all_distances(points, structure.frac_coords).min(axis=1)
     return nearest.reshape(shape)
+
+
+def _attempt(record: SourceRecord, outside: float) -> Agreement | str:
+    try:
+        return compare(record, outside=outside)
+    except InputError as error:
+        return f"{record.source_id}: {' '.join(str(error).split())}"
 
 
 def _errors(derived: NDArray[Any], own: NDArray[Any]) -> tuple[float, float, float]:

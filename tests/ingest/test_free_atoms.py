@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from ingest.density import check_density
 from ingest.free_atoms import deformation, superposition
 from ingest.free_atoms.subtraction import sphere_radii
 from ingest.free_atoms.tables import free_atoms, possible_valences, radial_density
+from ingest.free_atoms.validation import Agreement, compare, summarize
 from ingest.free_atoms.waves import RadialGrid, Waves
+from ingest.prepare import IngestOptions, prepare
+from ingest.sources.base import RawCrystal
 from registry.crystals import DensityData
 from registry.errors import InputError
 
@@ -261,3 +265,75 @@ def test_refuses_other_kinds_and_cells(gaussian_density: Callable[..., DensityDa
         superposition(disordered, (20, 20, 20), n_electrons=14)
     with pytest.raises(InputError, match="no number of valence electrons is given for Na"):
         deformation(total, structure, valences={"Cl": 7})
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record that is there already."""
+
+    raw: RawCrystal
+    source: str = "made"
+    source_id: str = "one"
+    has_description: bool = False
+
+    def input_sha256(self) -> str:
+        return "0" * 64
+
+    def read(self, *, level_of_theory: str | None = None) -> RawCrystal:
+        return self.raw
+
+
+def test_ingest_derives_only_when_asked_to(gaussian_density: Callable[..., DensityData]) -> None:
+    structure = rock_salt()
+    total = gaussian_density(structure, (24, 24, 24), {"Na": (6.5, 0.4), "Cl": (7.5, 0.6)})
+
+    def kinds(raw: RawCrystal, **options: bool) -> list[str]:
+        done = prepare(Record(raw), IngestOptions(texts="none", recipes=(), **options))
+        assert done.data is not None
+        assert done.problems == ()
+        return [density.kind for density in done.data.densities]
+
+    plain = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure)
+    asking = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure, derive_deformation=True)
+    assert kinds(plain) == ["total"]
+    assert kinds(plain, derive_deformation=True) == ["total", "deformation"]
+    assert kinds(asking) == ["total", "deformation"]
+    own = deformation(total, structure)
+    with_own = RawCrystal("NaCl", structure, densities=(total, own), density_structure=structure)
+    assert kinds(with_own, derive_deformation=True) == ["total", "deformation"]
+    assert IngestOptions(derive_deformation=True).fingerprint() != IngestOptions().fingerprint()
+
+
+def test_ingest_says_why_there_is_no_derived_deformation(gaussian_density: Callable[..., DensityData]) -> None:
+    structure = rock_salt()
+    total = gaussian_density(structure, (24, 24, 24), {"Na": (5, 0.4), "Cl": (8, 0.6)})
+    raw = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure, derive_deformation=True)
+    done = prepare(Record(raw), IngestOptions(texts="none", recipes=("metric",)))
+    assert done.data is not None
+    assert [density.kind for density in done.data.densities] == ["total"]
+    assert "no choice of valence shells" in done.problems[0]
+    assert "recipe metric needs a deformation density" in done.problems[1]
+
+
+def test_comparison_with_itself_is_perfect(gaussian_density: Callable[..., DensityData]) -> None:
+    structure = rock_salt()
+    total = gaussian_density(structure, (32, 32, 32), {"Na": (6.5, 0.4), "Cl": (7.5, 0.6)})
+    raw = RawCrystal("NaCl", structure, densities=(total, deformation(total, structure)), density_structure=structure)
+    found = compare(Record(raw), outside=0.8)
+    assert (found.correlation, found.interstitial_correlation, found.image_correlation) == pytest.approx((1, 1, 1))
+    assert (found.l1, found.l2, found.interstitial_l1, found.interstitial_l2) == (0, 0, 0, 0)
+    with pytest.raises(InputError, match="no total and deformation density"):
+        compare(Record(RawCrystal("NaCl", structure, densities=(total,), density_structure=structure)))
+
+
+def test_summary_has_medians_and_worst_per_prototype() -> None:
+    rows = summarize(
+        [
+            Agreement(str(r), "NaCl", prototype, r, 1 - r, 1 - r, None if r < 0.6 else r, 0.1, 0.2, r)
+            for prototype, r in (("A", 0.5), ("B", 0.7), ("B", 0.9), ("B", 0.8))
+        ]
+    )
+    assert [(row["prototype"], row["crystals"]) for row in rows] == [("B", 3), ("A", 1), ("all", 4)]
+    assert (rows[0]["correlation"], rows[0]["worst_correlation"], rows[0]["worst_l1"]) == pytest.approx((0.8, 0.7, 0.3))
+    assert rows[1]["interstitial_correlation"] is None
+    assert rows[2]["worst_interstitial_correlation"] == 0.7
