@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options import DensityOption, JsonOption, ReferenceOption, StructureOption, open_engine
+from cli.files import read_crystal
+from cli.options import (
+    DensityOption,
+    JsonOption,
+    LevelOfTheoryOption,
+    ReferenceOption,
+    StructureOption,
+    open_engine,
+)
 from cli.options import settings as environment
 
 if TYPE_CHECKING:
@@ -16,9 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from registry.crystals import CrystalData
     from registry.model_store import ResolvedModel
-    from train.inference import Predictor
 
 __all__ = ["register"]
 
@@ -44,10 +50,7 @@ def predict(
     structure: StructureOption = None,
     density: DensityOption = None,
     reference: ReferenceOption = None,
-    level_of_theory: Annotated[
-        str | None,
-        typer.Option("--level-of-theory", metavar="NAME", help="Of the density, where its file does not say: GGA, ..."),
-    ] = None,
+    level_of_theory: LevelOfTheoryOption = None,
     json: JsonOption = False,
 ) -> None:
     """Predict with a trained model, for crystals of the registry or for files.
@@ -150,7 +153,15 @@ def _files(
                 f"{predictor.model.name} reads slices of the charge density; give --density FILE (CHGCAR, cube or"
                 " HDF5), or use a model that reads texts alone"
             )
-    crystal = _prepared(predictors, structure, density, reference, level_of_theory)
+    configs = [predictor.config for predictor in predictors]
+    crystal = read_crystal(
+        structure,
+        density,
+        reference=reference,
+        level_of_theory=level_of_theory,
+        recipes=tuple(sorted({config.recipe for config in configs if "image" in config.towers})),
+        texts=any("text" in config.towers for config in configs),
+    )
     rows = []
     for predictor in predictors:
         (result,) = predictor.predict([crystal])
@@ -166,30 +177,6 @@ def _files(
             )
         )
     return rows
-
-
-def _prepared(
-    predictors: Sequence[Predictor],
-    structure: Path | None,
-    density: Path | None,
-    reference: Path | None,
-    level_of_theory: str | None,
-) -> CrystalData:
-    from ingest.prepare import IngestOptions, prepare_files
-    from registry.errors import InputError
-
-    configs = [predictor.config for predictor in predictors]
-    options = IngestOptions(
-        recipes=tuple(sorted({config.recipe for config in configs if "image" in config.towers})),
-        texts="compute" if any("text" in config.towers for config in configs) else "none",
-        level_of_theory=level_of_theory,
-    )
-    prepared = prepare_files(structure, density, reference=reference, options=options)
-    if prepared.data is None:
-        raise InputError(f"{prepared.source_id}: {prepared.rejected or prepared.deferred}")
-    for problem in prepared.problems:
-        output.warn(f"{prepared.source_id}: {problem}")
-    return prepared.data
 
 
 def _row(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
+from cli.files import read_crystal
 from cli.options import (
     DensityOption,
     EncoderOption,
     JsonOption,
     KOption,
+    LevelOfTheoryOption,
     ReferenceOption,
     StructureOption,
     WhereOption,
@@ -58,6 +60,7 @@ def similar(
     structure: StructureOption = None,
     density: DensityOption = None,
     reference: ReferenceOption = None,
+    level_of_theory: LevelOfTheoryOption = None,
     encoder: EncoderOption = None,
     k: KOption = 10,
     where: WhereOption = None,
@@ -75,8 +78,9 @@ def similar(
       ecdreg similar --text "rock salt oxide" --where "k_vrh > 100"
       ecdreg similar mp-1022 --where "elements @> ARRAY['Ti'] AND space_group_number = 225"
       ecdreg similar --density CHGCAR --reference CHGCAR.reference --encoder efficientnet_lite0:metric
+      ecdreg similar --density CHGCAR --reference CHGCAR.reference --level-of-theory GGA
     """
-    _check_form(ident, text, structure, density, reference)
+    _check_form(ident, text, structure, density, reference=reference, level_of_theory=level_of_theory)
     from registry.search import similar_to_crystal, similar_to_vector
 
     with open_session() as session:
@@ -88,7 +92,7 @@ def similar(
                 vector = _text_vector(session, chosen, text)
             else:
                 chosen = _file_encoder(session, encoder, density=density is not None)
-                vector = _file_vector(session, chosen, structure, density, reference)
+                vector = _file_vector(session, chosen, structure, density, reference, level_of_theory)
             output.note(f"encoder: {chosen.name}")
             found = similar_to_vector(session, vector, encoder=chosen.name, k=k, where=where)
     rows = [{"rank": rank, **asdict(neighbour)} for rank, neighbour in enumerate(found, start=1)]
@@ -141,13 +145,20 @@ def default(
 
 
 def _check_form(
-    ident: str | None, text: str | None, structure: Path | None, density: Path | None, reference: Path | None
+    ident: str | None,
+    text: str | None,
+    structure: Path | None,
+    density: Path | None,
+    *,
+    reference: Path | None,
+    level_of_theory: str | None,
 ) -> None:
     files = structure is not None or density is not None
     if (ident is not None) + (text is not None) + files != 1:
         raise typer.BadParameter("give one of: an ID, --text, or files (--structure and --density may go together)")
-    if reference is not None and density is None:
-        raise typer.BadParameter(f"--reference {reference} belongs to a --density; give both")
+    for option, value in (("--reference", reference), ("--level-of-theory", level_of_theory)):
+        if value is not None and density is None:
+            raise typer.BadParameter(f"{option} {value} belongs to a --density; give both")
 
 
 # ---------------------------------------------------------------------------- encoders
@@ -241,22 +252,25 @@ def _text_vector(session: Session, encoder: Encoder, text: str) -> NDArray[np.fl
 
 
 def _file_vector(
-    session: Session, encoder: Encoder, structure: Path | None, density: Path | None, reference: Path | None
+    session: Session,
+    encoder: Encoder,
+    structure: Path | None,
+    density: Path | None,
+    reference: Path | None,
+    level_of_theory: str | None,
 ) -> NDArray[np.float32]:
-    from ingest.prepare import IngestOptions, prepare_files
-    from registry.errors import InputError
     from train.encoding import encode_crystal, encoder_inputs
 
     reads = encoder_inputs(session, encoder)
-    options = IngestOptions(
-        recipes=() if reads.recipe is None else (reads.recipe,), texts="none" if reads.text_level is None else "compute"
+    crystal = read_crystal(
+        structure,
+        density,
+        reference=reference,
+        level_of_theory=level_of_theory,
+        recipes=() if reads.recipe is None else (reads.recipe,),
+        texts=reads.text_level is not None,
     )
-    prepared = prepare_files(structure, density, reference=reference, options=options)
-    if prepared.data is None:
-        raise InputError(f"{prepared.source_id}: {prepared.rejected or prepared.deferred}")
-    for problem in prepared.problems:
-        output.warn(f"{prepared.source_id}: {problem}")
-    return encode_crystal(session, environment(), encoder, prepared.data)
+    return encode_crystal(session, environment(), encoder, crystal)
 
 
 def _row(rank: int, neighbour: Neighbour) -> dict[str, object]:

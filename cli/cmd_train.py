@@ -150,7 +150,7 @@ def stacked(
     Examples:
       ecdreg train stacked
       ecdreg train stacked --target k_vrh --target efermi --split paper
-      ecdreg train stacked --stack-features in-sample --name stacked-in-sample
+      ecdreg train stacked --stack-features out-of-fold --name stacked-out-of-fold
     """
     options = {
         "recipe": recipe,
@@ -231,12 +231,15 @@ def _train(
     again: bool,
     json: bool,
 ) -> None:
+    from registry.model_store import check_model_name
     from registry.properties import TARGETS, property_named
 
     chosen = list(dict.fromkeys(targets or TARGETS))
     for target in chosen:
         property_named(target)
     # Options are refused before a split is made by them.
+    if name is not None:
+        check_model_name(name)
     _configs(["text"], chosen[0], {"text_level": text_level}, False, None)
     configs = [config for target in chosen for config in _configs(kinds, target, options, finetune, max_epochs)]
     engine = open_engine()

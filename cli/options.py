@@ -20,6 +20,7 @@ __all__ = [
     "EncoderOption",
     "JsonOption",
     "KOption",
+    "LevelOfTheoryOption",
     "LimitOption",
     "RecipeOption",
     "ReferenceOption",
@@ -73,6 +74,10 @@ ReferenceOption = Annotated[
     typer.Option(
         "--reference", metavar="FILE", help="Density of the superposed free atoms on the same grid, as CHGCAR."
     ),
+]
+LevelOfTheoryOption = Annotated[
+    str | None,
+    typer.Option("--level-of-theory", metavar="NAME", help="Of the density, where its file does not say: GGA, ..."),
 ]
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "ResolvedModel",
     "StoredArtifact",
     "add_model_version",
+    "check_model_name",
     "config_sha256",
     "find_experiment",
     "finish_experiment",
@@ -82,6 +83,18 @@ def config_sha256(config: Mapping[str, Any]) -> str:
     return json_sha256({key: value for key, value in config.items() if key != "seed"})
 
 
+def check_model_name(name: str) -> None:
+    """Refuse what cannot be the name of a model.
+
+    Raises
+    ------
+    ConfigurationError
+        If the name is not of lower case letters, digits, ``_``, ``.`` and ``-``, or begins with one of the last three.
+    """
+    if not re.fullmatch("[a-z0-9][a-z0-9_.-]*", name):
+        raise ConfigurationError(f"a model cannot be called {name!r}; use lower case letters, digits and _ . -")
+
+
 def start_experiment(
     session: Session, *, name: str, target: str, kind: str, config: Mapping[str, Any], seed: int, split_id: int
 ) -> Experiment:
@@ -107,8 +120,7 @@ def start_experiment(
     ConfigurationError
         If the name cannot be one.
     """
-    if not re.fullmatch("[a-z0-9][a-z0-9_.-]*", name):
-        raise ConfigurationError(f"a model cannot be called {name!r}; use lower case letters, digits and _ . -")
+    check_model_name(name)
     # Two trainings that start at once get two versions.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{name}:{target}", 0))))
     newest = session.scalar(

@@ -228,3 +228,4 @@ def test_a_file_that_cannot_be_read(
     done = invoke("similar", "--density", broken)
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("error: CHGCAR")
+    assert invoke("similar", "mp-1", "--level-of-theory", "GGA").exit_code == 2

@@ -100,6 +100,7 @@ def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int
         ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
         ("image", "--target", "k_vrh", "--recipe", "paper"): (1, "no images of recipe 'paper'; there are: metric"),
         ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
+        ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "a model cannot be called 'mine:k@1'"),
         ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
     }
     for arguments, (code, message) in cases.items():
