@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,9 +143,9 @@ _QUARTILES = (
 
 
 def clean(
-    session: Session, found: Sequence[Candidate], *, factor: float, slices: str
+    session: Session, found: Sequence[Candidate], *, factor: float, slices: str, held_out: Collection[int] = ()
 ) -> tuple[list[Candidate], dict[str, Any]]:
-    """Exclude whose slices reach beyond Tukey's fences, found among those who can take part.
+    """Exclude whose slices reach beyond Tukey's fences, found among those who can take part and are not held out.
 
     Parameters
     ----------
@@ -156,6 +156,8 @@ def clean(
     slices
         spin, total or deformation (as published), or a recipe as ``NAME`` or ``NAME:CHANNEL``; without a
         channel each has fences of its own.
+    held_out
+        Revisions that have no say in the fences, though they are held to them: the holdout reaches no fit.
 
     Returns
     -------
@@ -173,19 +175,22 @@ def clean(
     if suffix and not suffix.isdecimal():
         raise ConfigurationError(f"channel {suffix!r} of recipe {recipe!r}; give a number from 0")
     channel = int(suffix) if suffix else None
-    values = {
+    values: dict[str, Any] = {
         "recipe_id": find_recipe(session, recipe).id,
         "revisions": [candidate.revision_id for candidate in found if candidate.reason is None],
         "channel": channel,
     }
+    say = [revision_id for revision_id in values["revisions"] if revision_id not in held_out]
     fences: dict[int, dict[str, tuple[float, float]]] = {}
-    for row in session.execute(text(_QUARTILES), values):
+    for row in session.execute(text(_QUARTILES), values | {"revisions": say}):
         fences[row.channel] = {"minimum": _fence(row.low, factor), "maximum": _fence(row.high, factor)}
-    if not fences and values["revisions"]:
+    if not fences and say:
         raise ConfigurationError(f"no slice of recipe {recipe!r} has channel {channel}; choose another to clean by")
     reasons: dict[int, str | None] = {}
     for row in session.execute(text(_FIELD + "SELECT * FROM field ORDER BY channel"), values):
         for end, value in (("minimum", row.low), ("maximum", row.high)):
+            if row.channel not in fences:
+                continue
             low, high = fences[row.channel][end]
             if not low <= value <= high and reasons.get(row.revision_id) is None:
                 reasons[row.revision_id] = (

@@ -113,7 +113,7 @@ def create_split(
         Level of the text that every member must have; None where no text is needed.
     iqr
         Leave out whose slice's maximum or minimum lies more than ``iqr`` interquartile ranges outside
-        the quartiles (Tukey's fences; 1.5 is usual); None leaves nobody out.
+        the quartiles of cv (Tukey's fences; 1.5 is usual); None leaves nobody out.
     iqr_kind
         Slices that ``iqr`` looks at: spin, total or deformation (the recipes ``paper``,
         ``paper-total``, ``paper-deformation``), or any recipe, as ``NAME`` or ``NAME:CHANNEL``. None: those of
@@ -142,12 +142,12 @@ def create_split(
         "sources": sorted(sources) if sources is not None else None,
     }
     found = candidates(session, target, parameters)
+    deal: dict[str, Any] = {"seed": seed, "n_folds": n_folds, "holdout": holdout}
     bounds = None
     if iqr is not None:
-        found, bounds = clean(session, found, factor=iqr, slices=iqr_kind or recipe or "")
-    rows = [
-        _member_row(candidate, *assign(candidate, seed=seed, n_folds=n_folds, holdout=holdout)) for candidate in found
-    ]
+        held_out = {c.revision_id for c in found if assign(c, **deal)[0] == "holdout"}
+        found, bounds = clean(session, found, factor=iqr, slices=iqr_kind or recipe or "", held_out=held_out)
+    rows = [_member_row(candidate, *assign(candidate, **deal)) for candidate in found]
     split = Split(name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds)
     if bounds is not None:  # None would become JSON's null, which is not SQL's
         split.iqr_bounds = bounds
