@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.orm import Session
 
-from registry.errors import NotFoundError, SplitError
+from registry.errors import IncompatibleInputError, NotFoundError, SplitError
 from registry.models import Property
 from registry.splits import find_split, members
 
@@ -217,6 +217,8 @@ def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int
     ------
     NotFoundError
         If a revision has no image under the recipe.
+    IncompatibleInputError
+        If the images differ in shape, as imported ones may.
     """
     images: dict[int, NDArray[np.float32]] = {}
     connection = session.connection().connection.driver_connection
@@ -237,6 +239,13 @@ def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int
         )
     if not len(revision_ids):
         return np.empty((0, 0, 0, 0), dtype=np.float32)
+    shapes = {image.shape: revision_id for revision_id, image in images.items()}
+    if len(shapes) > 1:
+        (one, first), (other, second) = list(shapes.items())[:2]
+        raise IncompatibleInputError(
+            f"images under recipe {recipe_id} differ in shape: {one} of revision {first}, {other} of revision {second};"
+            " bring imported images to one shape and ingest them again"
+        )
     return np.stack([images[int(i)] for i in revision_ids])
 
 

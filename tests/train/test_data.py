@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.database import session_scope
-from registry.errors import NotFoundError, SplitError
+from registry.errors import IncompatibleInputError, NotFoundError, SplitError
 from registry.image_recipes import find_recipe
 from registry.splits import create_split
 from train.data import Rows, crystal_inputs, inner_stop, known_values, load_images, load_rows
@@ -112,6 +112,12 @@ def test_images_come_in_the_order_asked_for_and_to_the_last_bit(small: Any, crys
         np.testing.assert_array_equal(images, [crystal_of(6).slices[0].pixels, crystal_of(1).slices[0].pixels])
         with pytest.raises(NotFoundError, match="1 crystals have no image"):
             load_images(session, [ids[0], 999], recipe_id=recipe_id)
+        session.execute(
+            text("UPDATE slice_images SET height = height * 2, width = width / 2 WHERE revision_id = :id"),
+            {"id": ids[1]},
+        )
+        with pytest.raises(IncompatibleInputError, match="differ in shape"):
+            load_images(session, ids, recipe_id=recipe_id)
 
 
 @given(st.lists(st.integers(0, 40), min_size=12, max_size=60), st.integers(0, 3), st.integers(0, 9))
