@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ECDREG := $(BIN)/ecdreg
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test lint check docs clean
+.PHONY: install test-install demo test lint check clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -37,17 +37,17 @@ $(VENV)/.installed-test: $(VENV)/.python pyproject.toml
 	@touch $@ $(VENV)/.installed
 
 demo: $(VENV)/.installed
-	@echo "\n== 1/5  200 crystals with first-principles charge densities go in"
+	@echo; echo "== 1/5  200 crystals with first-principles charge densities go in"
 	$(ECDREG) ingest --fcc --source sample
-	@echo "\n== 2/5  image and text towers, and the stack of both, for three targets"
+	@echo; echo "== 2/5  image and text towers, and the stack of both, for three targets"
 	$(ECDREG) train stacked
-	@echo "\n== 3/5  what the registry predicts for K2S (mp-1022)"
+	@echo; echo "== 3/5  what the registry predicts for K2S (mp-1022)"
 	$(ECDREG) predict stacked mp-1022
-	@echo "\n== 4/5  what is like K2S?"
+	@echo; echo "== 4/5  what is like K2S?"
 	$(ECDREG) similar mp-1022 -k 5
-	@echo "\n== 5/5  the leaderboard, in SQL"
+	@echo; echo "== 5/5  the leaderboard, in SQL"
 	$(ECDREG) db shell -c "SELECT model, target, n_cv, cv_r2, cv_r2_sd, cv_rmse, n_holdout, holdout_r2, holdout_rmse FROM v_leaderboard"
-	@echo "\nThe registry stays where it is (ecdreg db status says where). How to go on:"
+	@echo; echo "The registry stays where it is (ecdreg db status says where). How to go on:"
 	@echo "  source $(VENV)/bin/activate"
 	@echo "  ecdreg similar --text 'rock salt oxide' --where 'k_vrh > 100'"
 	@echo "  ecdreg report stacked:k_vrh -o report.html"
