@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["deformation", "sphere_radii", "superposition", "totals_alone"]
 
-_SMOOTHED = 0.7
-"""Inside this radius a free atom's density is a polynomial: no grid carries the nodes of 5s [Å]."""
-_FIRST_ROWS = {1: 0.55, 2: 0.75}
+_SPHERES = {1: 0.55, 2: 0.75}
 _SPHERE = 1.4
 """Radii of the spheres whose shape is a pseudopotential's: of H and He, of Li to Ne, of all others [Å].
 
 The largest augmentation radii of published PAW data sets; for the heavy atoms chosen on a subset of crystals.
 """
+
+_SMOOTHED_ROWS = {1: 0.5, 2: 0.6}
+_SMOOTHED = 0.7
+"""Inside this radius a free atom's density is a polynomial, by rows as above [Å]: no grid carries the nodes of 5s."""
 
 _ATOM_STEP = 0.005
 _SPHERE_STEP = 0.01
@@ -57,8 +59,8 @@ def superposition(
 ) -> NDArray[np.float64]:
     """Sum of the valence densities of free atoms at the sites of a crystal.
 
-    Each is that of the spherical atom (PBE), made smooth within 0.7 Å of the nucleus with its
-    charge kept, and is carried by the waves inside the largest sphere in the grid's Fourier box.
+    Each is that of the spherical atom (PBE), made smooth within 0.5 to 0.7 Å of the nucleus with its
+    charge kept, and has all waves that the grid carries.
 
     Parameters
     ----------
@@ -147,7 +149,7 @@ def sphere_radii(structure: Structure) -> NDArray[np.float64]:
     0.55 for H and He, 0.75 for Li to Ne, 1.4 for all others; where two would overlap, both
     shrink in proportion.
     """
-    wanted = np.array([_FIRST_ROWS.get(site.specie.row, _SPHERE) for site in structure])
+    wanted = np.array([_SPHERES.get(site.specie.row, _SPHERE) for site in structure])
     radii = wanted.copy()
     neighbours = structure.get_all_neighbors(2 * _SPHERE)
     for i, near in enumerate(neighbours):
@@ -198,25 +200,27 @@ def _smooth_atom(element: str, electrons: int) -> tuple[RadialGrid, NDArray[np.f
 
     Value, slope and curvature are continuous, and the charge inside is kept.
     """
+    from pymatgen.core.periodic_table import Element
     from scipy.interpolate import CubicSpline
 
     table = radial_density(element, electrons)
+    radius = _SMOOTHED_ROWS.get(Element(element).row, _SMOOTHED)
     curve = CubicSpline(table.radii, table.values)
     density = CubicSpline(table.radii[1:], table.values[1:] / (4 * np.pi * table.radii[1:] ** 2))
-    inside = float(curve.integrate(0.0, _SMOOTHED))
+    inside = float(curve.integrate(0.0, radius))
     powers = 2.0 * np.arange(4)
     conditions = np.array(
         [
-            _SMOOTHED**powers,
-            powers * _SMOOTHED ** (powers - 1),
-            powers * (powers - 1) * _SMOOTHED ** (powers - 2),
-            4 * np.pi * _SMOOTHED ** (powers + 3) / (powers + 3),
+            radius**powers,
+            powers * radius ** (powers - 1),
+            powers * (powers - 1) * radius ** (powers - 2),
+            4 * np.pi * radius ** (powers + 3) / (powers + 3),
         ]
     )
-    coefficients = np.linalg.solve(conditions, [*(float(density(_SMOOTHED, order)) for order in range(3)), inside])
+    coefficients = np.linalg.solve(conditions, [*(float(density(radius, order)) for order in range(3)), inside])
     radial = RadialGrid.of(float(table.radii[-1]), _ATOM_STEP)
     polynomial = 4 * np.pi * radial.r**2 * (radial.r[:, None] ** powers @ coefficients)
-    values = np.where(radial.r < _SMOOTHED, polynomial, curve(radial.r))
+    values = np.where(radial.r < radius, polynomial, curve(radial.r))
     return radial, values * (electrons / radial.integral(values))
 
 

@@ -22,7 +22,7 @@ from registry.errors import InputError
 __all__ = ["TABLE_VERSION", "FreeAtom", "RadialDensity", "free_atoms", "possible_valences", "radial_density"]
 
 TABLE_VERSION = "free-atoms 1 (PBE, scalar-relativistic, spherical)"
-"""Names the tables in a density's provenance; changes with any number in them."""
+"""Names tables and method in a density's provenance; raised when a derived density would come out otherwise."""
 
 _FOLDER = Path(__file__).parent
 _F_CLOSED = 14

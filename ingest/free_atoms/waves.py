@@ -76,8 +76,8 @@ class Waves:
     lengths: NDArray[np.float64]
     """|G| [1/Å], shape (n1, n2, n3 // 2 + 1)."""
     carried: NDArray[np.bool_]
-    """Inside the largest sphere that the grid carries: what is made of them has the crystal's full
-    symmetry, which the parallelepiped of all waves of an oblique cell has not."""
+    """All but those at the very edge, n/2 of an even n. Not only those inside a sphere: the density
+    from which the function is subtracted has the others too, and would keep them as ripples."""
 
     @classmethod
     def of(cls, lattice: NDArray[np.floating[Any]], shape: tuple[int, int, int]) -> Waves:
@@ -90,11 +90,12 @@ class Waves:
         squares = metric[0, 0] * a**2 + metric[1, 1] * b**2 + metric[2, 2] * c**2
         squares = squares + 2 * (metric[0, 1] * a * b + metric[0, 2] * a * c + metric[1, 2] * b * c)
         lengths = np.sqrt(np.maximum(squares, 0.0))
-        shortest = min(
-            np.pi * points / length for points, length in zip(shape, np.linalg.norm(matrix, axis=1), strict=True)
-        )
+        carried = np.ones(lengths.shape, dtype=bool)
+        for axis, (points, index) in enumerate(zip(shape, (first, second, third), strict=True)):
+            if points % 2 == 0:  # of the two waves +-n/2 the grid sees one; a phase on it would not be real
+                carried[(slice(None),) * axis + (np.abs(index) == points // 2,)] = False
         volume = float(abs(np.linalg.det(matrix)))
-        return cls(shape, volume, (first, second, third), lengths, lengths < shortest * (1 - 1e-9))
+        return cls(shape, volume, (first, second, third), lengths, carried)
 
     def phases(self, position: NDArray[np.float64]) -> NDArray[np.complex128]:
         """exp(-i G r) of a fractional position."""

@@ -162,7 +162,7 @@ def test_atom_in_a_large_cell_is_its_table() -> None:
     structure = Structure(Lattice.cubic(9.0), ["O"], [[0, 0, 0]])
     values = superposition(structure, (72, 72, 72), n_electrons=6)
     atom = radial_density("O", 6)
-    r = np.arange(6, 20) * 9.0 / 72  # beyond the smoothed 0.7 Å, before the next cell's atom matters
+    r = np.arange(6, 20) * 9.0 / 72  # beyond the smoothed part, before the next cell's atom matters
     expected = CubicSpline(atom.radii[1:], atom.values[1:] / (4 * np.pi * atom.radii[1:] ** 2))(r)
     assert values[6:20, 0, 0] == pytest.approx(expected, rel=0.02, abs=2e-4)
 
