@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.model_store import ResolvedModel, set_alias
-from registry.models import Encoder, EncoderAlias, Experiment, Metric, ModelVersion
+from registry.models import Embedding, Encoder, EncoderAlias, Experiment, Metric, ModelVersion
 from registry.properties import TARGETS
 from train.fitting import FittedNetwork
 from train.inputs import ModelInputs
@@ -77,9 +77,11 @@ def publish_encoder(
 def update_best(session: Session, name: str, target: str) -> None:
     """Give the alias ``best`` to the version with the lowest error in cross-validation.
 
-    The mean RMSE over the scored folds decides, among the finished experiments of one name and target; the
-    holdout has no say.
+    The mean RMSE over the scored folds decides, among the finished experiments of one name and target that were
+    trained on the same split as the newest of them: scores of other crystals do not compare. The holdout has no say.
     """
+    finished = (Experiment.name == name, Experiment.target == target, Experiment.status == "finished")
+    newest = select(Experiment.split_id).where(*finished).order_by(Experiment.version.desc()).limit(1)
     fold, refit = aliased(ModelVersion), aliased(ModelVersion)
     found = session.execute(
         select(Experiment, refit)
@@ -87,9 +89,8 @@ def update_best(session: Session, name: str, target: str) -> None:
         .join(fold, (fold.experiment_id == Experiment.id) & fold.fold.is_not(None) & (fold.status == "ready"))
         .join(Metric, Metric.model_version_id == fold.id)
         .where(
-            Experiment.name == name,
-            Experiment.target == target,
-            Experiment.status == "finished",
+            *finished,
+            Experiment.split_id == newest.scalar_subquery(),
             Metric.subset == "validation",
             Metric.name == "rmse",
         )
@@ -105,7 +106,8 @@ def update_default_encoder(session: Session) -> str | None:
     """Choose the encoder that a search uses when none is named, unless the user has chosen.
 
     The rule: the newest stacked model of the first target that has one, in the order formation energy, Fermi
-    energy, bulk modulus; without any, the oldest frozen encoder, images before texts. The choice carries the
+    energy, bulk modulus; without any, the oldest frozen encoder, images before texts. An encoder without vectors
+    finds nothing, so none becomes the default. The choice carries the
     alias ``automatic`` beside ``default``; where the two differ, somebody set ``default`` by hand, and it stays.
 
     Returns
@@ -132,12 +134,13 @@ def update_default_encoder(session: Session) -> str | None:
 
 
 def _rule(session: Session) -> Encoder | None:
+    has_vectors = exists().where(Embedding.encoder_id == Encoder.id)
     for target in TARGETS:
         stacked = session.scalars(
             select(Encoder)
             .join(ModelVersion, ModelVersion.id == Encoder.model_version_id)
             .join(Experiment, Experiment.id == ModelVersion.experiment_id)
-            .where(Encoder.modality == "stacked", Experiment.target == target)
+            .where(Encoder.modality == "stacked", Experiment.target == target, has_vectors)
             .order_by(Encoder.id.desc())
             .limit(1)
         ).one_or_none()
@@ -145,7 +148,7 @@ def _rule(session: Session) -> Encoder | None:
             return stacked
     return session.scalars(
         select(Encoder)
-        .where(Encoder.model_version_id.is_(None))
+        .where(Encoder.model_version_id.is_(None), has_vectors)
         .order_by(Encoder.modality != "image", Encoder.modality != "text", Encoder.id)
         .limit(1)
     ).one_or_none()

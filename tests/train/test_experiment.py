@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from registry.encoders import resolve_encoder, set_encoder_alias
+from registry.database import session_scope
+from registry.encoders import ensure_encoder, resolve_encoder, set_encoder_alias
 from registry.errors import ModelError, NotFoundError
 from registry.model_store import resolve_model
 from registry.models import (
@@ -22,7 +23,9 @@ from registry.models import (
     Prediction,
     SplitMember,
 )
+from registry.splits import create_split
 from train.claims import held
+from train.publish import update_default_encoder
 
 
 class Interrupting:
@@ -219,6 +222,37 @@ def test_best_is_chosen_by_cross_validation_alone(small: Any) -> None:
         assert (alias.alias, alias.experiment_id) == ("best", good.experiment_id)
         assert resolve_model(session, "image:k_vrh@best")[0].experiment.id == good.experiment_id
         assert resolve_model(session, "image:k_vrh")[0].experiment.id == poor.experiment_id
+
+
+def test_best_is_the_best_on_the_split_of_the_newest(small: Any) -> None:
+    with session_scope(small.engine) as session:
+        create_split(session, "other", target="k_vrh", n_folds=3, holdout=0.2, seed=1)
+    config = small.config("image")
+    poor = {"learning_rate": 1e-6, "max_epochs": 1}
+    good = small.run(config)
+    small.run(small.config("image", readout=poor), split="other")
+    worse = small.run(small.config("image", readout=poor | {"max_epochs": 2}), split="other")
+
+    def best() -> int:
+        with Session(small.engine) as session:
+            return resolve_model(session, "image:k_vrh@best")[0].experiment.id
+
+    with Session(small.engine) as session:
+        splits = session.scalars(select(Experiment.split_id).order_by(Experiment.id)).all()
+    assert splits[0] != splits[1] == splits[2]
+    assert good.cv["rmse"] < worse.cv["rmse"]
+    assert best() != good.experiment_id  # it was scored on other crystals
+    small.run(small.config("image", readout=poor))
+    assert best() == good.experiment_id
+
+
+def test_an_encoder_without_vectors_is_never_the_default(small: Any) -> None:
+    with session_scope(small.engine) as session:
+        ensure_encoder(session, name="empty", modality="image", dim=3, weights_sha256="ab" * 32, preprocessing={})
+        assert update_default_encoder(session) is None
+    small.run(small.config("text"))
+    with session_scope(small.engine) as session:
+        assert resolve_encoder(session).name == "tiny-text:keywords"  # though images come before texts
 
 
 def test_the_default_encoder_follows_a_rule_until_somebody_chooses(small: Any) -> None:
