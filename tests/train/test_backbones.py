@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from registry.errors import ConfigurationError, ModelError, UnknownNameError
+from registry.errors import ConfigurationError, InputError, ModelError, UnknownNameError
 from train.backbones import (
     CHANNEL_SCALES,
     IMAGE_BACKBONES,
@@ -94,6 +94,20 @@ def test_a_uniform_density_stays_uniform_under_resizing(lite0: ImageBackbone) ->
 def test_slices_of_other_channels_are_refused(lite0: ImageBackbone) -> None:
     with pytest.raises(ModelError, match="total, deformation"):
         lite0.features(np.zeros((1, 3, 64, 64), np.float32))
+
+
+def test_imported_images_of_another_scale_are_refused(lite0: ImageBackbone) -> None:
+    backbone = ImageBackbone("x", _pretrained(lite0), channels=["total", "imported"], image_size=64)
+    pixels = torch.full((2, 2, 64, 64), 0.5)
+    pixels[:, 0] = 40.0  # a density has its own scale
+    pixels[0, 1, 0, :2] = torch.tensor([0.0, 1.0])
+    assert backbone.prepare(pixels).shape == (2, 2, 3, 64, 64)
+    pixels[1, 1, 5, 5] = 255.0
+    with pytest.raises(InputError, match=r"pixels from 0 to 255, outside \[0, 1\]; rescale their NPY files"):
+        backbone.prepare(pixels)
+    pixels[1, 1, 5, 5] = -0.01
+    with pytest.raises(InputError, match=r"from -0\.01 to 1"):
+        backbone.prepare(pixels)
 
 
 def test_a_slice_that_is_not_finite_is_refused(lite0: ImageBackbone) -> None:

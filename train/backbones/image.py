@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from registry.catalog import Catalog
-from registry.errors import ConfigurationError, ModelError
+from registry.errors import ConfigurationError, InputError, ModelError
 from train.backbones.base import Backbone
 from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_safetensors
 
@@ -153,12 +153,15 @@ class ImageBackbone(Backbone):
         ------
         ModelError
             If the number of channels is another.
+        InputError
+            If a channel of kind ``imported`` is not in [0, 1].
         """
         if pixels.ndim != 4 or pixels.shape[1] != len(self.channels):
             raise ModelError(
                 f"slices of shape {tuple(pixels.shape)}; the backbone takes (N, {len(self.channels)}, H, W)"
                 f" with the channels {', '.join(self.channels)}"
             )
+        _check_imported(pixels[:, [kind == "imported" for kind in self.channels]])
         views = torch.stack([scale(pixels[:, i]) for i, scale in enumerate(self._scales)], dim=1)
         size = (self.image_size, self.image_size)
         if views.shape[-2:] != size:
@@ -238,6 +241,15 @@ def _efficientnet_lite0(_models: Path | None) -> PretrainedImageNetwork:
     # Its authors' MEAN_RGB and STDDEV_RGB, 127 and 128 of 255; timm's own (0.5, 0.5) are for weights of its own.
     mean, std = 127 / 255, 128 / 255
     return PretrainedImageNetwork(network, (mean, mean, mean), (std, std, std), min_size=32)
+
+
+def _check_imported(pixels: Tensor) -> None:
+    """Refuse images that were rendered elsewhere on another scale: clamped, they would be flat, and nobody told."""
+    if pixels.numel() and ((pixels < 0) | (pixels > 1)).any():
+        raise InputError(
+            f"imported images have pixels from {float(pixels.min()):g} to {float(pixels.max()):g}, outside [0, 1];"
+            " rescale their NPY files to [0, 1], by one scale for all crystals, and ingest them again"
+        )
 
 
 def _timm_name(name: str) -> str:
