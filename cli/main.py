@@ -6,6 +6,7 @@ knows them all. They import heavy code inside their functions, so that ``--help`
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ UNREACHABLE = 3
 SCHEMA_BEHIND = 4
 INTERRUPTED = 130
 
+# Public in click, of which newer versions of typer keep a private copy.
+UsageError: Any = typer.BadParameter.__base__
 
 # As one uses them; click would list single commands before groups.
 ORDER = ("ingest", "split", "train", "leaderboard", "models", "encoders", "predict", "similar", "report", "bench", "db")
@@ -132,13 +135,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 ok, 1 failed, 2 usage, 3 database unreachable, 4 schema behind, 130 interrupted.
     """
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="ecdreg")
+        code = app(args=None if arguments is None else list(arguments), prog_name="ecdreg", standalone_mode=False)
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
+            error.show()
+        else:
+            output.error(_usage(error))
+        return USAGE
+    except typer.Abort:
+        output.error("aborted")
+        return FAILED
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else FAILED if exit.code else 0
     finally:
         at_end.close()
         output.quiet.set(False)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def run() -> None:
@@ -153,6 +165,13 @@ def _exit_code(error: EcdregError) -> int:
     if isinstance(error, SchemaBehindError):
         return SCHEMA_BEHIND
     return USAGE if isinstance(error, ConfigurationError) else FAILED
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, and which help tells more."""
+    told = _one_line(error.format_message()).removeprefix("Invalid value: ").removesuffix(".")
+    told = re.sub(r"\.? Did you mean (.*)\?$", r" (did you mean \1?)", told)
+    return f"{told[:1].lower()}{told[1:]}; see '{error.ctx.command_path if error.ctx else 'ecdreg'} -h'"
 
 
 def _database_error(error: Exception) -> tuple[str, int] | None:
@@ -174,5 +193,5 @@ def _database_error(error: Exception) -> tuple[str, int] | None:
     return None
 
 
-def _one_line(error: BaseException | None) -> str:
+def _one_line(error: BaseException | str | None) -> str:
     return " ".join(str(error).split())

@@ -101,10 +101,30 @@ class TestBoundary:
         assert answer.stderr.startswith("error: no database at postgresql://me:***@127.0.0.1:9/reg")
 
     @pytest.mark.parametrize(
-        "arguments", [("frobnicate",), ("db", "frobnicate"), ("similar", "-k", "0", "x"), ("--frob",)]
+        ("arguments", "told"),
+        [
+            (("frobnicate",), "no such command 'frobnicate'; see 'ecdreg -h'"),
+            (("trian",), "no such command 'trian' (did you mean 'train'?); see 'ecdreg -h'"),
+            (("db", "frobnicate"), "no such command 'frobnicate'; see 'ecdreg db -h'"),
+            (("--frob",), "no such option: --frob; see 'ecdreg -h'"),
+            (("similar", "--frob", "x"), "no such option: --frob; see 'ecdreg similar -h'"),
+            (("split", "create"), "missing argument 'name'; see 'ecdreg split create -h'"),
+            (("similar", "x", "y"), "got unexpected extra argument"),
+            (("similar", "-k", "0", "x"), "invalid value for '-k'"),
+            (("similar", "--where"), "option '--where' requires an argument"),
+            (("similar",), "give one of: an ID, --text, or files"),
+        ],
     )
-    def test_usage(self, invoke: Any, arguments: tuple[str, ...]) -> None:
-        assert invoke(*arguments).exit_code == 2
+    def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], told: str) -> None:
+        answer = invoke(*arguments)
+        assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+        assert answer.stderr.lower().startswith(f"error: {told}".lower())
+        assert "; see 'ecdreg" in answer.stderr
+
+    def test_a_group_alone_shows_its_help(self, invoke: Any) -> None:
+        answer = invoke("split")
+        assert "Commands:" in answer.stdout + answer.stderr
+        assert "error:" not in answer.stderr
 
 
 class TestOptions:
