@@ -78,6 +78,20 @@ def ingest(
             help="Subtract free atoms from total densities where there is no deformation density; mp: always done.",
         ),
     ] = False,
+    slim: Annotated[
+        bool,
+        typer.Option(
+            "--slim",
+            help="Keep the densities that the recipes need, reduced to 60 points an axis; not in the shared cache. "
+            "Slices are made before that.",
+        ),
+    ] = False,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh", help="Look at every crystal again; mp: ask whether objects in the cache are still the same."
+        ),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=0, help="Processes; by default one a core, 0 for none but this.")
     ] = None,
@@ -121,6 +135,7 @@ def ingest(
       ecdreg ingest --fcc
       ecdreg ingest --fcc --dry-run
       ecdreg ingest --fcc --elements Na,Cl --unstable
+      ecdreg ingest --fcc --slim
       ecdreg ingest --fcc --lock mp.lock.json
       ecdreg ingest --fcc --source sample
       ecdreg ingest --source ./mydata/ --name mine --level-of-theory PBEsol
@@ -140,6 +155,8 @@ def ingest(
         texts="source" if texts == "download" else texts,
         level_of_theory=level_of_theory,
         derive_deformation=derive_deformation,
+        slim=slim,
+        refresh=refresh,
         limit=limit,
         workers=workers,
     )

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from cli import (
     cmd_bench,
+    cmd_cache,
     cmd_db,
     cmd_ingest,
     cmd_models,
@@ -48,7 +49,20 @@ INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__
 
 # As one uses them; click would list single commands before groups.
-ORDER = ("ingest", "split", "train", "leaderboard", "models", "encoders", "predict", "similar", "report", "bench", "db")
+ORDER = (
+    "ingest",
+    "split",
+    "train",
+    "leaderboard",
+    "models",
+    "encoders",
+    "predict",
+    "similar",
+    "report",
+    "bench",
+    "cache",
+    "db",
+)
 
 
 class _Boundary(TyperGroup):
@@ -117,7 +131,18 @@ def _root(
     output.quiet.set(quiet)
 
 
-for _module in (cmd_ingest, cmd_split, cmd_train, cmd_models, cmd_predict, cmd_similar, cmd_report, cmd_bench, cmd_db):
+for _module in (
+    cmd_ingest,
+    cmd_split,
+    cmd_train,
+    cmd_models,
+    cmd_predict,
+    cmd_similar,
+    cmd_report,
+    cmd_bench,
+    cmd_cache,
+    cmd_db,
+):
     _module.register(app)
 
 

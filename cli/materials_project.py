@@ -45,6 +45,8 @@ def materials_project(
     from ingest.sources.mp.lock import read_lock
     from ingest.sources.mp.source import NAME, MpSelection, MpSource, read_ids
     from registry.errors import ConfigurationError
+    from registry.grids import GridStore
+    from registry.object_cache import ObjectCache
 
     kept_to = read_lock(lock) if lock is not None and lock.exists() else None
     if lock is not None and options.limit is not None:
@@ -61,7 +63,15 @@ def materials_project(
         texts=options.texts == "source",
         limit=options.limit,
     )
-    return MpSource(selection, folder=settings().home / NAME, lock=kept_to, say=output.note)
+    chosen = settings()
+    return MpSource(
+        selection,
+        folder=chosen.home / NAME,
+        cache=ObjectCache(GridStore(chosen.grids_url)),
+        refresh=options.refresh,
+        lock=kept_to,
+        say=output.note,
+    )
 
 
 def dry_run(source: MpSource, options: IngestOptions, *, json: bool) -> None:
@@ -76,23 +86,34 @@ def dry_run(source: MpSource, options: IngestOptions, *, json: bool) -> None:
     json
         Print JSON instead of a table.
     """
+    from ingest.preflight import free_bytes, room_needed
+    from ingest.sources.base import Download
     from ingest.sources.mp.preview import preview
+    from registry.grids import GridStore
 
+    grids = GridStore(settings().grids_url)
     standing = _standing(source.name)
     with output.progress() as progress:
         found = preview(source, options, standing, progress=progress)
     if json:
         output.json(found.as_json())
         return
+    needed = room_needed(Download(found.objects, found.cached, found.bytes), options)
+    free = free_bytes(grids)
     rows: list[dict[str, Any]] = [
         {"what": "materials", "number": found.materials},
         {"what": "unchanged since the last run", "number": found.unchanged},
         {"what": "density objects to download", "number": found.objects},
+        {"what": "in the cache already", "number": found.cached},
         {"what": "without a density", "number": found.without},
         {"what": "with the project's text", "number": found.texts},
     ]
     output.table(rows, title=f"Materials Project {source.release}: what would be ingested")
     output.line(f"{found.bytes / 1e9:.3f} GB to download")
+    room = "" if free is None else f", which has {free / 1e9:.1f} GB free"
+    output.line(f"{needed / 1e9:.3f} GB to keep in {grids.url}{room}")
+    if free is not None and needed > free:
+        output.warn("that does not fit; --slim keeps less, ECDREG_CACHE names another place")
     for line in found.troubles:
         output.note(line)
 

@@ -23,8 +23,9 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from ingest.preflight import check_room
 from ingest.prepare import IngestOptions, Prepared, input_sha256, needs_describing
-from ingest.sources.base import CrystalSource, SourceRecord
+from ingest.sources.base import CrystalSource, Downloading, SourceRecord
 from ingest.workers import prepare_all
 from registry.crystals import write_crystal
 from registry.database import session_scope
@@ -118,7 +119,8 @@ def ingest(
     Raises
     ------
     ConfigurationError
-        If the options name a recipe that does not exist, or the grid store cannot be written to.
+        If the options name a recipe that does not exist, or the grid store cannot be written to or
+        has too little room for what would be downloaded.
     SourceError
         If another run of this source is under way.
     IngestInterruptedError
@@ -144,7 +146,7 @@ def ingest(
             run = _Run(engine, grids, options, report, progress)
             progress.begin(f"ingest {source.name}", len(records))
             try:
-                run.do(records, fingerprint, stopped)
+                run.do(source, records, fingerprint, stopped)
             finally:
                 progress.end()
             status = "interrupted" if stopped() else "finished"
@@ -188,11 +190,13 @@ class _Run:
     standing: dict[str, StandingOutcome] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
 
-    def do(self, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
+    def do(self, source: CrystalSource, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
         with session_scope(self.engine) as session:
             self.standing = standing_outcomes(session, self.report.source)
             self.seen = _last_checksums(session, self.report.source)
         changed = self._changed(records, fingerprint, stopped)
+        if isinstance(source, Downloading):
+            check_room(source.foresee(changed), self.options, grids=self.grids, progress=self.progress)
         if texts := sum(needs_describing(record, self.options) for record in changed):
             self.progress.say(f"{texts} texts to compute with robocrystallographer: 2 to 6 s each on a core")
         for record, prepared in prepare_all(changed, self.options, stopped=stopped):
@@ -212,7 +216,8 @@ class _Run:
                 continue
             self.checksums[record.source_id] = checksum
             stands = self.standing.get(record.source_id)
-            if stands is None or stands.outcome == "deferred" or self.seen.get(record.source_id) != checksum:
+            due = self.options.refresh or self.seen.get(record.source_id) != checksum
+            if due or stands is None or stands.outcome == "deferred":
                 changed.append(record)
                 continue
             unchanged.append(

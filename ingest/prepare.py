@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ingest.slim import MAX_POINTS, slimmed
 from ingest.sources.base import RawCrystal, RawDescription, SourceRecord
 from ingest.text import GENERATOR, levels, robocrys_version
 from registry.checksums import json_sha256
@@ -78,6 +79,10 @@ class IngestOptions:
 
     The Materials Project's crystals always get theirs this way.
     """
+    slim: bool = False
+    """Keep no density but those that the recipes need, on a grid of at most 60 points an axis."""
+    refresh: bool = False
+    """Look at every crystal again, whether or not its source offers something new."""
     limit: int | None = None
     """Only the first so many records."""
     workers: int | None = None
@@ -88,6 +93,8 @@ class IngestOptions:
             raise ConfigurationError(f"texts={self.texts!r} is not known; one of {', '.join(TEXT_MODES)}")
         if self.assume_fcc and not self.fcc:
             raise ConfigurationError("assume_fcc says what fcc is to do; give both")
+        if self.slim and not self.recipes:
+            raise ConfigurationError("slim keeps the densities that recipes need, and there is no recipe; name one")
         if self.limit is not None and self.limit < 1:
             raise ConfigurationError(f"limit={self.limit}; give 1 or more, or none for all crystals")
         if self.workers is not None and self.workers < 0:
@@ -110,8 +117,11 @@ class IngestOptions:
         from ingest.free_atoms.tables import TABLE_VERSION
         from ingest.recipes import RECIPES
 
+        # Named only where it is on, so that registries that never used it stay as they are.
+        slim = {"slim": MAX_POINTS} if self.slim else {}
         return json_sha256(
-            {
+            slim
+            | {
                 "version": _VERSION,
                 "derive_deformation": self.derive_deformation,
                 "free_atoms": TABLE_VERSION,
@@ -251,6 +261,8 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
 
     recipes = [RECIPES[name] for name in options.recipes]
     raw = record.read(level_of_theory=options.level_of_theory)
+    # First of all: another registry may want what this one has no use for.
+    stored = {} if raw.keep is None or options.slim else raw.keep()
     problems = _Problems(list(raw.problems))
     structure, own = _cells(raw, problems)
     formula = _formula(raw, structure)
@@ -262,7 +274,11 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
         for total in totals_alone(densities):
             made = problems.attempt("deformation density", lambda total=total: deformation(total, own))  # type: ignore[misc]
             densities += [] if made is None else [made]
-    slices = _slices(recipes, densities, own, problems)
+    # What brings its own image needs no density to have one.
+    pictured = raw.image is not None and not raw.densities
+    slices = _slices([] if pictured else recipes, densities, own, problems)
+    if options.slim:
+        densities = slimmed(densities, recipes)
     if raw.image is not None:
         slices.append(SliceData(IMPORTED, {"method": IMPORTED}, None, raw.image))
     data = CrystalData(
@@ -279,6 +295,7 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
         properties=raw.properties,
         densities=tuple(densities),
         slices=tuple(slices),
+        stored=stored,
         descriptions=tuple(_descriptions(record.source, raw.description, formula, structure, options, problems)),
     )
     return Prepared(record.source_id, data, tuple(problems.lines), retry=raw.retry)

@@ -12,8 +12,8 @@ import difflib
 import hashlib
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from registry.checksums import json_sha256
 from registry.errors import AmbiguousIdError, InputError, NotFoundError
 from registry.formulas import chemical_system, composition_key
-from registry.grids import GridStore
+from registry.grids import GridStore, StoredGrid
 from registry.image_recipes import ensure_recipe, ensure_recipes, find_recipe, recipe_sha256
 from registry.models import (
     Crystal,
@@ -145,6 +145,8 @@ class CrystalData:
     descriptions: tuple[DescriptionData, ...] = ()
     material_key: str | None = None
     """What this crystal shares with itself under other sources; None: found by :func:`material_key_of`."""
+    stored: Mapping[tuple[str, str], StoredGrid] = field(default_factory=dict)
+    """By (kind, level of theory): grids of :attr:`densities` that were put into a store already."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
         changed = _write_derived(session, current.revision_id, data, prepared)
         return WrittenCrystal(current.revision_id, "updated" if changed else "unchanged")
 
-    stored = [grids.put(density.values, density.lattice) for density in data.densities]
+    stored = [_store(data, density, grids) for density in data.densities]
     if current is None:
         crystal_id = session.scalars(
             insert(Crystal)
@@ -303,6 +305,12 @@ def resolve(session: Session, ident: str) -> ResolvedCrystal:
         names = " or ".join(repr(f"{row.source}:{row.source_id}") for row in rows)
         raise AmbiguousIdError(f"crystal {ident!r} is in {len(rows)} sources; say {names}")
     raise NotFoundError(f"no crystal {ident!r}; {_near_ids(session, source_id or ident)}")
+
+
+def _store(data: CrystalData, density: DensityData, grids: GridStore) -> StoredGrid:
+    there = data.stored.get((density.kind, density.level_of_theory))
+    # It may be in another store, and compressing a grid twice takes seconds.
+    return there if there is not None and grids.holds(there) else grids.put(density.values, density.lattice)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,18 @@
 
 A grid lies at ``<sha256[:2]>/<sha256>.h5`` under the store's root, which is any fsspec URL. The
 name is the checksum of the file, so a grid is written once, and one that was damaged is noticed.
+Beside the grids lies what :mod:`registry.object_cache` knows of downloaded objects.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ConfigurationError, InputError
 
-__all__ = ["GridStore", "StoredGrid"]
+__all__ = ["GridStore", "StoredFile", "StoredGrid"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class StoredGrid:
 
     uri: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the store, whatever it holds."""
+
+    name: str
+    """Path inside the store."""
+    bytes: int
+    changed: datetime | None
+    """When it was written or last used; None where the file system does not say."""
 
 
 class GridStore:
@@ -66,18 +81,13 @@ class GridStore:
         uri = f"{sha256[:2]}/{sha256}.h5"
         fs, path = self._locate(uri)
         try:
-            if fs.exists(path) and fs.size(path) == len(data):
-                return StoredGrid(uri, sha256)
-            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            # Never a half-written file under the final name: a reader trusts what it finds there.
-            part = f"{path}.{uuid.uuid4().hex}.part"
-            fs.pipe_file(part, data)
-            fs.mv(part, path)
+            there = fs.exists(path) and fs.size(path) == len(data)
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot write density grids to {self.url} ({error.strerror or error}); set ECDREG_CACHE to a place"
-                " that can be written to"
-            ) from error
+            raise self._unwritable(error) from error
+        if there:
+            self.touch(uri)
+        else:
+            self.write(uri, data)
         return StoredGrid(uri, sha256)
 
     def get(self, uri: str, sha256: str) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
@@ -98,13 +108,115 @@ class GridStore:
             data: bytes = fs.cat_file(path)
         except FileNotFoundError:
             raise ArtifactError(
-                f"density grid {uri} is not in {self.url}; ingest its crystal again, or point ECDREG_CACHE to the store"
+                f"density grid {uri} is not in {self.url}; point ECDREG_CACHE to the store that has it, or restore it"
+                " from a copy"
             ) from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ArtifactError(
-                f"density grid {uri} in {self.url} does not match its checksum; delete it and ingest its crystal again"
+                f"density grid {uri} in {self.url} does not match its checksum; delete it and restore it from a copy"
             )
         return _from_hdf5(data)
+
+    def holds(self, stored: StoredGrid) -> bool:
+        """Whether there is a file of that name; :meth:`get` tells whether it is whole."""
+        fs, path = self._locate(stored.uri)
+        return bool(fs.exists(path))
+
+    @property
+    def folder(self) -> Path | None:
+        """The store's folder, where it is one of this machine; it need not be there yet."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        fs, root = self._locate("")
+        return Path(root) if isinstance(fs, LocalFileSystem) else None
+
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes; None where there is none.
+
+        Parameters
+        ----------
+        name
+            Path inside the store.
+        """
+        fs, path = self._locate(name)
+        try:
+            data: bytes = fs.cat_file(path)
+        except FileNotFoundError:
+            return None
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, whole or not at all; it takes the place of one of that name.
+
+        Parameters
+        ----------
+        name
+            Path inside the store.
+        data
+            What it is to hold.
+
+        Raises
+        ------
+        ConfigurationError
+            If the store cannot be written to.
+        """
+        fs, path = self._locate(name)
+        # Never a half-written file under the final name: a reader trusts what it finds there.
+        part = f"{path}.{uuid.uuid4().hex}.part"
+        try:
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(part, data)
+            fs.mv(part, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                fs.rm_file(part)
+            raise self._unwritable(error) from error
+
+    def touch(self, name: str) -> None:
+        """Note that a file is in use, on a file system of this machine; others keep no such time."""
+        if self.folder is not None:
+            fs, path = self._locate(name)
+            # A cache that others own may be read-only; it is theirs to clear.
+            with contextlib.suppress(OSError):
+                fs.touch(path, truncate=False)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is gone already is none to remove.
+
+        Raises
+        ------
+        ConfigurationError
+            If the store cannot be written to.
+        """
+        fs, path = self._locate(name)
+        try:
+            fs.rm_file(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def files(self, under: str = "") -> list[StoredFile]:
+        """All files of the store, by name.
+
+        Parameters
+        ----------
+        under
+            Only those in this folder of it.
+        """
+        fs, path = self._locate(under)
+        _, root = self._locate("")
+        found: dict[str, dict[str, Any]] = fs.find(path.rstrip("/"), detail=True)
+        return [
+            StoredFile(name.removeprefix(root), int(about.get("size") or 0), _changed(about))
+            for name, about in sorted(found.items())
+        ]
+
+    def _unwritable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(
+            f"cannot write density grids to {self.url} ({error.strerror or error}); set ECDREG_CACHE to a place"
+            " that can be written to"
+        )
 
     def _locate(self, uri: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
@@ -116,6 +228,17 @@ class GridStore:
                 f"grid store {self.url!r} cannot be opened: {error}; check ECDREG_CACHE"
             ) from error
         return fs, f"{root.rstrip('/')}/{uri}"
+
+
+def _changed(about: dict[str, Any]) -> datetime | None:
+    # File systems name it differently: local, S3, others.
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        value = about.get(name)
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, datetime):
+            return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return None
 
 
 def _to_hdf5(values: NDArray[np.floating[Any]], lattice: NDArray[np.float64]) -> bytes:

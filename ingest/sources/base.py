@@ -10,10 +10,10 @@ Nothing heavy is imported here: a run that finds nothing new ends in seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,22 @@ from numpy.typing import NDArray
 from registry.catalog import Catalog
 from registry.crystals import DensityData, PropertyData
 from registry.errors import ConfigurationError, UnknownNameError
+from registry.grids import StoredGrid
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["SOURCES", "CrystalSource", "RawCrystal", "RawDescription", "SourceRecord", "load_sources", "open_source"]
+__all__ = [
+    "SOURCES",
+    "CrystalSource",
+    "Download",
+    "Downloading",
+    "RawCrystal",
+    "RawDescription",
+    "SourceRecord",
+    "load_sources",
+    "open_source",
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class RawCrystal:
     """Whether structure and density are of two calculations, whose cells and volumes may differ."""
     retry: bool = False
     """Whether another run may read more of it although nothing changes in its source."""
+    keep: Callable[[], Mapping[tuple[str, str], StoredGrid]] | None = None
+    """Puts what was downloaded into the cache, and tells which grids lie where by (kind, level of theory)."""
 
 
 class SourceRecord(Protocol):
@@ -125,6 +138,25 @@ class CrystalSource(Protocol):
 
     def records(self) -> Iterator[SourceRecord]:
         """All crystals, in an order that does not change."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """What reading some records would fetch."""
+
+    objects: int
+    cached: int
+    """Of further records: what they need is in the cache already."""
+    bytes: int
+    """Of the objects, as far as that can be told without asking."""
+
+
+@runtime_checkable
+class Downloading(Protocol):
+    """A source whose records download something large when they are read."""
+
+    def foresee(self, records: Sequence[SourceRecord]) -> Download:
+        """What reading these records would fetch; nothing is asked for that."""
 
 
 SOURCES: Catalog[Callable[[], CrystalSource]] = Catalog("sources")

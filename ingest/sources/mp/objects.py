@@ -112,11 +112,24 @@ class ObjectStore:
         ObjectMissingError, ObjectRefusedError, ObjectUnavailableError
             As :meth:`fetch`.
         """
+        return int(self._head(key)["ContentLength"])
 
-        def head(client: Any) -> int:
+    def etag(self, key: str) -> str | None:
+        """The store's own checksum of an object, without fetching it.
+
+        Raises
+        ------
+        ObjectMissingError, ObjectRefusedError, ObjectUnavailableError
+            As :meth:`fetch`.
+        """
+        return _bare(self._head(key).get("ETag"))
+
+    def _head(self, key: str) -> Mapping[str, Any]:
+        def head(client: Any) -> Mapping[str, Any]:
             with self.manners.download_slot():
                 self.manners.wait_for_turn()
-                return int(client.head_object(Bucket=BUCKET, Key=key)["ContentLength"])
+                answer: Mapping[str, Any] = client.head_object(Bucket=BUCKET, Key=key)
+                return answer
 
         return self._patiently(key, head)
 

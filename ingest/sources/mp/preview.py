@@ -27,6 +27,9 @@ class Preview:
     objects: int = 0
     """Density objects."""
     bytes: int = 0
+    """Of them."""
+    cached: int = 0
+    """Materials whose density object is in the cache."""
     without: int = 0
     """Materials without a density."""
     texts: int = 0
@@ -74,12 +77,19 @@ def preview(
         found.texts += record.has_description
         stands = standing.get(record.source_id)
         checksum = input_sha256(record, options, fingerprint=fingerprint)
-        if stands is not None and stands.outcome != "deferred" and stands.input_sha256 == checksum:
+        if (
+            not options.refresh
+            and stands is not None
+            and stands.outcome != "deferred"
+            and stands.input_sha256 == checksum
+        ):
             found.unchanged += 1
         else:
             changed.append(record)
-    wanted = [record.density for record in changed if record.density is not None]
-    found.without = len(changed) - len(wanted)
+    missing = [record for record in changed if not source.is_cached(record)]
+    found.cached = len(changed) - len(missing)
+    wanted = [record.density for record in missing if record.density is not None]
+    found.without = len(missing) - len(wanted)
     progress.begin("sizes of the densities", len(wanted))
     with ThreadPoolExecutor(4) as pool:
         for size in pool.map(_size, wanted):

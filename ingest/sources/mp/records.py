@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,18 @@ from ingest.sources.base import RawCrystal, RawDescription
 from ingest.sources.mp.calculations import Calculations
 from ingest.sources.mp.objects import (
     BUCKET,
-    FetchedObject,
     ObjectMissingError,
+    ObjectRefusedError,
     ObjectStore,
+    ObjectUnavailableError,
     decode_chgcar,
     object_key,
 )
 from registry.checksums import json_sha256
 from registry.crystals import DensityData, PropertyData
 from registry.errors import InputError
+from registry.grids import StoredGrid
+from registry.object_cache import CachedObject, ObjectCache
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -71,6 +74,43 @@ class Density:
     """(task id, level of theory), the best first."""
     sha256: str | None = None
     """Of the object that a lock file names; no other one is taken."""
+    cache: ObjectCache | None = None
+    """Where objects are looked for first, and kept."""
+    refresh: bool = False
+    """Whether the store is asked if a cached object is still its own."""
+
+    def cached(self, key: str) -> CachedObject | None:
+        """The cache's entry of an object.
+
+        An object never changes in practice: its key is the id of a calculation, which is not
+        repeated under the same id. So the store is not asked about it, unless ``refresh`` says so
+        (its ETag decides then), or a lock file names another checksum.
+
+        Raises
+        ------
+        ObjectMissingError, ObjectUnavailableError
+            With ``refresh``: if the object is gone, or the store does not tell.
+        """
+        found = None if self.cache is None else self.cache.find(BUCKET, key)
+        if found is None or self.sha256 not in (None, found.sha256):
+            return None
+        if self.refresh and self.sha256 is None:
+            try:
+                etag = self.store.etag(key)
+            except ObjectRefusedError as error:
+                # Not a reason to lose what there is.
+                raise ObjectUnavailableError(f"{error}; it is in the cache, run again without --refresh") from None
+            return found if etag == found.etag else None
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """What came out of an object, wherever it lay."""
+
+    structure: Structure
+    densities: list[DensityData]
+    keep: Callable[[], Mapping[tuple[str, str], StoredGrid]] | None
 
 
 @dataclass(frozen=True)
@@ -135,18 +175,19 @@ class MpRecord:
             raise InputError(self.fault)
         problems = list(self.problems)
         structure = self._structure()
-        own, densities, again = self._densities(problems)
+        read, again = self._densities(problems)
         return RawCrystal(
             formula=self.formula,
             structure=structure,
             properties=tuple(PropertyData(name, value, level, self.release) for name, value, level in self.values),
-            densities=tuple(densities),
-            density_structure=own,
+            densities=() if read is None else tuple(read.densities),
+            density_structure=None if read is None else read.structure,
             relaxed_apart=True,
             derive_deformation=True,
             description=self.description,
             problems=tuple(problems),
             retry=again or self.incomplete,
+            keep=None if read is None else read.keep,
         )
 
     def _structure(self) -> Structure:
@@ -159,48 +200,31 @@ class MpRecord:
         except Exception as error:  # noqa: BLE001  pymatgen raises whatever a strange dictionary leads to
             raise InputError(f"its document has no structure: {type(error).__name__}: {error}") from None
 
-    def _densities(self, problems: list[str]) -> tuple[Structure | None, list[DensityData], bool]:
-        """Structure and densities of the object, and whether another run may get more."""
+    def _densities(self, problems: list[str]) -> tuple[_Read | None, bool]:
+        """What came out of the object, and whether another run may get more."""
         if self.density is None:
             if self.no_density is not None:
                 problems.append(self.no_density)
-            return None, [], False
+            return None, False
+        missing: ObjectMissingError | None = None
         try:
-            task_id, level, fetched = self._fetch(self.density)
-            if self.density.sha256 not in (None, fetched.sha256):
-                problems.append(
-                    f"density object {fetched.key} is not the one of the lock file: "
-                    f"its sha256 is {fetched.sha256}, that of the lock {self.density.sha256}"
-                )
-                return None, [], False
-            provenance = f"Materials Project, VASP, task {task_id} ({level} static)"
-            structure, densities = decode_chgcar(fetched.data, level_of_theory=level, provenance=provenance)
-        except ObjectMissingError as error:
+            for task_id, level in self.density.candidates:
+                try:
+                    return _read(self.density, task_id, level), False
+                except ObjectMissingError as error:
+                    missing = missing or error  # an older calculation may have one
+        except _OtherObjectError as error:
             problems.append(str(error))
-            return None, [], False
+            return None, False
         except InputError as error:  # refused or damaged: the next run tries again
             problems.append(str(error))
-            return None, [], True
-        origin = {
-            "task_id": task_id,
-            "bucket": BUCKET,
-            "key": fetched.key,
-            "etag": fetched.etag,
-            "sha256": fetched.sha256,
-            "bytes": len(fetched.data),
-        }
-        return structure, [replace(density, origin=origin) for density in densities], False
+            return None, True
+        problems.append(str(missing))
+        return None, False
 
-    def _fetch(self, density: Density) -> tuple[str, str, FetchedObject]:
-        """The object of the first calculation that has one."""
-        missing: ObjectMissingError | None = None
-        for task_id, level in density.candidates:
-            try:
-                return task_id, level, density.store.fetch(object_key(task_id))
-            except ObjectMissingError as error:
-                missing = missing or error
-        assert missing is not None, "there is a candidate"
-        raise missing
+
+class _OtherObjectError(InputError):
+    """The object is not the one of the lock file."""
 
 
 def record_of(
@@ -211,6 +235,8 @@ def record_of(
     release: str | None,
     description: RawDescription | None = None,
     store: ObjectStore | None = None,
+    cache: ObjectCache | None = None,
+    refresh: bool = False,
     pin: tuple[str | None, str | None] | None = None,
 ) -> MpRecord:
     """The record of a summary document; what is wrong with it becomes the record's problems.
@@ -229,6 +255,10 @@ def record_of(
         The project's text.
     store
         Where densities come from; None: none are wanted.
+    cache
+        Where they are looked for first.
+    refresh
+        Whether the store is asked if a cached one is still its own.
     pin
         Task id and checksum that a lock file names; task None: there is no density.
     """
@@ -238,6 +268,7 @@ def record_of(
     density, why = None, None
     if store is not None:
         density, why = _density(calculations, store, pin)
+        density = density and replace(density, cache=cache, refresh=refresh)
     return MpRecord(
         source,
         str(document["material_id"]),
@@ -251,6 +282,63 @@ def record_of(
         problems=tuple(problems),
         incomplete=store is not None and not calculations.known,
     )
+
+
+def _read(density: Density, task_id: str, level: str) -> _Read:
+    """Structure and densities of a calculation's object: the cache's, or the store's."""
+    key = object_key(task_id)
+    provenance = f"Materials Project, VASP, task {task_id} ({level} static)"
+    found = density.cached(key)
+    if found is not None and (read := _from_cache(density, found, task_id, level, provenance)) is not None:
+        return read
+    fetched = density.store.fetch(key)
+    if density.sha256 not in (None, fetched.sha256):
+        raise _OtherObjectError(
+            f"density object {fetched.key} is not the one of the lock file: "
+            f"its sha256 is {fetched.sha256}, that of the lock {density.sha256}"
+        )
+    structure, densities = decode_chgcar(fetched.data, level_of_theory=level, provenance=provenance)
+    came = CachedObject(BUCKET, key, fetched.etag, fetched.sha256, len(fetched.data), {}, {})
+    origin = _origin(task_id, came)
+    densities = [replace(one, origin=origin) for one in densities]
+    cache = density.cache
+    return _Read(structure, densities, None if cache is None else lambda: _keep(cache, came, structure, densities))
+
+
+def _from_cache(density: Density, found: CachedObject, task_id: str, level: str, provenance: str) -> _Read | None:
+    from pymatgen.core.structure import Structure
+
+    assert density.cache is not None
+    grids = density.cache.load(found)
+    if grids is None:
+        return None
+    origin = _origin(task_id, found)
+    densities = [
+        DensityData(kind, level, values, lattice, provenance, origin) for kind, (values, lattice) in grids.items()
+    ]
+    stored = {(kind, level): grid for kind, grid in found.grids.items()}
+    return _Read(Structure.from_dict(found.structure), densities, lambda: stored)
+
+
+def _keep(
+    cache: ObjectCache, came: CachedObject, structure: Structure, densities: list[DensityData]
+) -> dict[tuple[str, str], StoredGrid]:
+    stored = {(one.kind, one.level_of_theory): cache.grids.put(one.values, one.lattice) for one in densities}
+    # Through JSON: numpy numbers would not survive it otherwise.
+    content = json.loads(structure.to_json())
+    cache.add(replace(came, structure=content, grids={kind: grid for (kind, _), grid in stored.items()}))
+    return stored
+
+
+def _origin(task_id: str, found: CachedObject) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "bucket": found.bucket,
+        "key": found.key,
+        "etag": found.etag,
+        "sha256": found.sha256,
+        "bytes": found.bytes,
+    }
 
 
 def _density(

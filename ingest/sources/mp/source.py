@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ingest.sources.base import SOURCES, SourceRecord
+from ingest.sources.base import SOURCES, Download, SourceRecord
 from ingest.sources.mp.lock import Lock
 from ingest.sources.mp.politeness import Manners
 from ingest.spacegroups import F_CENTRED_CUBIC
 from registry.errors import ConfigurationError, SourceError
+from registry.grids import GridStore
+from registry.object_cache import ObjectCache
 from registry.settings import Settings
+
+if TYPE_CHECKING:
+    from ingest.sources.mp.records import MpRecord
 
 __all__ = ["NAME", "MpSelection", "MpSource", "mp_source", "read_ids"]
 
 NAME = "mp"
 """Name of the source in the registry."""
+
+AVERAGE_OBJECT = 18_600_000
+"""Bytes of a density object on average, as the project says: 15 GB for the 781 stable F-centred cubic materials."""
 
 Document = dict[str, Any]
 
@@ -105,6 +113,10 @@ class MpSource:
         Rates and patience.
     endpoint, object_endpoint
         URLs of the API and of the open data store, if not the usual ones.
+    cache
+        Where density objects are looked for first, and kept; None: nowhere.
+    refresh
+        Ask the store whether cached objects are still its own.
     lock
         Exactly which materials and densities; the selection's filters are not asked then.
     say
@@ -127,6 +139,8 @@ class MpSource:
         manners: Manners | None = None,
         endpoint: str | None = None,
         object_endpoint: str | None = None,
+        cache: ObjectCache | None = None,
+        refresh: bool = False,
         lock: Lock | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -137,6 +151,8 @@ class MpSource:
         self._selection = selection
         self._folder = folder
         self._lock = lock
+        self._cache = cache
+        self._refresh = refresh
         self._say = say or (lambda _line: None)
         self._client = MpClient(
             ApiKey(os.environ.get("MP_API_KEY") if key is None else key),
@@ -183,6 +199,28 @@ class MpSource:
         """
         return iter(self._records)
 
+    def foresee(self, records: Sequence[SourceRecord]) -> Download:
+        """See :meth:`ingest.sources.base.Downloading.foresee`."""
+        from ingest.sources.mp.records import MpRecord
+
+        wanted = [one for one in records if isinstance(one, MpRecord) and one.density is not None]
+        cached = sum(map(self.is_cached, wanted))
+        objects = len(wanted) - cached
+        return Download(objects, cached, objects * AVERAGE_OBJECT)
+
+    def is_cached(self, record: MpRecord) -> bool:
+        """Whether the record's density object is in the cache, as far as its entry's name tells."""
+        from ingest.sources.mp.objects import BUCKET, object_key
+
+        if record.density is None or not self._cached:
+            return False
+        return any(ObjectCache.name(BUCKET, object_key(task)) in self._cached for task, _ in record.density.candidates)
+
+    @cached_property
+    def _cached(self) -> frozenset[str]:
+        # One listing instead of a question for each: a cache may be far away.
+        return frozenset() if self._cache is None else self._cache.names()
+
     @cached_property
     def _records(self) -> list[SourceRecord]:
         from ingest.sources.mp.calculations import Answers, answers_of
@@ -215,6 +253,8 @@ class MpSource:
                 release=release,
                 description=answers.description(ident) if self._selection.texts else None,
                 store=self._store if self._selection.densities else None,
+                cache=self._cache,
+                refresh=self._refresh,
                 pin=locked.get(ident),
             )
             for ident in chosen
@@ -252,7 +292,9 @@ def mp_source() -> MpSource:
     ConfigurationError
         If there is no key in ``MP_API_KEY``.
     """
-    return MpSource(MpSelection(fcc=True), folder=Settings.from_environ().home / NAME)
+    chosen = Settings.from_environ()
+    cache = ObjectCache(GridStore(chosen.grids_url))
+    return MpSource(MpSelection(fcc=True), folder=chosen.home / NAME, cache=cache)
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
