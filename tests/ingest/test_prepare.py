@@ -223,6 +223,17 @@ def test_an_imported_image_becomes_a_recipe_of_its_own(tmp_path: Path) -> None:
     assert slices["imported"].inputs == ()
 
 
+def test_an_image_of_its_own_needs_no_density(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.linspace(0, 1, 12).reshape(3, 4))
+    prepared = prepare(sample_record(images=(path,), densities=()), OPTIONS)
+    assert [image.recipe_name for image in data_of(prepared).slices] == ["imported"]
+    assert prepared.problems == ()
+    # A density that cannot be used is said all the same.
+    wrong = prepare(sample_record(images=(path,), densities=(SAMPLE / "densities" / "mp-1022.h5",)), OPTIONS)
+    assert any("K2S" in problem for problem in wrong.problems)
+
+
 def test_texts_none_and_what_needs_computing() -> None:
     assert data_of(prepare(sample_record(), replace(OPTIONS, texts="none"))).descriptions == ()
     bare = sample_record(description=None)
