@@ -62,7 +62,7 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
     import h5py
     from pymatgen.core.structure import Structure
 
-    group = file.get("vdata")
+    group = _inside(file, "vdata", name)
     text = file.attrs.get("structure_json")
     if not isinstance(group, h5py.Group) or not isinstance(text, str | bytes):
         raise InputError(
@@ -75,9 +75,10 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
         raise InputError(f"{name}: its structure_json cannot be read ({' '.join(str(error).split())[:120]})") from None
     values: dict[str, NDArray[np.floating[Any]]] = {}
     for key, kind in _KINDS.items():
-        if key not in group:
+        stored = _inside(group, key, name)
+        if stored is None:
             continue
-        data = np.asarray(group[key])
+        data = np.asarray(stored)
         if data.ndim != 3 or data.dtype.kind != "f":
             raise InputError(f"{name}: vdata/{key} has shape {data.shape} of type {data.dtype}; a real grid is needed")
         values[kind] = data / data.dtype.type(structure.volume)
@@ -90,6 +91,28 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
         level_of_theory=level.decode("utf-8", "replace") if isinstance(level, bytes) else level and str(level),
         n_electrons=_number(file.attrs.get("n_electrons"), name),
     )
+
+
+def _inside(group: h5py.Group, key: str, name: str) -> Any:
+    """A member of a group, None where there is none.
+
+    Nothing that leads out of the file is followed: it may name any file of this machine, and the
+    checksum of this one would not tell when that changes.
+
+    Raises
+    ------
+    InputError
+        If it is a link, or data that lie in another file.
+    """
+    import h5py
+
+    link = group.get(key, getlink=True)
+    if link is None:
+        return None
+    member = group[key] if isinstance(link, h5py.HardLink) else None
+    if member is None or (isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)):
+        raise InputError(f"{name}: {key!r} is a link or lies in another file; write the file with its data inside")
+    return member
 
 
 def _number(value: Any, name: str) -> float | None:

@@ -373,6 +373,32 @@ def test_hdf5_with_another_number_of_electrons_is_refused(tmp_path: Path, total:
         read_densities(path)
 
 
+@pytest.mark.parametrize("way", ["group", "data set", "soft", "dangling", "raw", "virtual"])
+def test_hdf5_never_leads_to_another_file(tmp_path: Path, total: DensityData, way: str) -> None:
+    other = write_hdf5(tmp_path / "other.h5", {"total": total.values})
+    path = write_hdf5(tmp_path / "x.h5", {"total": total.values})
+    with h5py.File(path, "a") as file:
+        del file["vdata/total"]
+        if way == "group":
+            del file["vdata"]
+            file["vdata"] = h5py.ExternalLink(str(other), "/vdata")
+        elif way == "data set":
+            file["vdata/total"] = h5py.ExternalLink(str(other), "/vdata/total")
+        elif way == "soft":
+            file["out"] = h5py.ExternalLink(str(other), "/")
+            file["vdata/total"] = h5py.SoftLink("/out/vdata/total")
+        elif way == "dangling":
+            file["vdata/total"] = h5py.ExternalLink("absent.h5", "/vdata/total")
+        elif way == "raw":
+            file["vdata"].create_dataset("total", SHAPE, "f8", external=[(str(other), 0, 8 * int(np.prod(SHAPE)))])
+        else:
+            layout = h5py.VirtualLayout(SHAPE, "f8")
+            layout[...] = h5py.VirtualSource(str(other), "vdata/total", SHAPE)
+            file["vdata"].create_virtual_dataset("total", layout)
+    with pytest.raises(InputError, match=r"x\.h5: '(vdata|total)' is a link or lies in another file"):
+        read_densities(path)
+
+
 def test_foreign_and_damaged_hdf5_is_said_in_one_line(tmp_path: Path, total: DensityData) -> None:
     whole = write_hdf5(tmp_path / "whole.h5", {"total": total.values}).read_bytes()
     path = tmp_path / "x.h5"
