@@ -53,6 +53,17 @@ _LONGEST = 4000
 _DEEPEST = 40
 _ALLOWED = "a filter compares columns of v_materials with numbers and texts, joined by AND, OR, NOT"
 
+# By the parser's names, some of which are those of functions.
+_OPERATORS = {
+    "RegexpLike": "~",
+    "RegexpILike": "~*",
+    "SimilarTo": "SIMILAR TO",
+    "Pow": "^",
+    "Mod": "%",
+    "DPipe": "||",
+    "Collate": "COLLATE",
+}
+
 _Value = tuple[str, ColumnElement[Any]]
 
 
@@ -181,7 +192,7 @@ class _Builder:
         name = node.name if node.this.args.get("quoted") else node.name.lower()
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COLUMNS)}"
+            hint = f"did you mean {near[0]!r}?" if near else r"`ecdreg db shell -c '\d v_materials'` lists them"
             raise QueryError(f"no column {_short(name)} in v_materials; {hint}")
         return COLUMNS[name], MATERIALS.c[name]
 
@@ -282,6 +293,8 @@ class _Builder:
             (exp.Literal, "a value"),
         )
         what = next((name for cls, name in names if isinstance(node, cls)), None)
+        if sign := _OPERATORS.get(type(node).__name__):
+            what = f"the operator {sign}"
         if what is None and isinstance(node, exp.Func):
             what = "a function call"
         what = what or f"the construct {type(node).__name__!r}"

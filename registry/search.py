@@ -153,5 +153,11 @@ def _told() -> Iterator[None]:
         diagnosis = getattr(error.orig, "diag", None)
         if kind is None or diagnosis is None:
             raise
-        hint = f"; {diagnosis.message_hint}" if diagnosis.message_hint else ""
+        hint = _as_clause(diagnosis.message_hint) if diagnosis.message_hint else ""
         raise kind(f"{diagnosis.message_primary}{hint}") from error
+
+
+def _as_clause(sentence: str) -> str:
+    """A hint of PostgreSQL's, a sentence, as what follows a semicolon; SQL keeps its capitals."""
+    first = sentence[0].lower() if sentence[1:2].islower() else sentence[0]
+    return f"; {first}{sentence[1:].removesuffix('.')}"
