@@ -145,6 +145,8 @@ LEVELS_OF_THEORY: dict[str, LevelDefinition] = {
         LevelDefinition("SCAN", 60, "meta-GGA SCAN"),
         LevelDefinition("HSE06", 70, "screened hybrid functional HSE06"),
         LevelDefinition("LDA", 80, "local density approximation"),
+        LevelDefinition("GGA-free-atoms", 210, "deformation density: a GGA total less tabulated free atoms"),
+        LevelDefinition("GGA+U-free-atoms", 220, "deformation density: a GGA+U total less tabulated free atoms"),
         LevelDefinition("unspecified", 900, "the source does not say"),
     )
 }

@@ -33,7 +33,14 @@ from registry.errors import InputError
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["deformation", "sphere_radii", "superposition", "totals_alone"]
+__all__ = ["FREE_ATOMS", "deformation", "sphere_radii", "superposition", "totals_alone"]
+
+FREE_ATOMS = "-free-atoms"
+"""Ends the level of theory of what is made here.
+
+Inside the atoms it is another quantity than a deformation density that its own calculation offers, and a model must
+not be shown one for the other: models refuse a level of theory that they were not trained on.
+"""
 
 _SPHERES = {1: 0.55, 2: 0.75}
 _SPHERE = 1.4
@@ -108,8 +115,9 @@ def deformation(total: DensityData, structure: Structure, *, valences: Mapping[s
     Returns
     -------
     DensityData
-        Of kind ``deformation`` and the same level of theory, grid and type of number [e/Å^3];
-        its integral is 0. The provenance names the tables and the valence electrons.
+        Of kind ``deformation`` and the same grid and type of number [e/Å^3]; its integral is 0.
+        Its level of theory is that of ``total`` with :data:`FREE_ATOMS` behind it, and the
+        provenance names the tables and the valence electrons.
 
     Raises
     ------
@@ -140,7 +148,13 @@ def deformation(total: DensityData, structure: Structure, *, valences: Mapping[s
     made = f"total minus superposed free atoms: {TABLE_VERSION}; valence electrons {atoms}"
     provenance = made if total.provenance is None else f"{made}; total: {total.provenance}"
     values = waves.to_grid(spectrum).astype(np.asarray(total.values).dtype, copy=False)
-    return replace(total, kind="deformation", values=values, provenance=provenance)
+    return replace(
+        total,
+        kind="deformation",
+        level_of_theory=total.level_of_theory + FREE_ATOMS,
+        values=values,
+        provenance=provenance,
+    )
 
 
 def sphere_radii(structure: Structure) -> NDArray[np.float64]:
@@ -162,6 +176,7 @@ def totals_alone(densities: Iterable[DensityData]) -> list[DensityData]:
     """The total densities at whose level of theory there is no deformation density."""
     found = list(densities)
     there = {density.level_of_theory for density in found if density.kind == "deformation"}
+    there |= {level.removesuffix(FREE_ATOMS) for level in there}
     return [density for density in found if density.kind == "total" and density.level_of_theory not in there]
 
 
