@@ -50,7 +50,13 @@ def read_crystal(
             "images that were rendered elsewhere cannot be made of a density; ingest the crystal with its image,"
             " or choose what reads another recipe"
         )
-    options = IngestOptions(recipes=recipes, texts="compute" if texts else "none", level_of_theory=level_of_theory)
+    # A deformation density made of free atoms has a level of theory of its own: only what was trained on such takes it.
+    options = IngestOptions(
+        recipes=recipes,
+        texts="compute" if texts else "none",
+        level_of_theory=level_of_theory,
+        derive_deformation=bool(recipes),
+    )
     prepared = prepare_files(structure, density, reference=reference, options=options)
     if prepared.data is None:
         raise InputError(_of(prepared.source_id, prepared.rejected or prepared.deferred or "cannot be used"))
