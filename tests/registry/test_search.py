@@ -74,7 +74,7 @@ def test_crystals_that_are_not_there(session: Session, add_crystal: Callable[...
 
 
 def test_encoders_that_are_not_there(session: Session) -> None:
-    with pytest.raises(NotFoundError, match="no encoder 'plain'; there are: plane$"):
+    with pytest.raises(NotFoundError, match=r"no encoder 'plain'; there are: plane$"):
         similar_to_crystal(session, "mp-1", encoder="plain")
     session.execute(text("DELETE FROM encoder_aliases"))
     with pytest.raises(NotFoundError, match="default"):
