@@ -79,6 +79,7 @@ def prune(
     ] = 30,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Remove grids that this registry does not need and that are old.
 
@@ -108,16 +109,26 @@ def prune(
     with session_scope(engine) as session:
         plan = plan_prune(session, grids, older_than=timedelta(days=older_than))
     about = f"{len(plan.grids)} grids and {len(plan.objects)} objects, {plan.bytes / 1e6:.1f} MB"
-    if dry_run:
-        output.line(f"would remove {about} of {grids.url}")
-        return
-    if not plan.files:
+    if plan.files and not dry_run:
+        if not yes:
+            question = f"Remove {about} of {grids.url}? Other registries may need them."
+            typer.confirm(question, abort=True, err=True)
+        remove(grids, plan)
+    if json:
+        output.json(
+            {
+                "url": grids.url,
+                "removed": not dry_run,
+                "grids": [file.name for file in plan.grids],
+                "objects": [file.name for file in plan.objects],
+                "leftovers": [file.name for file in plan.leftovers],
+                "bytes": plan.bytes,
+            }
+        )
+    elif not plan.files:
         output.line(f"nothing to remove from {grids.url}")
-        return
-    if not yes:
-        typer.confirm(f"Remove {about} of {grids.url}? Other registries may need them.", abort=True)
-    remove(grids, plan)
-    output.line(f"removed {about} of {grids.url}")
+    else:
+        output.line(f"{'would remove' if dry_run else 'removed'} {about} of {grids.url}")
 
 
 def _engine(chosen: Settings) -> Engine | None:
