@@ -16,6 +16,7 @@ from cli.options import (
     TargetOption,
     TextLevelOption,
     command_group,
+    none_or,
 )
 from cli.sessions import open_session
 
@@ -96,8 +97,8 @@ def create(
                 seed=seed,
                 n_folds=folds,
                 holdout=holdout,
-                recipe=_unless_none(recipe),
-                text_level=_unless_none(text_level),
+                recipe=none_or(recipe),
+                text_level=none_or(text_level),
                 iqr=iqr,
                 iqr_kind=iqr_kind,
                 sources=source or None,
@@ -139,8 +140,8 @@ def import_(
                 name,
                 file,
                 target=one,
-                recipe=_unless_none(recipe),
-                text_level=_unless_none(text_level),
+                recipe=none_or(recipe),
+                text_level=none_or(text_level),
                 sources=source or None,
             )
             for one in dict.fromkeys(target)
@@ -210,10 +211,6 @@ def list_(json: JsonOption = False) -> None:
         output.note("no splits yet; `ecdreg split create default` makes one, and so does the first training")
     else:
         output.table([_row(s) for s in found])
-
-
-def _unless_none(value: str) -> str | None:
-    return None if value == "none" else value
 
 
 def _row(summary: SplitSummary) -> dict[str, Any]:

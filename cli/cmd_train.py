@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from cli.options import (
     TargetOption,
     TextLevelOption,
     command_group,
+    none_or,
     open_engine,
 )
 from cli.options import settings as environment
@@ -56,6 +57,27 @@ StackFeaturesOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What the options of ``ecdreg train ...`` ask for."""
+
+    kinds: tuple[str, ...]
+    targets: list[str] | None
+    split: str
+    recipe: str
+    """Where the default split is made now: what it requires; ``none`` requires no image."""
+    text_level: str
+    """The same of texts."""
+    seed: int
+    again: bool
+    json: bool
+    finetune: bool | None = None
+    name: str | None = None
+    max_epochs: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the configuration; what the model sees is among them."""
+
+
 def register(app: typer.Typer) -> None:
     """Attach ``ecdreg train image|text|stacked|baseline`` and ``ecdreg leaderboard``.
 
@@ -88,16 +110,20 @@ def image(
 ) -> None:
     """Train the image tower: slices of the charge density, nothing else.
 
-    The text level only says which crystals a split that is made now holds.
+    Where the default split is made now, its crystals have a text of the text level as well, so that all
+    models can share it; with `--text-level none` they need not.
 
     \b
     Examples:
       ecdreg train image
+      ecdreg train image --recipe imported --text-level none
       ecdreg train image --target k_vrh --recipe metric-111
       ecdreg train image --seed 1 --finetune
     """
     options = {"recipe": recipe, "image_backbone": image_backbone}
-    _train(["image"], options, target, split, recipe, text_level, finetune, seed, name, max_epochs, again, json)
+    _train(
+        _Request(("image",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
+    )
 
 
 def text(
@@ -115,15 +141,19 @@ def text(
 ) -> None:
     """Train the text tower: descriptions of the structure, nothing else.
 
-    The recipe only says which crystals a split that is made now holds.
+    Where the default split is made now, its crystals have an image of the recipe as well, so that all
+    models can share it; with `--recipe none` they need not.
 
     \b
     Examples:
       ecdreg train text
+      ecdreg train text --recipe none
       ecdreg train text --target efermi --text-level all
     """
     options = {"text_level": text_level, "text_backbone": text_backbone}
-    _train(["text"], options, target, split, recipe, text_level, finetune, seed, name, max_epochs, again, json)
+    _train(
+        _Request(("text",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
+    )
 
 
 def stacked(
@@ -160,7 +190,11 @@ def stacked(
     }
     if stack_features is not None:
         options["stack_features"] = stack_features
-    _train(["stacked"], options, target, split, recipe, text_level, finetune, seed, name, max_epochs, again, json)
+    _train(
+        _Request(
+            ("stacked",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options
+        )
+    )
 
 
 def baseline(
@@ -174,15 +208,16 @@ def baseline(
 ) -> None:
     """Train the baselines: the mean, and trees on the composition alone (Magpie features).
 
-    Recipe and text level only say which crystals a split that is made now holds.
+    Where the default split is made now, its crystals have an image of the recipe and a text of the text
+    level, so that all models can share it; with `none` they need not.
 
     \b
     Examples:
       ecdreg train baseline
+      ecdreg train baseline --recipe none --text-level none
       ecdreg train baseline --target k_vrh --seed 1
     """
-    kinds = ["baseline-mean", "baseline-magpie"]
-    _train(kinds, {}, target, split, recipe, text_level, False, seed, None, None, again, json)
+    _train(_Request(("baseline-mean", "baseline-magpie"), target, split, recipe, text_level, seed, again, json))
 
 
 def leaderboard(
@@ -217,60 +252,48 @@ def leaderboard(
         output.note("no finished models yet; `ecdreg train stacked` makes some")
 
 
-def _train(
-    kinds: Sequence[str],
-    options: dict[str, Any],
-    targets: list[str] | None,
-    split: str,
-    recipe: str,
-    text_level: str,
-    finetune: bool | None,
-    seed: int,
-    name: str | None,
-    max_epochs: int | None,
-    again: bool,
-    json: bool,
-) -> None:
+def _train(asked: _Request) -> None:
     from registry.model_store import check_model_name
     from registry.properties import TARGETS, property_named
 
-    chosen = list(dict.fromkeys(targets or TARGETS))
-    for target in chosen:
+    targets = list(dict.fromkeys(asked.targets or TARGETS))
+    for target in targets:
         property_named(target)
     # Options are refused before a split is made by them.
-    if name is not None:
-        check_model_name(name)
-    _configs(["text"], chosen[0], {"text_level": text_level}, False, None)
-    configs = [config for target in chosen for config in _configs(kinds, target, options, finetune, max_epochs)]
+    if asked.name is not None:
+        check_model_name(asked.name)
+    if asked.options.get("recipe") == "none":
+        raise typer.BadParameter("--recipe none leaves nothing to look at; it is for `train text` and `train baseline`")
+    _check_text_level(asked)
+    configs = [config for target in targets for config in _configs(asked, target)]
     engine = open_engine()
     try:
         from registry.database import session_scope
 
-        for target in chosen:
+        for target in targets:
             with session_scope(engine) as session:
-                _announce(session, split, target, kinds, recipe=recipe, text_level=text_level)
-        results = _run(engine, configs, split=split, seed=seed, name=name, again=again)
+                _announce(session, asked, target)
+        results = _run(engine, asked, configs)
         with session_scope(engine) as session:
-            rows = _leaderboard(session, chosen, split)
+            rows = _leaderboard(session, targets, asked.split)
     finally:
         engine.dispose()
-    if json:
+    if asked.json:
         output.json({"experiments": [asdict(result) for result in results], "leaderboard": rows})
         return
     for result in results:
         if result.outcome == "unchanged":
             output.note(f"{result.model} had been trained already; --again trains a new version")
     _show(rows)
-    if not kinds[0].startswith("baseline"):
-        called = name or kinds[0]
+    if not asked.kinds[0].startswith("baseline"):
+        called = asked.name or asked.kinds[0]
         output.note(
-            f"go on: ecdreg predict {called} ID · ecdreg similar ID · ecdreg report {called}:{chosen[0]} -o report.html"
+            f"go on: ecdreg predict {called} ID · ecdreg similar ID ·"
+            f" ecdreg report {called}:{targets[0]} -o report.html"
         )
 
 
-def _run(
-    engine: Engine, configs: Sequence[TrainConfig], *, split: str, seed: int, name: str | None, again: bool
-) -> list[ExperimentResult]:
+def _run(engine: Engine, asked: _Request, configs: Sequence[TrainConfig]) -> list[ExperimentResult]:
     from train.experiment import run_experiment
     from train.features import FeatureCache
 
@@ -279,37 +302,53 @@ def _run(
         cache = FeatureCache(engine, models=settings.models, progress=progress)
         return [
             run_experiment(
-                engine, settings, config, split=split, seed=seed, name=name, again=again, progress=progress, cache=cache
+                engine,
+                settings,
+                config,
+                split=asked.split,
+                seed=asked.seed,
+                name=asked.name,
+                again=asked.again,
+                progress=progress,
+                cache=cache,
             )
             for config in configs
         ]
 
 
-def _configs(
-    kinds: Sequence[str], target: str, options: dict[str, Any], finetune: bool | None, max_epochs: int | None
-) -> list[TrainConfig]:
+def _check_text_level(asked: _Request) -> None:
+    from train.config import TrainConfig
+
+    # A model that reads no text has no such option, but the split may be made with it.
+    if asked.text_level != "none":
+        TrainConfig.from_dict({"kind": "text", "target": "k_vrh", "text_level": asked.text_level})
+
+
+def _configs(asked: _Request, target: str) -> list[TrainConfig]:
     from train.config import TrainConfig
     from train.devices import has_accelerator
 
     configs = []
-    for kind in kinds:
-        config = TrainConfig.from_dict({"kind": kind, "target": target, **options})
+    for kind in asked.kinds:
+        config = TrainConfig.from_dict({"kind": kind, "target": target, **asked.options})
         if not config.is_baseline:
-            config = replace(config, finetune_enabled=has_accelerator() if finetune is None else finetune)
-        if max_epochs is not None:
+            finetune = has_accelerator() if asked.finetune is None else asked.finetune
+            config = replace(config, finetune_enabled=finetune)
+        if asked.max_epochs is not None:
             config = replace(
                 config,
-                readout=replace(config.readout, max_epochs=max_epochs),
-                finetune=replace(config.finetune, max_epochs=max_epochs),
+                readout=replace(config.readout, max_epochs=asked.max_epochs),
+                finetune=replace(config.finetune, max_epochs=asked.max_epochs),
             )
         configs.append(config)
     return configs
 
 
-def _announce(session: Session, name: str, target: str, kinds: Sequence[str], *, recipe: str, text_level: str) -> None:
+def _announce(session: Session, asked: _Request, target: str) -> None:
     """Find the split, or make the default one; say what it holds when it is new, and what it does not hold."""
     from registry.splits import DEFAULT_SPLIT, find_split, growth_since, split_summary
 
+    name = asked.split
     known = {summary.target for summary in split_summary(session, name)} if _exists(session, name) else set()
     if name != DEFAULT_SPLIT or target in known:
         split = find_split(session, name, target)
@@ -319,7 +358,7 @@ def _announce(session: Session, name: str, target: str, kinds: Sequence[str], *,
                 f" `ecdreg split create NAME --target {target}` makes one with them"
             )
         return
-    split = _make_default(session, target, kinds, recipe=recipe, text_level=text_level)
+    split = _make_default(session, asked, target)
     (summary,) = [s for s in split_summary(session, name) if s.target == target]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items())
     output.note(
@@ -334,20 +373,20 @@ def _exists(session: Session, name: str) -> bool:
     return any(summary.name == name for summary in list_splits(session))
 
 
-def _make_default(session: Session, target: str, kinds: Sequence[str], *, recipe: str, text_level: str) -> Split:
+def _make_default(session: Session, asked: _Request, target: str) -> Split:
     from registry.errors import NotFoundError
     from registry.image_recipes import find_recipe
     from registry.splits import ensure_default_split
 
-    needed: str | None = recipe
-    if not {"image", "stacked"} & set(kinds):
+    recipe, text_level = none_or(asked.recipe), none_or(asked.text_level)
+    if recipe is not None and not {"image", "stacked"} & set(asked.kinds):
         # All kinds share one split where they can; without any image there is none to share.
         try:
             find_recipe(session, recipe)
         except NotFoundError:
-            needed = None
             output.note(f"no images of recipe {recipe!r}: the split for {target} does without")
-    return ensure_default_split(session, target, recipe=needed, text_level=text_level)
+            recipe = None
+    return ensure_default_split(session, target, recipe=recipe, text_level=text_level)
 
 
 def _leaderboard(session: Session, targets: Sequence[str] | None, split: str | None) -> list[dict[str, Any]]:

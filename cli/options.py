@@ -32,6 +32,7 @@ __all__ = [
     "WhereOption",
     "at_end",
     "command_group",
+    "none_or",
     "open_engine",
     "settings",
 ]
@@ -86,6 +87,11 @@ def command_group(help: str) -> typer.Typer:
     return typer.Typer(
         help=help, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
     )
+
+
+def none_or(value: str) -> str | None:
+    """A name, or None where the option says ``none``: a split that does without."""
+    return None if value == "none" else value
 
 
 def settings() -> Settings:

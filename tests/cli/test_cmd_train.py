@@ -94,12 +94,31 @@ def test_crystals_that_came_later_are_pointed_out(train: Any, invoke: Any, engin
     assert {row["model"] for row in result["leaderboard"]} == {"baseline-mean", "baseline-magpie"}
 
 
+def test_a_registry_of_images_alone_is_trained_on_when_it_says_so(train: Any, invoke: Any, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM descriptions"))
+    refused = train()
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    trained = train("--text-level", "none")
+    assert trained.exit_code == 0, trained.stderr
+    assert "made split 'default' for k_vrh: " in trained.stderr
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT parameters->>'recipe' FROM splits")) == "metric"
+        assert connection.scalar(text("SELECT parameters->>'text_level' FROM splits")) is None
+        connection.execute(text("DELETE FROM slice_images"))
+    bare = invoke("train", "baseline", "--target", "efermi", "--recipe", "none", "--text-level", "none")
+    assert bare.exit_code == 0, bare.stderr
+    assert "made split 'default' for efermi: " in bare.stderr
+
+
 def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int]) -> None:
     cases = {
         ("image", "--target", "k_vhr"): (2, "no property 'k_vhr'; did you mean 'k_vrh'?"),
         ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
         ("image", "--target", "k_vrh", "--recipe", "paper"): (1, "no images of recipe 'paper'; there are: metric"),
         ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
+        ("text", "--target", "k_vrh", "--text-level", "none"): (2, "text_level is 'none'; choose from"),
+        ("image", "--target", "k_vrh", "--recipe", "none"): (2, "--recipe none leaves nothing to look at"),
         ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "a model cannot be called 'mine:k@1'"),
         ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
     }
