@@ -309,6 +309,24 @@ def test_a_missing_kind_is_said(gaussian_density: Make) -> None:
         RECIPES["paper"].render({}, cell)
 
 
+@pytest.mark.parametrize("name", [name for name in RECIPES.names() if not name.endswith("-fourier")])
+def test_no_kind_takes_the_place_of_another(gaussian_density: Make, name: str) -> None:
+    """The spin density is no deformation density: each channel shows the kind that its recipe names, or nothing."""
+    cell = primitive(ROCK_SALT)
+    total = gaussian_density(cell, (20, 20, 20), CHARGES)
+    factors = {"total": 1.0, "spin": 0.5, "deformation": -0.25}
+    densities = {kind: replace(total, kind=kind, values=factor * total.values) for kind, factor in factors.items()}
+    recipe = RECIPES[name]
+    alike = recipe.render({kind: replace(total, kind=kind) for kind in factors}, cell)
+    factor_of = np.array([factors[kind] for kind in recipe.channel_kinds])
+    assert abs(alike).max(axis=(1, 2)).min() > 0.1
+    np.testing.assert_allclose(recipe.render(densities, cell), factor_of[:, None, None] * alike, rtol=1e-4, atol=1e-5)
+    for kind in recipe.kinds:
+        others = {other: density for other, density in densities.items() if other != kind}
+        with pytest.raises(InputError, match=f"needs a {kind} density; there is: {', '.join(sorted(others))}"):
+            recipe.render(others, cell)
+
+
 def test_a_density_of_another_cell_is_said(gaussian_density: Make) -> None:
     density = gaussian_density(ROCK_SALT, (24, 24, 24), CHARGES)
     with pytest.raises(InputError, match="was calculated for"):

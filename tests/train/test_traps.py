@@ -1,7 +1,29 @@
-"""The traps that the published results fell into; each test shows that this project does not.
+"""The traps that the published results fell into; each has tests that show that this project does not.
 
-Numbers are those of the traps: a leak across folds (1), into the stack (2), scalers fitted before splitting (3),
-unphysical labels (9), no baseline (11).
+====  ==========================================  ==========================================================
+Trap  What went wrong                             Held by
+====  ==========================================  ==========================================================
+1     a network went from fold to fold            ``test_trap_1_*`` here, ``test_networks.py``
+2     holdout members were trained on             ``test_trap_2_*`` here
+3     scalers were fitted before splitting        ``test_trap_3_*`` here
+4     images were divided by 255 twice            ``test_backbones.py``: ``test_the_tensor_that_the_backbone_*``
+5     the wrong object was frozen                 ``test_networks.py``: ``test_readout_phase_*``,
+                                                  ``test_finetune_phase_*``, ``test_phases_of_*``
+6     every image was stretched on its own        ``test_trap_6_*`` here; ``test_backbones.py``:
+                                                  ``test_no_slice_has_a_scale_of_its_own``;
+                                                  ``test_recipes.py``: ``test_values_keep_their_scale``
+7     slices ignored the metric                   ``test_recipes.py``: ``test_lengths_in_the_picture_*``,
+                                                  ``test_offsets_are_in_spacings_of_the_plane``
+8     the spin density passed for bonding         ``test_recipes.py``: ``test_no_kind_takes_the_place_of_another``;
+                                                  ``test_readers_densities.py``: ``test_hdf5``;
+                                                  ``test_inference.py``: ``test_other_inputs_than_those_of_*``
+9     unphysical labels were kept                 ``test_trap_9_*`` here, ``test_properties.py``
+10    one sublattice, by the choice of origin     ``test_recipes.py``: ``test_every_sublattice_*``,
+                                                  ``test_the_picture_belongs_to_the_crystal_*``,
+                                                  ``test_rock_salt_with_either_species_at_the_origin``
+11    there was no baseline                       ``test_trap_11_*`` here; ``test_experiment.py``:
+                                                  ``test_baselines_come_along_unless_they_are_there``
+====  ==========================================  ==========================================================
 """
 
 from __future__ import annotations
@@ -17,10 +39,13 @@ from sqlalchemy.orm import Session
 
 from registry.artifacts import ArtifactStore
 from registry.database import session_scope
+from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
 from registry.splits import create_split
 from train import experiment as experiment_module
-from train.data import inner_stop, load_rows
+from train.backbones import load_image_backbone
+from train.data import inner_stop, load_images, load_rows
+from train.experiment import run_experiment
 from train.fitting import FittedNetwork, derived_seed, restore
 from train.networks import build_network
 
@@ -169,6 +194,17 @@ def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: Any) -> No
         np.testing.assert_allclose(model.network.scale.mean.numpy(), features.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+def test_trap_6_the_scale_of_a_density_is_in_its_features(small: Any, crystal_of: Callable[..., Any]) -> None:
+    """From the registry to the features: the same picture of twice the density is another input."""
+    backbone = load_image_backbone(small.image_backbone, channels=("total", "deformation"), image_size=32)
+    with Session(small.engine) as session:
+        recipe = find_recipe(session, "metric")
+        pixels = load_images(session, [small.revisions["mp-1"]], recipe_id=recipe.id)
+    np.testing.assert_array_equal(pixels[0], crystal_of(0).slices[0].pixels)
+    once, twice = backbone.features(pixels), backbone.features(2 * pixels)
+    assert abs(twice - once).max() > 0.01 * abs(once).max()
+
+
 def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[..., Any], write: Any) -> None:
     import dataclasses
 
@@ -184,6 +220,16 @@ def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[...
         reason = session.scalar(select(SplitMember.reason).where(SplitMember.source_id == "bad:mp-1787"))
         assert reason is not None
         assert reason.startswith("suspect")
+
+
+def test_trap_11_every_leaderboard_has_its_baselines(small: Any) -> None:
+    """Scored on the very rows of the model beside them."""
+    result = run_experiment(small.engine, small.settings, small.config("text", target="efermi"), split="small")
+    assert result.outcome == "trained"
+    with Session(small.engine) as session:
+        board = session.execute(text("SELECT model, n_cv, n_holdout FROM v_leaderboard WHERE target = 'efermi'")).all()
+    assert {row.model for row in board} == {"text", "baseline-mean", "baseline-magpie"}
+    assert len({(row.n_cv, row.n_holdout) for row in board}) == 1
 
 
 @pytest.fixture
