@@ -55,7 +55,7 @@ demo: $(VENV)/.installed
 	@echo "  ecdreg ingest --fcc --source path/to/your/folder/    # README.md: your own crystals"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
