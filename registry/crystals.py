@@ -82,7 +82,7 @@ class DensityData:
     provenance: str | None = None
     """How it was calculated, as its file says."""
     origin: dict[str, Any] | None = None
-    """What it was downloaded from, JSON values: task_id, bucket, key, etag, sha256, bytes."""
+    """What it was downloaded from, JSON values: task_id, bucket, key, etag, sha256, bytes; slim, native_grid."""
 
     @property
     def volume(self) -> float:

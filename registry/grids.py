@@ -206,6 +206,7 @@ class GridStore:
         """
         fs, path = self._locate(under)
         _, root = self._locate("")
+        fs.invalidate_cache()  # other processes write here too
         found: dict[str, dict[str, Any]] = fs.find(path.rstrip("/"), detail=True)
         return [
             StoredFile(name.removeprefix(root), int(about.get("size") or 0), _changed(about))
@@ -236,6 +237,11 @@ def _changed(about: dict[str, Any]) -> datetime | None:
         value = about.get(name)
         if isinstance(value, (int, float)):
             return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                continue
         if isinstance(value, datetime):
             return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     return None

@@ -13,6 +13,7 @@ import pytest
 
 from registry.grids import GridStore, StoredGrid
 from registry.object_cache import CachedObject, ObjectCache
+from tests.ingest.mp_standin import KEY, Standin, material
 
 
 @pytest.fixture
@@ -93,3 +94,35 @@ def test_without_a_registry_nothing_is_removed(
     assert done.exit_code == 2
     assert "there is no registry in" in done.stderr
     assert not (tmp_path / "home").exists()
+
+
+def test_two_registries_share_a_cache(
+    invoke: Callable[..., Any],
+    new_database: Callable[[], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ("ingest", "--fcc", "--recipe", "paper-total", "--workers", 0)
+    with Standin([material(1, points=12), material(2, points=12)]).running() as standin:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("MP_API_KEY", KEY)
+        monkeypatch.setenv("MP_API_ENDPOINT", standin.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", standin.url)
+        monkeypatch.setenv("ECDREG_CACHE", (tmp_path / "shared").as_uri())
+        first = invoke(*command)
+        assert first.exit_code == 0, first.stderr
+        assert "2 charge densities to download" in first.stderr
+        assert sorted(standin.objects_asked()) == ["mp-2000001", "mp-2000002"]
+
+        standin.log.clear()
+        monkeypatch.setenv("ECDREG_HOME", str(tmp_path / "second"))
+        monkeypatch.setenv("ECDREG_DATABASE_URL", new_database())
+        assert json.loads(invoke("ingest", "--fcc", "--dry-run", "--json").stdout)["cached"] == 2
+        assert "0.000 GB to download" in invoke("ingest", "--fcc", "--dry-run").stdout
+        second = invoke(*command)
+        assert second.exit_code == 0, second.stderr
+        assert "0 charge densities to download" in second.stderr
+        assert standin.objects_asked() == []
+        status = json.loads(invoke("cache", "status", "--json").stdout)
+        assert (status["objects"], status["grids"], status["referenced"]) == (2, 4, 4)

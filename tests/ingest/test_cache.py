@@ -191,6 +191,18 @@ def test_a_lock_file_overrules_the_cache(
 # --------------------------------------------------------------------------------- slim
 
 
+def test_slim_takes_native_grids_from_the_cache(
+    run: Run, standin: Standin, engine: Engine, another: Engine, local: GridStore
+) -> None:
+    run(engine, local)
+    standin.log.clear()
+    slim = IngestOptions(fcc=True, workers=0, recipes=("paper-deformation",), slim=True)
+    assert run(another, local, slim).counts == {"created": 2}
+    assert asked(standin) == []
+    with Session(another) as session:
+        assert set(session.scalars(select(Density.kind))) == {"deformation"}
+
+
 @pytest.mark.parametrize("kind", ["total", "spin"])
 def test_small_grids_keep_every_electron(kind: str) -> None:
     from ingest.recipes import RECIPES
