@@ -94,8 +94,12 @@ def test_blank_texts_are_refused(description: str, formula: str) -> None:
 
 
 def test_version_needs_no_import() -> None:
-    assert robocrys_version().count(".") >= 1
-    assert "robocrys" not in sys.modules
+    code = "import sys; from ingest.text import robocrys_version; print(robocrys_version(), 'robocrys' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, imported = done.stdout.split()
+    assert version == robocrys_version()
+    assert version.count(".") >= 1
+    assert imported == "False"
 
 
 @pytest.mark.slow

@@ -86,7 +86,9 @@ def test_members_are_answered_as_when_they_had_not_been_seen(small: Any, crystal
     assert twin.value == pytest.approx(other.value)
     assert other.spread is not None
     again = predict_crystals(small.engine, small.settings, model, ids)
-    assert [(p.value, p.subset) for p in again] == [(p.value, p.subset) for p in (twin, other)]
+    assert [p.subset for p in again] == [twin.subset, other.subset]
+    # Single precision: the order of a matrix product's sums is the processor's affair.
+    assert [p.value for p in again] == pytest.approx([twin.value, other.value], rel=1e-6)
     with Session(small.engine) as session:
         kept = session.scalars(select(Prediction.subset).where(Prediction.revision_id.in_(ids))).all()
         assert sorted(kept) == sorted([twin.subset, other.subset])
