@@ -390,7 +390,7 @@ def _num(value: float | None) -> str:
 def _pm(mean: float | None, sd: float | None) -> str:
     if mean is None:
         return ""
-    return _num(mean) if sd is None else f"{_num(mean)} ± {sd:#.2g}"
+    return _num(mean) if sd is None else f"{_num(mean)} ± {sd:#.2g}".rstrip(".")
 
 
 def _when(moment: object) -> str:
