@@ -240,7 +240,28 @@ def _print(summaries: Sequence[SplitSummary], *, json: bool, rule: bool = False)
     if reasons:
         output.line()
         output.table(reasons)
+    fences = [fence for s in summaries for fence in _fences(s)]
+    if fences:
+        output.line()
+        output.table(fences)
     if rule:
         for summary in summaries:
             given = {k: v for k, v in summary.parameters.items() if v is not None and v != []}
             output.line(f"{summary.target}: {', '.join(f'{k} {v}' for k, v in given.items())}")
+
+
+def _fences(summary: SplitSummary) -> list[dict[str, Any]]:
+    """The bounds of --iqr, a row for each channel and end."""
+    found = summary.iqr_bounds or {}
+    return [
+        {
+            "target": summary.target,
+            "recipe": found["recipe"],
+            "channel": channel,
+            "of the slice": end,
+            "not below": f"{fence[0]:.4g}",
+            "not above": f"{fence[1]:.4g}",
+        }
+        for channel, ends in found.get("channels", {}).items()
+        for end, fence in ends.items()
+    ]

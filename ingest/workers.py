@@ -34,6 +34,8 @@ _AHEAD = 3
 _PATIENCE = 0.2
 # Threads of the numerical libraries: the cores are shared out among the processes already.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# What workers have no use for: what they download is open data.
+_SECRETS = ("MP_API_KEY",)
 
 
 def default_workers() -> int:
@@ -151,8 +153,10 @@ def _context(heavy: list[str]) -> BaseContext:
 @contextmanager
 def _inherited_by_workers() -> Iterator[None]:
     """What the fork server and its children take over from this process when they start."""
-    before = {name: os.environ.get(name) for name in _THREADS}
+    before = {name: os.environ.get(name) for name in (*_THREADS, *_SECRETS)}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
+    for name in _SECRETS:
+        os.environ.pop(name, None)
     in_main = threading.current_thread() is threading.main_thread()
     # An ignored signal stays ignored in a child, even while it still imports.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
@@ -163,12 +167,14 @@ def _inherited_by_workers() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
 def _begin_worker() -> None:
+    for name in _SECRETS:  # where processes are not forked from a server that never had them
+        os.environ.pop(name, None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True, name="leave-with-parent").start()

@@ -279,7 +279,10 @@ class Density(Base):
     sha256: Mapped[str] = mapped_column(comment="of the file at uri")
     provenance: Mapped[str | None] = mapped_column(comment="how it was calculated, as its file says")
     origin: Mapped[dict[str, Any] | None] = mapped_column(
-        comment="what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; null for a local file"
+        comment=(
+            "what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; of a grid made smaller also: slim,"
+            " native_grid; null for a local file at its native grid"
+        )
     )
 
 

@@ -15,7 +15,10 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-COMMENT = "what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; null for a local file"
+COMMENT = (
+    "what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; of a grid made smaller also: slim,"
+    " native_grid; null for a local file at its native grid"
+)
 
 
 def upgrade() -> None:

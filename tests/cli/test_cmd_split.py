@@ -87,6 +87,11 @@ def test_iqr_bounds_exclude_with_their_reason(invoke: Invoke, crystals: dict[str
     (made,) = json.loads(done.stdout)
     assert made["reasons"] == {"IQR": made["excluded"]}
     assert 10 <= made["excluded"] <= 16
+    shown = invoke("split", "show", "clean", "--members").stdout
+    low, high = made["iqr_bounds"]["channels"]["0"]["maximum"]
+    assert f"efermi  metric  0        maximum       {low:.4g}" in shown
+    assert f"{high:.4g}" in shown
+    assert "IQR: maximum" in shown
 
 
 def test_import_keeps_folds_and_says_who_is_unknown(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:

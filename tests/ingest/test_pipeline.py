@@ -28,7 +28,7 @@ from ingest.pipeline import IngestInterruptedError, IngestOptions, IngestReport,
 from ingest.sources.base import CrystalSource, RawCrystal, SourceRecord
 from ingest.sources.folder import FolderSource
 from registry.crystals import PropertyData
-from registry.errors import UnknownNameError
+from registry.errors import InputError, UnknownNameError
 from registry.grids import GridStore
 from registry.models import Crystal, CrystalRevision, Density, Description, IngestRun, PropertyValue, SliceImage
 
@@ -332,6 +332,8 @@ class OddRecord:
             os.kill(os.getpid(), signal.SIGTERM)
         if self.deed == "die":
             os._exit(9)
+        if self.deed == "look for a key" and "MP_API_KEY" in os.environ:
+            raise InputError("here is a key")
         if self.deed == "nul":
             return RawCrystal("NaCl", None, (PropertyData("efermi", 1.0, "G\0GA"),))
         return RawCrystal("NaCl", None)
@@ -390,6 +392,13 @@ def test_a_worker_that_dies_costs_its_crystal_only(run: Callable[..., IngestRepo
     assert report.counts == {"created": 4, "deferred": 2}
     assert {ident for ident, (outcome, _) in outcomes(session).items() if outcome == "deferred"} == {"b", "d"}
     assert "worker process died" in str(outcomes(session)["b"][1])
+
+
+def test_workers_are_not_given_the_key(run: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MP_API_KEY", "x" * 32)
+    report = run(OddSource({"a": "look for a key"}), IngestOptions(recipes=(), texts="none", workers=1))
+    assert report.counts == {"created": 1}
+    assert os.environ["MP_API_KEY"] == "x" * 32
 
 
 def test_a_second_run_of_many_costs_a_checksum_each(run: Callable[..., IngestReport]) -> None:

@@ -1,4 +1,4 @@
-"""How hard the Materials Project may be asked: by all processes of this machine together.
+"""How hard the Materials Project may be asked: by all processes with one ``ECDREG_HOME`` together.
 
 At most 25 requests a second and 4 downloads at a time, whatever the number of worker processes
 and of runs. The state lies in a folder of lock files, which the system releases when a process
@@ -32,9 +32,9 @@ class Manners:
     folder: Path
     """Where the lock files lie."""
     per_second: float = 25.0
-    """Requests a second, all processes together."""
+    """Requests a second, all processes with this folder together."""
     downloads: int = 4
-    """Objects that are downloaded at a time, all processes together."""
+    """Objects that are downloaded at a time, all processes with this folder together."""
     attempts: int = 6
     """How often something is asked for before it is given up."""
     backoff: float = 1.0
