@@ -53,12 +53,17 @@ def materials_project(
         raise ConfigurationError("--lock is about all materials; leave out --limit")
     if lock is not None and not densities:
         raise ConfigurationError("--lock is about densities; leave out --no-density")
+    if kept_to is not None:
+        # The command that wrote the file may be given again as it was.
+        if spacegroups or elements or ids or unstable:
+            output.note(f"{lock} says which materials; --spacegroup, --elements, --ids and --unstable do not count")
+        spacegroups, elements, ids, unstable = None, None, None, False
     selection = MpSelection(
         fcc=options.fcc,
         spacegroups=tuple(spacegroups or ()),
         elements=tuple(word for word in (elements or "").replace(",", " ").split()),
         ids=tuple(kept_to.materials) if kept_to is not None else None if ids is None else read_ids(ids),
-        unstable=unstable and kept_to is None,
+        unstable=unstable,
         densities=densities,
         texts=options.texts == "source",
         limit=options.limit,
