@@ -13,7 +13,7 @@ from cli.docs import PAGES, write
 from cli.main import app
 
 ROOT = Path(__file__).parents[2]
-# They show nothing but what they did, or run another program.
+# They show nothing but what they did, or run another program; so do the commands that draw.
 WITHOUT_JSON = {"db upgrade", "db downgrade", "db start", "db stop", "db url", "db shell", "report"}
 
 
@@ -72,7 +72,7 @@ def test_command_explains_itself(name: str) -> None:
             assert parameter.help, f"{parameter.name} has no help"
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - WITHOUT_JSON))
+@pytest.mark.parametrize("name", sorted(n for n in set(COMMANDS) - WITHOUT_JSON if not n.startswith("plot ")))
 def test_reading_command_takes_json(name: str) -> None:
     assert any("--json" in parameter.opts for parameter in COMMANDS[name].params)
 
