@@ -17,7 +17,7 @@ from registry.models import Encoder, Epoch, Experiment, Metric, ModelAlias, Mode
 
 __all__ = ["PHASES", "Fold", "Score", "fold_scores", "last_phase", "list_models", "mean_sd", "model_card", "scores"]
 
-PHASES = ("fit", "readout", "finetune")
+PHASES = ("fit", "align", "readout", "finetune")
 """In the order in which they are run; the last one that an experiment has is its result."""
 
 
@@ -97,8 +97,8 @@ WITH scored AS (
            max(k.n) AS n
     FROM model_versions m
     JOIN metrics k ON k.model_version_id = m.id
-    WHERE array_position(ARRAY['fit', 'readout', 'finetune'], m.phase) = (
-        SELECT max(array_position(ARRAY['fit', 'readout', 'finetune'], o.phase))
+    WHERE array_position(ARRAY['fit', 'align', 'readout', 'finetune'], m.phase) = (
+        SELECT max(array_position(ARRAY['fit', 'align', 'readout', 'finetune'], o.phase))
         FROM model_versions o WHERE o.experiment_id = m.experiment_id
     )
     GROUP BY m.id, m.experiment_id, m.fold, k.subset

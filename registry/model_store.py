@@ -215,7 +215,7 @@ def add_model_version(
     fold
         The fold that scores it; None for the refit on all of cv.
     phase
-        readout or finetune; fit for a baseline.
+        align, readout or finetune; fit for a baseline.
     n_train
         Rows that were fitted to.
     scalers
@@ -378,7 +378,7 @@ def resolve_model(session: Session, model: str) -> list[ResolvedModel]:
     name, target, pick = match["name"], match["target"], match["pick"] or "latest"
     if target is not None:
         property_named(target)
-    phase = case({"fit": 0, "readout": 1, "finetune": 2}, value=ModelVersion.phase)
+    phase = case({"fit": 0, "align": 0, "readout": 1, "finetune": 2}, value=ModelVersion.phase)
     query = (
         select(Experiment, ModelVersion)
         .join(ModelVersion, ModelVersion.experiment_id == Experiment.id)

@@ -477,7 +477,7 @@ class ModelVersion(Base):
         UniqueConstraint("experiment_id", "fold", "phase", postgresql_nulls_not_distinct=True),
         UniqueConstraint("id", "experiment_id"),
         CheckConstraint("fold >= 0", "fold"),
-        CheckConstraint("phase IN ('fit', 'readout', 'finetune')", "phase"),
+        CheckConstraint("phase IN ('fit', 'align', 'readout', 'finetune')", "phase"),
         CheckConstraint("status IN ('ready', 'discarded')", "status"),
         CheckConstraint("(status = 'ready') = (artifact_uri IS NOT NULL)", "artifact"),
         CheckConstraint("(artifact_uri IS NULL) = (artifact_sha256 IS NULL)", "checksum"),
@@ -488,7 +488,7 @@ class ModelVersion(Base):
     id: Mapped[int] = _identity()
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     fold: Mapped[int | None] = mapped_column(SmallInteger, comment="the fold that scored it; null for the refit")
-    phase: Mapped[str] = mapped_column(comment="readout or finetune; fit for a baseline")
+    phase: Mapped[str] = mapped_column(comment="align, readout or finetune; fit for a baseline")
     n_train: Mapped[int] = mapped_column(Integer, comment="rows that the weights were fitted to")
     best_epoch: Mapped[int | None] = mapped_column(Integer, comment="epoch whose weights were kept, from 1")
     scalers: Mapped[dict[str, Any]] = mapped_column(comment="fitted on the training rows of this version alone")
@@ -531,7 +531,9 @@ class Epoch(Base):
 
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
     epoch: Mapped[int] = mapped_column(Integer, primary_key=True)
-    train_loss: Mapped[float] = mapped_column(comment="mean squared error of the standardised target")
+    train_loss: Mapped[float] = mapped_column(
+        comment="mean squared error of the standardised target; the contrastive loss in the align phase"
+    )
     stop_loss: Mapped[float | None] = mapped_column(
         comment="the same on the inner rows that early stopping looks at; null in the refit"
     )
