@@ -10,13 +10,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,13 +171,17 @@ class Standin:
         """Requests to the data store that carried a key."""
         self.faults: list[tuple[str, Fault]] = []
         self.delay = 0.0
+        self.stall_after: int | None = None
+        """Downloads that are answered; any further one waits until this is None again."""
         self.busy = self.busiest = 0
         """Downloads under way, and the most there were at a time."""
+        self._downloads = 0
+        self._connections = 0
         self._lock = threading.Lock()
 
     @contextmanager
     def running(self) -> Iterator[Standin]:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        server = _server(self)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -200,7 +207,31 @@ class Standin:
         """Task ids whose density was asked for, in order."""
         return [path.rpartition("/")[2].removesuffix(".json.gz") for _, path, _ in self.log if "/chgcars/" in path]
 
+    def settle(self, *, seconds: float = 60) -> None:
+        """Return when every request of clients that are gone is in the log, however late they are noticed."""
+        # Connections are taken in their order: once this one is answered, all earlier ones have been counted.
+        with urlopen(f"{self.url}/heartbeat", timeout=seconds) as answer:
+            answer.read()
+        end = time.monotonic() + seconds
+        while self._connections:
+            assert time.monotonic() < end, f"{self._connections} connections are still open"
+            time.sleep(0.01)
+
+    def connected(self, change: int) -> None:
+        """Count a connection that begins (1) or ends (-1)."""
+        with self._lock:
+            self._connections += change
+
     # -------------------------------------------------------------------- what it answers
+
+    def hold_back(self) -> None:
+        """Wait as long as the next download has to."""
+        with self._lock:
+            self._downloads += 1
+            number = self._downloads
+        time.sleep(self.delay)
+        while self.stall_after is not None and number > self.stall_after:
+            time.sleep(0.01)
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self._lock:
@@ -267,6 +298,25 @@ class Standin:
                 yield {"material_id": ident, "description": text, "robocrys_version": "0.2.11"}
 
 
+def _server(standin: Standin) -> ThreadingHTTPServer:
+    class Server(ThreadingHTTPServer):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            standin.connected(1)
+            super().process_request(request, client_address)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                standin.connected(-1)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # a client that was killed
+                super().handle_error(request, client_address)
+
+    return Server(("127.0.0.1", 0), _handler(standin))
+
+
 def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -329,7 +379,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 with standin._lock:
                     standin.busy += 1
                     standin.busiest = max(standin.busiest, standin.busy)
-                threading.Event().wait(standin.delay)
+                standin.hold_back()
             try:
                 self._send(status, data, headers, method, cut=fault is not None and fault.cut)
             finally:
