@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
@@ -40,6 +40,7 @@ __all__ = [
     "set_alias",
     "start_experiment",
     "write_epochs",
+    "write_intervals",
     "write_metrics",
     "write_predictions",
 ]
@@ -300,6 +301,7 @@ def write_predictions(
     spread: ArrayLike | None = None,
     lower: ArrayLike | None = None,
     upper: ArrayLike | None = None,
+    out_of_domain: Sequence[bool] | NDArray[np.bool_] | None = None,
 ) -> None:
     """Write what a model version says of N crystals.
 
@@ -318,6 +320,8 @@ def write_predictions(
         (N,), standard deviation over the models of the folds, unit of the target.
     lower, upper
         (N,), 90 % interval, unit of the target.
+    out_of_domain
+        (N,), whether a crystal lies outside what the model was fitted to; None where that is not known.
 
     Raises
     ------
@@ -337,12 +341,13 @@ def write_predictions(
     rows = [
         {"model_version_id": version_id, "revision_id": int(revision_id), "subset": subset}
         | {name: lists[name][i] if name in lists else None for name in columns}
+        | {"out_of_domain": None if out_of_domain is None else bool(out_of_domain[i])}
         for i, revision_id in enumerate(revision_ids)
     ]
     given_row = postgresql.insert(Prediction)
     upsert = given_row.on_conflict_do_update(
         index_elements=[Prediction.model_version_id, Prediction.revision_id],
-        set_={name: given_row.excluded[name] for name in columns} | {"created_at": func.now()},
+        set_={name: given_row.excluded[name] for name in (*columns, "out_of_domain")} | {"created_at": func.now()},
         where=(Prediction.subset == "none") & (given_row.excluded.subset == "none"),
     ).returning(Prediction.revision_id)
     written: set[int] = set()
@@ -353,6 +358,61 @@ def write_predictions(
             f"{len(refused)} crystals (first: revision {refused[0]}) have a prediction of model version {version_id}"
             " inside its split already, which is made once; train a new version"
         )
+
+
+def write_intervals(
+    session: Session,
+    experiment: Experiment | int,
+    revision_ids: Sequence[int] | NDArray[np.int64],
+    *,
+    phase: str,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    out_of_domain: Sequence[bool] | NDArray[np.bool_] | None,
+) -> int:
+    """Put intervals beside predictions inside the split (validation and holdout) that were made without them.
+
+    The predictions themselves stay. Intervals that are there are replaced: they follow from the rows of the registry.
+
+    Parameters
+    ----------
+    experiment
+        The experiment, or its id.
+    revision_ids
+        (N,)
+    phase
+        Phase of the model versions.
+    lower, upper
+        (N,), 90 % interval, unit of the target.
+    out_of_domain
+        (N,), or None for a model that has no domain.
+
+    Returns
+    -------
+    int
+        Predictions that were there.
+    """
+    low, high = np.asarray(lower, dtype=np.float64).tolist(), np.asarray(upper, dtype=np.float64).tolist()
+    versions = select(ModelVersion.id).where(ModelVersion.experiment_id == _id(experiment), ModelVersion.phase == phase)
+    statement = (
+        update(Prediction)
+        .where(
+            Prediction.model_version_id.in_(versions),
+            Prediction.revision_id == bindparam("rid"),
+            Prediction.subset.in_(("validation", "holdout")),
+        )
+        .values(lower=bindparam("low"), upper=bindparam("high"), out_of_domain=bindparam("out"))
+    )
+    rows = [
+        {
+            "rid": int(rid),
+            "low": low[i],
+            "high": high[i],
+            "out": None if out_of_domain is None else bool(out_of_domain[i]),
+        }
+        for i, rid in enumerate(revision_ids)
+    ]
+    return sum(session.connection().execute(statement, row).rowcount for row in rows)
 
 
 def resolve_model(session: Session, model: str) -> list[ResolvedModel]:

@@ -16,6 +16,8 @@ SELECT x.name AS model,
        p.spread,
        p.lower,
        p.upper,
+       known.value BETWEEN p.lower AND p.upper AS covered,
+       p.out_of_domain,
        p.model_version_id,
        p.revision_id
 FROM predictions p
@@ -50,6 +52,11 @@ COMMENT ON COLUMN v_predictions.error IS 'predicted minus true_value [unit]';
 COMMENT ON COLUMN v_predictions.spread IS 'standard deviation over the models of the folds [unit]; no error bar';
 COMMENT ON COLUMN v_predictions.lower IS 'lower end of the 90 % interval [unit]';
 COMMENT ON COLUMN v_predictions.upper IS 'upper end of the 90 % interval [unit]';
+COMMENT ON COLUMN v_predictions.covered IS
+    'whether the interval holds true_value; null where there is no interval or no true_value';
+COMMENT ON COLUMN v_predictions.out_of_domain IS
+    'whether the crystal lies outside what the model was fitted to, where its interval may be too narrow; null for a model '
+    'without features';
 COMMENT ON COLUMN v_predictions.model_version_id IS 'row of model_versions';
 COMMENT ON COLUMN v_predictions.revision_id IS 'revision of the crystal that was predicted';
 
@@ -58,7 +65,8 @@ COMMENT ON COLUMN v_predictions.revision_id IS 'revision of the crystal that was
 CREATE VIEW v_leaderboard AS
 WITH runs AS (
     SELECT DISTINCT ON (x.target, x.split_id, x.name, x.config_sha256, x.seed)
-           x.id, x.target, x.split_id, x.name, x.kind, x.config_sha256, x.version
+           x.id, x.target, x.split_id, x.name, x.kind, x.config_sha256, x.version,
+           x.config ->> 'trained_on' AS trained_on
     FROM experiments x
     WHERE x.status = 'finished'
     ORDER BY x.target, x.split_id, x.name, x.config_sha256, x.seed, x.version DESC
@@ -78,6 +86,22 @@ WITH runs AS (
     FROM scores s
     WHERE s.subset = 'validation' AND s.name = 'rmse'
     GROUP BY s.experiment_id
+), intervals AS (
+    SELECT m.experiment_id,
+           avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'validation') AS cv,
+           avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'holdout') AS holdout
+    FROM runs x
+    JOIN model_versions m ON m.experiment_id = x.id
+    JOIN predictions p ON p.model_version_id = m.id AND p.lower IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT v.value
+        FROM property_values v
+        JOIN levels_of_theory l ON l.name = v.level_of_theory
+        WHERE v.revision_id = p.revision_id AND v.property = x.target
+        ORDER BY l.preference, l.name
+        LIMIT 1
+    ) k
+    GROUP BY m.experiment_id
 )
 SELECT x.target,
        q.unit,
@@ -100,12 +124,16 @@ SELECT x.target,
        round((avg(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8 AS holdout_rmse,
        round((stddev_samp(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8
            AS holdout_rmse_sd,
+       round(avg(i.cv), 4)::float8 AS cv_coverage,
+       round(avg(i.holdout), 4)::float8 AS holdout_coverage,
+       max(x.trained_on) AS trained_on,
        x.config_sha256
 FROM runs x
 JOIN properties q ON q.name = x.target
 JOIN splits t ON t.id = x.split_id
 LEFT JOIN scores s ON s.experiment_id = x.id
 LEFT JOIN cv_rows n ON n.experiment_id = x.id
+LEFT JOIN intervals i ON i.experiment_id = x.id
 GROUP BY x.target, q.unit, x.name, t.name, x.split_id, x.config_sha256
 ORDER BY x.target, t.name, avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse') NULLS LAST, x.name;
 
@@ -130,4 +158,10 @@ COMMENT ON COLUMN v_leaderboard.holdout_r2 IS 'R^2 of the refit on the holdout, 
 COMMENT ON COLUMN v_leaderboard.holdout_r2_sd IS 'its standard deviation over runs; null for one run';
 COMMENT ON COLUMN v_leaderboard.holdout_rmse IS 'root mean square error of the refit on the holdout, mean over runs [unit]';
 COMMENT ON COLUMN v_leaderboard.holdout_rmse_sd IS 'its standard deviation over runs [unit]; null for one run';
+COMMENT ON COLUMN v_leaderboard.cv_coverage IS
+    'share of the cross-validated crystals that lie in their 90 % interval, made of the residuals of the other folds; mean over runs';
+COMMENT ON COLUMN v_leaderboard.holdout_coverage IS
+    'share of the holdout that lies in its 90 % interval, mean over runs; `ecdreg models coverage` gives its binomial interval';
+COMMENT ON COLUMN v_leaderboard.trained_on IS
+    'what a peer was trained on elsewhere, which may hold the crystals that it is scored on; null for models trained on the split';
 COMMENT ON COLUMN v_leaderboard.config_sha256 IS 'of the configuration without its seed';

@@ -1,0 +1,430 @@
+"""How far a prediction may be off: intervals from out-of-fold residuals, their coverage, and the model's domain.
+
+The intervals are those of CV+ (R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Annals of Statistics 49,
+486 (2021), section 3). Each cross-validated row i was predicted by the model of a fold that had not seen it, and was
+off by ``R_i``; a new crystal x is predicted by the models of all folds. The interval of level ``1 - a`` goes from the
+``floor(a (n + 1))``-th smallest of ``m_i(x) - R_i`` to the ``ceil((1 - a) (n + 1))``-th smallest of ``m_i(x) + R_i``,
+where ``m_i`` is the model of the fold that left row i out. If the new crystal is exchangeable with the rows of the
+split, it covers the truth with a probability of at least ``1 - 2 a - sqrt(2 / n)`` (their theorem 4), and in practice
+about ``1 - a``; the split's groups of one material and a search for hyper-parameters on the same folds are departures
+from exchangeability that the theorem does not count.
+
+Residuals are divided by a difficulty before they are ranked, and multiplied by that of the new crystal
+(H. Papadopoulos, V. Vovk, A. Gammerman, Journal of Artificial Intelligence Research 40, 815 (2011)): a crystal far from
+everything that the model was fitted to gets a wider interval. The difficulty looks at inputs alone, never at labels, and
+a row's own fold is left out of its neighbours as it is left out of its model: the rows and a new crystal are treated
+alike. The spread over the models of the folds is no such difficulty: of a cross-validated row only one model is out of
+fold.
+
+Nothing here knows a database or a network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from registry.errors import ConfigurationError, ModelError
+
+__all__ = [
+    "DISTANCE_WEIGHT",
+    "DOMAIN_QUANTILE",
+    "LEVEL",
+    "Calibration",
+    "Coverage",
+    "Domain",
+    "Intervals",
+    "clopper_pearson",
+    "coverage",
+    "cv_plus",
+    "interval_score",
+]
+
+LEVEL = 0.9
+"""Level of the intervals that the registry keeps."""
+
+NEIGHBOURS = 5
+"""Neighbours whose mean distance says how far a crystal lies from what a model was fitted to."""
+
+DOMAIN_QUANTILE = 0.99
+"""Share of the cross-validated rows that lie in the domain, by the distance to rows of other folds."""
+
+DISTANCE_WEIGHT = 1.0
+"""Weight of the distance, in units of its median, beside 1 in the difficulty."""
+
+_LIMIT = 3.0  # standard deviations, as train.networks.FEATURE_LIMIT: what a network itself sees of a feature
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals of M crystals."""
+
+    level: float
+    lower: NDArray[np.float64]
+    """(M,), unit of the target"""
+    upper: NDArray[np.float64]
+    """(M,), unit of the target"""
+    novelty: NDArray[np.float64] | None
+    """(M,), distance to the neighbours over the threshold of the domain; None for a model without features"""
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def out_of_domain(self) -> NDArray[np.bool_] | None:
+        """(M,), whether a crystal lies farther out than 99 % of the cross-validated rows; None without features."""
+        return None if self.novelty is None else self.novelty > 1
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of n intervals hold the true value, with the exact binomial 95 % interval of the share."""
+
+    level: float
+    """What the intervals promise."""
+    n: int
+    covered: int
+    low: float
+    """Lower end of the Clopper-Pearson interval."""
+    high: float
+    """Upper end of the Clopper-Pearson interval."""
+    median_width: float
+    """In the unit of the target."""
+
+    @property
+    def share(self) -> float:
+        """Covered over n."""
+        return self.covered / self.n
+
+    @property
+    def as_promised(self) -> bool:
+        """Whether the level lies in the binomial interval."""
+        return self.low <= self.level <= self.high
+
+
+class Domain:
+    """Where the cross-validated rows of a model lie in the space of its inputs' features.
+
+    Each block of features (one a modality) is standardised by the rows outside a fold and clamped to three standard
+    deviations; the squared distance is the mean over a block's features, averaged over the blocks.
+
+    Parameters
+    ----------
+    features
+        By modality, (N, D); N rows.
+    folds
+        (N,), the fold that each row belongs to.
+
+    Raises
+    ------
+    ModelError
+        If there is no block, or a fold leaves no row outside.
+    """
+
+    def __init__(self, features: Mapping[str, NDArray[np.floating[Any]]], folds: NDArray[np.int64]) -> None:
+        if not features:
+            raise ModelError("a model without features has no domain")
+        self.folds = folds
+        self._spaces = {int(fold): _Space(features, folds != fold) for fold in np.unique(folds)}
+        self.rows = np.empty(len(folds))
+        """(N,), distance of each row to its neighbours in the other folds"""
+        for fold, space in self._spaces.items():
+            own = np.flatnonzero(folds == fold)
+            self.rows[own] = space.distances({name: values[own] for name, values in features.items()})
+        self.median = float(np.median(self.rows)) or 1.0
+        self.threshold = float(np.quantile(self.rows, DOMAIN_QUANTILE, method="higher")) or 1.0
+
+    def distances(self, features: Mapping[str, NDArray[np.floating[Any]]]) -> dict[int, NDArray[np.float64]]:
+        """By fold, the distances (M,) of M crystals to their neighbours among the rows outside it."""
+        return {fold: space.distances(features) for fold, space in self._spaces.items()}
+
+
+class Calibration:
+    """What the intervals of a model are made of: the out-of-fold predictions of its N cross-validated rows.
+
+    Parameters
+    ----------
+    values
+        (N,), the known values, in the unit of the target.
+    predicted
+        (N,), what the model of a row's fold said of it.
+    folds
+        (N,)
+    features
+        By modality, (N, D): what the model is shown; empty for a model that looks at nothing.
+    distance_weight
+        See :data:`DISTANCE_WEIGHT`; 0 gives every crystal the same difficulty.
+
+    Raises
+    ------
+    ModelError
+        If the lengths differ or there are fewer than two folds.
+    """
+
+    def __init__(
+        self,
+        values: ArrayLike,
+        predicted: ArrayLike,
+        folds: ArrayLike,
+        *,
+        features: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+        distance_weight: float = DISTANCE_WEIGHT,
+    ) -> None:
+        self.values = np.asarray(values, dtype=np.float64)
+        self.predicted = np.asarray(predicted, dtype=np.float64)
+        self.folds = np.asarray(folds, dtype=np.int64)
+        if self.values.ndim != 1 or not self.values.shape == self.predicted.shape == self.folds.shape:
+            raise ModelError(
+                f"{self.values.shape} values, {self.predicted.shape} predictions and {self.folds.shape} folds of"
+                " cross-validated rows do not fit"
+            )
+        if len(np.unique(self.folds)) < 2:
+            raise ModelError("intervals need the out-of-fold predictions of at least two folds")
+        self.residuals = np.abs(self.values - self.predicted)
+        self.domain = Domain(features, self.folds) if features else None
+        self._weight = distance_weight
+        self._difficulty = self._scale(self.domain.rows) if self.domain else np.ones(len(self))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def intervals(
+        self,
+        said: Mapping[int, NDArray[np.float64]],
+        *,
+        features: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+        value: NDArray[np.float64] | None = None,
+        level: float = LEVEL,
+    ) -> Intervals:
+        """Intervals of M crystals that no model has seen.
+
+        Parameters
+        ----------
+        said
+            By fold, what its model says of them, (M,), in the unit of the target.
+        features
+            By modality, (M, D): what the model is shown of them.
+        value
+            (M,), what the refit says. An interval that does not hold it is widened until it does, which only
+            adds to its coverage.
+        level
+            What the intervals promise, between 0 and 1.
+
+        Raises
+        ------
+        ConfigurationError
+            If the level is none, or needs more rows.
+        ModelError
+            If a fold or the features are missing.
+        """
+        self.check(level)
+        if missing := sorted({int(fold) for fold in np.unique(self.folds)} - set(said)):
+            raise ModelError(f"no model of fold {missing[0]} is there; its residuals need it: train the model again")
+        distances = self._distances(features)
+        scales = {
+            fold: np.ones(len(v)) if distances is None else self._scale(distances[fold]) for fold, v in said.items()
+        }
+        lower, upper = cv_plus(self.residuals / self._difficulty, self.folds, said, level=level, difficulty=scales)
+        if value is not None:
+            lower, upper = np.minimum(lower, value), np.maximum(upper, value)
+        return Intervals(level, lower, upper, self._novelty(distances))
+
+    def out_of_fold(self, *, level: float = LEVEL) -> Intervals:
+        """Intervals of the N cross-validated rows around their out-of-fold predictions, in their order.
+
+        Those of a fold come from the residuals of the other folds, so that no row takes part in its own interval.
+        """
+        lower, upper = np.empty(len(self)), np.empty(len(self))
+        scores = self.residuals / self._difficulty
+        for fold in np.unique(self.folds):
+            own = self.folds == fold
+            half = _quantile(scores[~own][:, None], level, int((~own).sum()))[0] * self._difficulty[own]
+            lower[own], upper[own] = self.predicted[own] - half, self.predicted[own] + half
+        novelty = None if self.domain is None else self.domain.rows / self.domain.threshold
+        return Intervals(level, lower, upper, novelty)
+
+    def check(self, level: float) -> None:
+        """Refuse a level that the rows cannot give.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is not between 0 and 1, or so high that more rows were needed than there are.
+        """
+        if not 0 < level < 1:
+            raise ConfigurationError(f"an interval of level {level:g}; give a number between 0 and 1, for instance 0.9")
+        # The smallest set of residuals that an interval is made of is that of all folds but the largest.
+        n = len(self) - int(np.unique(self.folds, return_counts=True)[1].max())
+        if math.ceil(level * (n + 1) - 1e-9) > n:
+            raise ConfigurationError(
+                f"an interval of level {level:g} from {n} residuals would be infinite; choose at most {n / (n + 1):.3f}"
+            )
+
+    def _scale(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        median = self.domain.median if self.domain else 1.0
+        return 1 + self._weight * distances / median
+
+    def _distances(
+        self, features: Mapping[str, NDArray[np.floating[Any]]] | None
+    ) -> dict[int, NDArray[np.float64]] | None:
+        if self.domain is None:
+            return None
+        if not features:
+            raise ModelError("the intervals of this model need the features that it is shown")
+        return self.domain.distances(features)
+
+    def _novelty(self, distances: Mapping[int, NDArray[np.float64]] | None) -> NDArray[np.float64] | None:
+        if self.domain is None or distances is None:
+            return None
+        # A row of the split was measured against the rows outside one fold: so is a new crystal, on average.
+        return np.mean(list(distances.values()), axis=0) / self.domain.threshold
+
+
+def cv_plus(
+    residuals: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    said: Mapping[int, NDArray[np.float64]],
+    *,
+    level: float,
+    difficulty: Mapping[int, NDArray[np.float64]] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends of CV+ intervals, (M,) each; formula and source in the module's docstring.
+
+    Parameters
+    ----------
+    residuals
+        (N,), absolute out-of-fold residuals, divided by the rows' difficulties.
+    folds
+        (N,)
+    said
+        By fold, what its model says of M crystals.
+    level
+        1 - a.
+    difficulty
+        By fold, the difficulties (M,) of the crystals; None: all are 1.
+
+    Raises
+    ------
+    ConfigurationError
+        If the level needs more residuals than there are.
+    """
+    n, m = len(residuals), len(next(iter(said.values())))
+    lower, upper = np.empty(m), np.empty(m)
+    for start in range(0, m, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        centre = np.stack([said[int(fold)][part] for fold in folds])  # N x chunk
+        half = residuals[:, None] * (1 if difficulty is None else np.stack([difficulty[int(f)][part] for f in folds]))
+        lower[part] = -_quantile(half - centre, level, n)
+        upper[part] = _quantile(centre + half, level, n)
+    return lower, upper
+
+
+def coverage(intervals: Intervals, truth: ArrayLike, *, confidence: float = 0.95) -> Coverage:
+    """How many of the intervals hold the true value.
+
+    The binomial interval is that of C. J. Clopper and E. S. Pearson, Biometrika 26, 404 (1934): its ends are
+    quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k).
+
+    Parameters
+    ----------
+    intervals
+        Of n crystals.
+    truth
+        (n,), their known values.
+    confidence
+        Of the binomial interval.
+
+    Raises
+    ------
+    ModelError
+        If there is no value, or another number of them.
+    """
+    known = np.asarray(truth, dtype=np.float64)
+    if known.shape != intervals.lower.shape or not len(known):
+        raise ModelError(f"{known.shape} known values for {intervals.lower.shape} intervals")
+    inside = int(((intervals.lower <= known) & (known <= intervals.upper)).sum())
+    low, high = clopper_pearson(inside, len(known), confidence=confidence)
+    width = float(np.median(intervals.upper - intervals.lower))
+    return Coverage(intervals.level, len(known), inside, low, high, width)
+
+
+def clopper_pearson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """The exact binomial interval of a share of k in n; see :func:`coverage`.
+
+    >>> low, high = clopper_pearson(10, 10)
+    >>> round(low, 4), high
+    (0.6915, 1.0)
+    """
+    from scipy.stats import beta
+
+    a = 1 - confidence
+    low = 0.0 if k == 0 else float(beta.ppf(a / 2, k, n - k + 1))
+    high = 1.0 if k == n else float(beta.ppf(1 - a / 2, k + 1, n - k))
+    return low, high
+
+
+def interval_score(intervals: Intervals, truth: ArrayLike) -> float:
+    """Mean interval score, in the unit of the target; the smaller the better.
+
+    Width plus ``2 / a`` times what a true value lies outside (T. Gneiting and A. E. Raftery, Journal of the American
+    Statistical Association 102, 359 (2007), equation 43): it weighs narrow intervals against missed values, which the
+    coverage alone does not.
+
+    Parameters
+    ----------
+    intervals
+        Of n crystals.
+    truth
+        (n,), their known values.
+    """
+    known = np.asarray(truth, dtype=np.float64)
+    outside = np.maximum(intervals.lower - known, 0) + np.maximum(known - intervals.upper, 0)
+    return float(np.mean(intervals.upper - intervals.lower + 2 / (1 - intervals.level) * outside))
+
+
+class _Space:
+    """Standardised rows outside one fold, and distances to them."""
+
+    def __init__(self, features: Mapping[str, NDArray[np.floating[Any]]], rows: NDArray[np.bool_]) -> None:
+        if not rows.any():
+            raise ModelError("a fold leaves no row outside; the domain needs at least two folds")
+        self._moments: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        for name, values in features.items():
+            chosen = values[rows].astype(np.float64)
+            deviation = chosen.std(axis=0)
+            self._moments[name] = (chosen.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        self._points = self._standardised({name: values[rows] for name, values in features.items()})
+        self._squares = (self._points**2).sum(axis=1)
+
+    def distances(self, features: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
+        """Mean distance to the nearest neighbours, (M,)."""
+        if missing := sorted(set(self._moments) - set(features)):
+            raise ModelError(f"the domain of this model needs the {missing[0]} features of a crystal")
+        queries = self._standardised(features)
+        squared = (queries**2).sum(axis=1)[:, None] - 2 * queries @ self._points.T + self._squares  # M x N
+        k = min(NEIGHBOURS, squared.shape[1])
+        nearest = np.partition(squared, k - 1, axis=1)[:, :k]
+        return np.asarray(np.sqrt(nearest.clip(min=0)).mean(axis=1))
+
+    def _standardised(self, features: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
+        blocks = []
+        for name, (mean, deviation) in self._moments.items():
+            block = ((features[name] - mean) / deviation).clip(-_LIMIT, _LIMIT)
+            blocks.append(block / math.sqrt(block.shape[1] * len(self._moments)))
+        return np.concatenate(blocks, axis=1)
+
+
+def _quantile(scores: NDArray[np.float64], level: float, n: int) -> NDArray[np.float64]:
+    """The ``ceil(level (n + 1))``-th smallest of n scores, column by column."""
+    rank = math.ceil(level * (n + 1) - 1e-9)
+    if not 1 <= rank <= n:
+        raise ConfigurationError(
+            f"an interval of level {level:g} from {n} residuals would be infinite; choose at most {n / (n + 1):.3f}"
+        )
+    return np.asarray(np.partition(scores, rank - 1, axis=0)[rank - 1])
