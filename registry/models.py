@@ -581,8 +581,8 @@ class Prediction(Base):
     upper: Mapped[float | None] = mapped_column(comment="upper end of the 90 % interval, in the unit of the target")
     out_of_domain: Mapped[bool | None] = mapped_column(
         comment=(
-            "whether the crystal lies farther from the cross-validated rows than 99 % of them from those of other folds;"
-            " null for a model without features"
+            "whether the crystal lies farther from the cross-validated rows than 99 % of them from those of other"
+            " folds; null for a model without features"
         )
     )
     created_at: Mapped[datetime] = _now()

@@ -11,10 +11,10 @@ from exchangeability that the theorem does not count.
 
 Residuals are divided by a difficulty before they are ranked, and multiplied by that of the new crystal
 (H. Papadopoulos, V. Vovk, A. Gammerman, Journal of Artificial Intelligence Research 40, 815 (2011)): a crystal far from
-everything that the model was fitted to gets a wider interval. The difficulty looks at inputs alone, never at labels, and
-a row's own fold is left out of its neighbours as it is left out of its model: the rows and a new crystal are treated
-alike. The spread over the models of the folds is no such difficulty: of a cross-validated row only one model is out of
-fold.
+everything that the model was fitted to gets a wider interval. The difficulty looks at inputs alone, never at labels,
+and a row's own fold is left out of its neighbours as it is left out of its model: the rows and a new crystal are
+treated alike. The spread over the models of the folds is no such difficulty: of a cross-validated row only one model
+is out of fold.
 
 Nothing here knows a database or a network.
 """
