@@ -104,6 +104,76 @@ def write_text_folder() -> Callable[..., Path]:
     return write
 
 
+CLIP_PROCESSOR: dict[str, Any] = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 32},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32},
+    "do_rescale": True,
+    "rescale_factor": 0.00392156862745098,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_convert_rgb": True,
+}
+"""As openai/clip-vit-base-patch32 documents it, but for 32 pixels instead of 224."""
+
+
+@pytest.fixture(scope="session")
+def write_clip_folder() -> Callable[..., Path]:
+    """Writes a tiny CLIP, randomly initialised, in the layout of openai/clip-vit-base-patch32."""
+
+    def write(folder: Path, *, seed: int = 0, pickled: bool = False) -> Path:
+        import tokenizers
+        import transformers
+
+        folder.mkdir(parents=True)
+        special = ["<|startoftext|>", "<|endoftext|>"]
+        letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+        merges = [("i", "s</w>"), ("b", "o"), ("bo", "n"), ("bon", "d</w>"), ("m", "g")]
+        # As openai's: bytes, bytes that end a word, merges, and the two special tokens last.
+        words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), *special]
+        (folder / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]))
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+        config = transformers.CLIPConfig(
+            text_config={
+                **sizes,
+                "vocab_size": len(words),
+                "max_position_embeddings": 77,
+                "bos_token_id": 0,
+                "pad_token_id": 1,
+                "eos_token_id": 2,  # no token's: the end token is found as the largest number
+            },
+            vision_config={**sizes, "image_size": 32, "patch_size": 16},
+            projection_dim=8,
+        )
+        settings = {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": 77,
+            "bos_token": special[0],
+            "eos_token": special[1],
+            "pad_token": special[1],
+            "unk_token": special[1],
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "preprocessor_config.json").write_text(json.dumps(CLIP_PROCESSOR))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = transformers.CLIPModel(config)
+        network.save_pretrained(folder)
+        if pickled:
+            # openai's own repository has no other file of weights; position ids are among them.
+            state = {**network.state_dict(), "text_model.embeddings.position_ids": torch.arange(77)[None]}
+            torch.save(state, folder / "pytorch_model.bin")
+            (folder / "model.safetensors").unlink()
+        return folder
+
+    return write
+
+
 # ------------------------------------------------------------ a small registry to train on
 
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ti", "Zr")

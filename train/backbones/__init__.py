@@ -44,6 +44,12 @@ def load_backbone(spec: Mapping[str, Any], *, models: Path | None = None) -> Bac
     ConfigurationError
         If the backbone cannot be resolved here, or the spec is of no known modality.
     """
+    if spec.get("family") == "clip":
+        from train.backbones.clip import load_clip_image, load_clip_text
+
+        if spec["modality"] == "image":
+            return load_clip_image(spec["name"], channels=spec["channels"], models=models)
+        return load_clip_text(spec["name"], max_tokens=spec["max_tokens"], models=models)
     if spec.get("modality") == "image":
         return load_image_backbone(
             spec["name"], channels=spec["channels"], image_size=spec["image_size"], models=models

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from registry.catalog import Catalog
 from registry.errors import ConfigurationError, InputError, ModelError
 from train.backbones.base import Backbone
-from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_safetensors
+from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_weights
 
 __all__ = [
     "CHANNEL_SCALES",
@@ -37,7 +37,7 @@ __all__ = [
     "load_image_backbone",
 ]
 
-LAYOUT = "config.json (timm's, naming the architecture) and model.safetensors"
+LAYOUT = "config.json (timm's, naming the architecture) and model.safetensors (or pytorch_model.bin)"
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,14 @@ class PretrainedImageNetwork:
     std: tuple[float, float, float]
     min_size: int
     """Pixels a side that it needs at least."""
+    fixed_size: int | None = None
+    """Pixels a side that it takes and no others, where it has such."""
+
+    @property
+    def dim(self) -> int:
+        """Number of features D of one picture."""
+        # Some networks of timm widen their features once more behind the pooling.
+        return int(getattr(self.network, "head_hidden_size", None) or self.network.num_features)  # type: ignore[arg-type]
 
 
 IMAGE_BACKBONES: Catalog[Callable[[Path | None], PretrainedImageNetwork]] = Catalog("image backbones")
@@ -120,6 +128,11 @@ class ImageBackbone(Backbone):
             raise ConfigurationError(
                 f"image_size is {image_size}; backbone {name!r} needs at least {pretrained.min_size} pixels"
             )
+        if pretrained.fixed_size not in (None, image_size):
+            raise ConfigurationError(
+                f"image_size is {image_size}; backbone {name!r} takes images of {pretrained.fixed_size} pixels alone,"
+                f" give --image-size {pretrained.fixed_size}"
+            )
         self.name = name
         self.modality = "image"
         self.channels = tuple(channels)
@@ -128,7 +141,7 @@ class ImageBackbone(Backbone):
         self._network = pretrained.network
         self.register_buffer("mean", torch.tensor(pretrained.mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(pretrained.std).view(3, 1, 1))
-        self.dim = len(self.channels) * int(pretrained.network.num_features)  # type: ignore[arg-type]
+        self.dim = len(self.channels) * pretrained.dim
         self.eval()
 
     @property
@@ -163,10 +176,14 @@ class ImageBackbone(Backbone):
             )
         _check_imported(pixels[:, [kind == "imported" for kind in self.channels]])
         views = torch.stack([scale(pixels[:, i]) for i, scale in enumerate(self._scales)], dim=1)
+        return (self.resize(views).unsqueeze(2) - self.mean) / self.std
+
+    def resize(self, views: Tensor) -> Tensor:
+        """Views in [0, 1] at the network's input size, (N, C, H, W) -> (N, C, S, S)."""
         size = (self.image_size, self.image_size)
-        if views.shape[-2:] != size:
-            views = nn.functional.interpolate(views, size=size, mode="bilinear", antialias=True)
-        return (views.unsqueeze(2) - self.mean) / self.std
+        if views.shape[-2:] == size:
+            return views
+        return nn.functional.interpolate(views, size=size, mode="bilinear", antialias=True)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features, (N, C, H, W) in the unit of the recipe -> (N, dim); see :meth:`prepare`."""
@@ -300,7 +317,7 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
                     f"no image backbone {name!r}; there are {near}, timm's models, and folders (./DIR) with {LAYOUT}"
                 )
             hub_id = name if "/" in name else _timm_hub_id(name)
-        folder = hub_folder(name, hub_id, files=("config.json", "model.safetensors"), layout=LAYOUT)
+        folder = hub_folder(name, hub_id, files=("config.json",), layout=LAYOUT)
     config = read_json(folder / "config.json")
     documented = config.get("pretrained_cfg", config)
     architecture = config.get("architecture", documented.get("architecture"))
@@ -312,14 +329,16 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
     }
     network: Any = timm.create_model(architecture, pretrained=False, **arguments)
     # Auxiliary heads serve training on ImageNet alone; timm builds the network without them.
-    load_exactly(network, read_safetensors(folder / "model.safetensors"), source=str(folder), ignore=("AuxLogits.",))
+    load_exactly(network, read_weights(folder, layout=LAYOUT), source=str(folder), ignore=("AuxLogits.",))
     network.reset_classifier(0)
     defaults: dict[str, Any] = dict(network.pretrained_cfg)
     mean, std = (tuple(documented.get(key, defaults[key])) for key in ("mean", "std"))
     smallest = documented.get("min_input_size", defaults.get("min_input_size")) or (3, 32, 32)
-    if documented.get("fixed_input_size", defaults.get("fixed_input_size")):
-        raise ConfigurationError(f"backbone {name!r} takes images of one size only; choose a convolutional one")
-    return PretrainedImageNetwork(network, mean, std, min_size=max(smallest[-2:]))
+    fixed = documented.get("fixed_input_size", defaults.get("fixed_input_size"))
+    size = max(documented.get("input_size", defaults["input_size"])[-2:])
+    return PretrainedImageNetwork(
+        network, mean, std, min_size=max(smallest[-2:]), fixed_size=int(size) if fixed else None
+    )
 
 
 def _timm_hub_id(name: str) -> str:

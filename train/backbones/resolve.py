@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 from registry.errors import ConfigurationError
 from registry.settings import Settings
 
-__all__ = ["find_folder", "hub_folder", "load_exactly", "read_json", "read_safetensors"]
+__all__ = ["WEIGHTS", "find_folder", "hub_folder", "load_exactly", "read_json", "read_safetensors", "read_weights"]
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files that weights may lie in, the first that is there. The second kind is older, and some repositories have no
+other; of it nothing but tensors is taken (``weights_only``)."""
 
 _HUB_SECONDS = 5.0
 
@@ -50,7 +55,7 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
     hub_id
         Repository on the hub, ``owner/name``.
     files
-        Patterns of the files to have. Pickled weights must not be among them.
+        Patterns of the files to have, those of the weights apart: of :data:`WEIGHTS` one is downloaded.
     layout
         Files that a local folder would need; for the message.
 
@@ -63,8 +68,15 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
     from huggingface_hub import get_session, is_offline_mode
 
     def cached_or_downloaded(local_only: bool) -> Path:
-        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files), local_files_only=local_only)
-        return Path(folder)
+        for weights in WEIGHTS:
+            found = huggingface_hub.snapshot_download(
+                hub_id, allow_patterns=[*files, weights], local_files_only=local_only
+            )
+            if (Path(found) / weights).is_file():
+                return Path(found)
+        if local_only:
+            raise FileNotFoundError(found)  # a download that was cut off
+        raise ConfigurationError(f"{hub_id} on the hub has neither {' nor '.join(WEIGHTS)}; choose another one")
 
     advice = f"put {layout} into a folder and name it, or into ECDREG_MODELS/{name}"
     try:
@@ -77,6 +89,8 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
         # Asked once, because a download without a connection retries for most of a minute.
         get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
         return cached_or_downloaded(local_only=False)
+    except ConfigurationError:
+        raise
     except Exception as error:
         raise ConfigurationError(
             f"no backbone {name!r} here, and the hub gave none ({type(error).__name__}); {advice}"
@@ -115,6 +129,36 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ConfigurationError(f"weights {path} cannot be read ({error}); a .safetensors file is needed") from None
+    return tensors
+
+
+def read_weights(folder: Path, *, layout: str) -> dict[str, Tensor]:
+    """The tensors of a backbone's folder, by name, from the first of :data:`WEIGHTS` that is there.
+
+    Parameters
+    ----------
+    folder
+        Of the backbone.
+    layout
+        Files that it needs; for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file, or it is damaged or holds anything else than tensors.
+    """
+    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if path is None:
+        raise ConfigurationError(f"{folder} has no {WEIGHTS[0]}; it needs {layout}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigurationError(f"weights {path} cannot be read ({first}); give {WEIGHTS[0]}") from None
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ConfigurationError(f"weights {path} are no mapping of names to tensors; give {WEIGHTS[0]}")
     return tensors
 
 

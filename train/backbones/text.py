@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from registry.catalog import Catalog
 from registry.errors import ConfigurationError, ModelError
 from train.backbones.base import Backbone
-from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_safetensors
+from train.backbones.resolve import find_folder, hub_folder, load_exactly, read_json, read_weights
 
 __all__ = ["TEXT_BACKBONES", "PretrainedTextNetwork", "TextBackbone", "load_text_backbone"]
 
-LAYOUT = "config.json, model.safetensors and the tokenizer's files (transformers' layout)"
-_FILES = ("*.json", "model.safetensors", "*.txt", "1_Pooling/config.json")
+LAYOUT = (
+    "config.json, model.safetensors (or pytorch_model.bin) and the tokenizer's files (transformers' layout:"
+    " tokenizer.json or vocab.json with merges.txt or vocab.txt, and tokenizer_config.json)"
+)
+FILES = ("*.json", "*.txt", "*.model", "1_Pooling/config.json")
 
 
 @dataclass(frozen=True)
@@ -148,35 +151,72 @@ def _from_transformers(name: str, models: Path | None) -> PretrainedTextNetwork:
     if folder is None:
         if name.startswith(("/", ".", "~")):
             raise ConfigurationError(f"no folder {name!r}; it must hold {LAYOUT}")
-        folder = hub_folder(name, name, files=_FILES, layout=LAYOUT)
+        folder = hub_folder(name, name, files=FILES, layout=LAYOUT)
     return _from_folder(folder)
 
 
 def _from_folder(folder: Path) -> PretrainedTextNetwork:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel
 
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise ConfigurationError(f"{folder} has no {file}; a text backbone needs {LAYOUT}")
+    if not (folder / "config.json").is_file():
+        raise ConfigurationError(f"{folder} has no config.json; a text backbone needs {LAYOUT}")
+    tensors = read_weights(folder, layout=LAYOUT)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
             f"{folder} is no text backbone ({str(error).splitlines()[0]}); it needs {LAYOUT}"
         ) from None
-    # The pooler and the head of masked-language modelling serve other tasks than mean pooling.
+    if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
+        raise ConfigurationError(
+            f"{folder} is a {config.model_type} model, which is no encoder of texts alone; choose one such as RoBERTa"
+            + (", or train it by `ecdreg train clip --clip`" if config.model_type == "clip" else "")
+        )
+    tokenizer = load_tokenizer(folder, layout=LAYOUT)
+    # The pooler and the heads serve other tasks than mean pooling.
     network = AutoModel.from_config(config, **_without_pooler(config))
-    tensors = read_safetensors(folder / "model.safetensors")
     prefix = f"{network.base_model_prefix}."
-    tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    ignore = ("pooler.", "lm_head.", "cls.", "embeddings.position_ids", "classifier.")
+    if any(name.startswith(prefix) for name in tensors):
+        # Weights under a head carry the prefix of the encoder below it; the others are the head's.
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    # Names that BERT's first files gave to what is called weight and bias now.
+    old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    for ending, new in old.items():
+        tensors = {name.removesuffix(ending) + new if name.endswith(ending) else name: v for name, v in tensors.items()}
+    ignore = ("pooler.", "embeddings.position_ids")
     load_exactly(network, tensors, source=str(folder), ignore=ignore)
-    limits = [tokenizer.model_max_length, config.max_position_embeddings]
+    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", tokenizer.model_max_length)]
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         # Its positions are counted from the padding index plus one.
         limits[1] -= config.pad_token_id + 1
     return PretrainedTextNetwork(network, tokenizer, int(min(*limits, *_sentence_limit(folder))), _normalizes(folder))
+
+
+def load_tokenizer(folder: Path, *, layout: str) -> Any:
+    """The tokenizer of a folder in transformers' layout.
+
+    Parameters
+    ----------
+    folder
+        Holds its files.
+    layout
+        Files that the folder needs; for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If its files are missing, or it cannot pad texts to one length.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigurationError(f"{folder} has no tokenizer ({first}); it needs {layout}") from None
+    if tokenizer.pad_token_id is None:
+        raise ConfigurationError(f"the tokenizer of {folder} has no padding token; name one in tokenizer_config.json")
+    return tokenizer
 
 
 def _without_pooler(config: Any) -> dict[str, Any]:
