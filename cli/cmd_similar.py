@@ -1,4 +1,4 @@
-"""``ecdreg similar``: what is like this crystal, sentence or file; ``ecdreg encoders``: by which measure."""
+"""``ecdreg similar``: what is like this crystal, sentence, picture or file; ``ecdreg encoders``: by which measure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.files import read_crystal
 from cli.options import (
     DensityOption,
-    EncoderOption,
     JsonOption,
     KOption,
     LevelOfTheoryOption,
@@ -21,16 +19,16 @@ from cli.options import (
     WhereOption,
     command_group,
 )
-from cli.options import settings as environment
 from cli.sessions import open_session
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Mapping
+
     from sqlalchemy.orm import Session
 
-    from registry.models import Encoder
-    from registry.search import Neighbour
+    from cli.questions import Question
+    from registry.fusion import Hit
+    from registry.words import Meaning
 
 __all__ = ["register"]
 
@@ -57,51 +55,82 @@ def similar(
     text: Annotated[
         str | None, typer.Option("--text", metavar="SENTENCE", help="What the crystals should be like, in words.")
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="A slice as a picture: .npy (C, H, W) in e/Å^3, or a grey .png."),
+    ] = None,
     structure: StructureOption = None,
     density: DensityOption = None,
     reference: ReferenceOption = None,
     level_of_theory: LevelOfTheoryOption = None,
-    encoder: EncoderOption = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="NAME",
+            help="Encoder or alias of one; by default the alias `default`. Several are fused by their ranks; `words`"
+            " are those of the --text themselves.",
+        ),
+    ] = None,
     k: KOption = 10,
     where: WhereOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what can be seen that makes each one near, and its ranks.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find the crystals most like one of the registry, a sentence, or files.
+    """Find the crystals most like one of the registry, a sentence, a picture, or files.
 
     Nearest first, by the cosine distance of their vectors: 0 is the same direction, 2 the opposite.
-    A sentence needs an encoder that reads texts, a file goes through the same slices and texts as an
-    ingest. `ecdreg encoders list` shows the encoders.
+    A file goes through the same slices and texts as an ingest. `ecdreg encoders list` shows the encoders.
+
+    Several encoders are fused: a crystal scores the sum of 1 / (60 + rank) over them. A sentence is searched
+    for in the space of an encoder that reads texts, in the words of the descriptions, and by what its words
+    mean where that can be checked (hard, metallic, oxide, tungsten, TiN, "not magnetic"): all fused, and told.
 
     \b
     Examples:
       ecdreg similar mp-1022 -k 5
+      ecdreg similar mp-1022 --encoder efficientnet_lite0:metric --encoder minilm:keywords --explain
+      ecdreg similar --text "hard, metallic, tungsten"
       ecdreg similar --text "rock salt oxide" --where "k_vrh > 100"
       ecdreg similar mp-1022 --where "elements @> ARRAY['Ti'] AND space_group_number = 225"
+      ecdreg similar --image slice.npy
       ecdreg similar --density CHGCAR --reference CHGCAR.reference --encoder efficientnet_lite0:metric
       ecdreg similar --density CHGCAR --reference CHGCAR.reference --level-of-theory GGA
     """
-    _check_form(ident, text, structure, density, reference=reference, level_of_theory=level_of_theory)
-    from registry.search import similar_to_crystal, similar_to_vector
+    _check_form(ident, text, image, structure, density, reference=reference, level_of_theory=level_of_theory)
+    from cli.questions import WORDS, Question
 
+    if text is None and WORDS in (encoder or ()):
+        raise typer.BadParameter(f"--encoder {WORDS} are those of a --text; give one")
+    if text is not None:
+        from registry.fusion import check_sentence
+
+        check_sentence(text)
     with open_session() as session:
-        if ident is not None:
-            found = similar_to_crystal(session, ident, encoder=encoder, k=k, where=where)
-        else:
-            if text is not None:
-                chosen = _text_encoder(session, encoder)
-                vector = _text_vector(session, chosen, text)
-            else:
-                chosen = _file_encoder(session, encoder, density=density is not None)
-                vector = _file_vector(session, chosen, structure, density, reference, level_of_theory)
-            output.note(f"encoder: {chosen.name}")
-            found = similar_to_vector(session, vector, encoder=chosen.name, k=k, where=where)
-    rows = [{"rank": rank, **asdict(neighbour)} for rank, neighbour in enumerate(found, start=1)]
+        question = Question(
+            session,
+            ident=ident,
+            sentence=text,
+            image=image,
+            structure=structure,
+            density=density,
+            reference=reference,
+            level_of_theory=level_of_theory,
+            names=tuple(encoder or ()),
+        )
+        rows = _answer(question, k=k, where=where, explain=explain)
     if json:
         output.json(rows)
     elif not rows:
         output.note("no crystal passes the filter" if where else "no crystal has a vector of this encoder")
     else:
-        output.table([_row(rank, n) for rank, n in enumerate(found, start=1)], formats={"distance": ".4f"})
+        columns = _COLUMNS | ({"score": "score"} if "score" in rows[0] else {"distance": "distance"}) | _FACTS
+        shown = [{**row, "id": f"{row['source']}:{row['source_id']}"} for row in rows]
+        output.table(shown, columns, formats={"distance": ".4f", "score": ".4f"})
+        for row in rows if explain else ():
+            output.line(f"{row['rank']}. {row['formula']}: {row['why']['sentence']}{_ranks(row)}")
 
 
 def list_encoders(json: JsonOption = False) -> None:
@@ -144,9 +173,19 @@ def default(
     output.rows([row], json=json)
 
 
+_COLUMNS = {"rank": "rank", "id": "id", "formula": "formula"}
+_FACTS = {
+    "space_group_symbol": "space group",
+    "formation_energy_per_atom": "formation energy [eV/atom]",
+    "efermi": "E_Fermi [eV]",
+    "k_vrh": "K_VRH [GPa]",
+}
+
+
 def _check_form(
     ident: str | None,
     text: str | None,
+    image: Path | None,
     structure: Path | None,
     density: Path | None,
     *,
@@ -154,11 +193,76 @@ def _check_form(
     level_of_theory: str | None,
 ) -> None:
     files = structure is not None or density is not None
-    if (ident is not None) + (text is not None) + files != 1:
-        raise typer.BadParameter("give one of: an ID, --text, or files (--structure and --density may go together)")
+    if (ident is not None) + (text is not None) + (image is not None) + files != 1:
+        raise typer.BadParameter(
+            "give one of: an ID, --text, --image, or files (--structure and --density may go together)"
+        )
     for option, value in (("--reference", reference), ("--level-of-theory", level_of_theory)):
         if value is not None and density is None:
             raise typer.BadParameter(f"{option} {value} belongs to a --density; give both")
+
+
+# ----------------------------------------------------------------------------- answers
+
+
+def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> list[dict[str, Any]]:
+    """The rows of the answer: of one encoder with its distances, or of several rankings with their scores."""
+    encoders = question.encoders
+    met: dict[tuple[str, str], list[str]] = {}
+    if len(encoders) == 1 and not question.by_words:
+        neighbours = question.nearest(encoders[0], k=k, where=where)
+        rows = [{"rank": rank, **asdict(neighbour)} for rank, neighbour in enumerate(neighbours, start=1)]
+        for row in rows:
+            row["ranks"] = {encoders[0].name: {"rank": row["rank"], "distance": row["distance"]}}
+    else:
+        rankings = question.rankings(k=k, where=where)
+        rows = _fused(question.session, rankings, k=k)
+        met = _met(rankings, question.meanings)
+    for encoder in encoders if question.ident is None else ():
+        output.note(f"encoder: {encoder.name}")
+    for meaning in question.meanings:
+        output.note(f"word: {meaning.told}")
+    if explain:
+        from cli.questions import explanations
+
+        for row, why in zip(rows, explanations(question, rows, met), strict=True):
+            row["why"] = why
+    elif len(encoders) == 1 and not question.by_words:
+        for row in rows:
+            del row["ranks"]
+    return rows
+
+
+def _fused(session: Session, rankings: Mapping[str, list[Hit]], *, k: int) -> list[dict[str, Any]]:
+    from registry.explanations import facts_of
+    from registry.fusion import fuse
+
+    best = fuse(rankings, k=k)
+    facts = facts_of(session, [(one.source, one.source_id) for one in best])
+    names = ("crystal_id", "source", "source_id", "formula", *list(_FACTS))
+    return [
+        {
+            "rank": rank,
+            **{name: facts[one.source, one.source_id][name] for name in names},
+            "score": one.score,
+            "ranks": {name: {"rank": hit.rank, "distance": hit.distance} for name, hit in one.hits.items()},
+        }
+        for rank, one in enumerate(best, start=1)
+    ]
+
+
+def _met(rankings: Mapping[str, list[Hit]], meanings: list[Meaning]) -> dict[tuple[str, str], list[str]]:
+    met: dict[tuple[str, str], list[str]] = {}
+    for meaning in meanings:
+        for hit in rankings[meaning.word]:
+            met.setdefault(hit.key, []).append(meaning.word)
+    return met
+
+
+def _ranks(row: Mapping[str, Any]) -> str:
+    """The place under each ranking; words that are met or not have none."""
+    places = [f"{one['rank']} by {name}" for name, one in row["ranks"].items() if name not in row["why"]["met"]]
+    return f"; rank {', '.join(places)}" if places else ""
 
 
 # ---------------------------------------------------------------------------- encoders
@@ -180,107 +284,3 @@ def _encoders(session: Session) -> list[dict[str, Any]]:
         )
     )
     return [dict(row) for row in rows.mappings()]
-
-
-def _text_encoder(session: Session, name: str | None) -> Encoder:
-    """The encoder of a sentence: the one named, else the default if it reads texts, else a frozen one that does."""
-    from registry.encoders import resolve_encoder
-    from registry.errors import NotFoundError
-
-    if name is not None:
-        return resolve_encoder(session, name)
-    candidates = _candidates(session)
-    readers = [e for e in candidates if e.modality == "text"]
-    if not readers:
-        there = ", ".join(e.name for e in candidates) or "none"
-        raise NotFoundError(f"no encoder reads texts (encoders: {there}); `ecdreg train text` makes one")
-    # MiniLM is made for sentences, and bond lengths are what the keywords level is about.
-    return next((e for e in readers[:1] if _is_default(session, e)), None) or next(
-        (e for e in readers if e.name == "minilm:keywords"), readers[0]
-    )
-
-
-def _file_encoder(session: Session, name: str | None, *, density: bool) -> Encoder:
-    """The encoder of files: the one named, else the default if the files hold what it reads, else a frozen one."""
-    from registry.encoders import resolve_encoder
-    from registry.errors import NotFoundError
-
-    if name is not None:
-        return resolve_encoder(session, name)
-    candidates = _candidates(session)
-    # Every density file brings its structure along, so that texts can always be made.
-    readable = [e for e in candidates if density or e.recipe_id is None]
-    if not readable:
-        there = ", ".join(e.name for e in candidates) or "none"
-        wanted = "files" if density else "a structure alone"
-        raise NotFoundError(f"no encoder reads {wanted} (encoders: {there}); `ecdreg train` makes some")
-    return readable[0]
-
-
-def _candidates(session: Session) -> list[Encoder]:
-    """All encoders: the default first, then frozen ones, images before texts; towers of models last."""
-    from sqlalchemy import func, select
-
-    from registry.encoders import DEFAULT_ALIAS
-    from registry.models import Encoder, EncoderAlias
-
-    order = func.array_position(["image", "text", "stacked"], Encoder.modality)
-    return list(
-        session.scalars(
-            select(Encoder)
-            .outerjoin(EncoderAlias, (EncoderAlias.encoder_id == Encoder.id) & (EncoderAlias.alias == DEFAULT_ALIAS))
-            .order_by(EncoderAlias.alias.is_(None), Encoder.model_version_id.is_not(None), order, Encoder.id)
-        )
-    )
-
-
-def _is_default(session: Session, encoder: Encoder) -> bool:
-    from registry.encoders import DEFAULT_ALIAS
-    from registry.models import EncoderAlias
-
-    alias = session.get(EncoderAlias, DEFAULT_ALIAS)
-    return alias is not None and alias.encoder_id == encoder.id
-
-
-# ----------------------------------------------------------------------------- vectors
-
-
-def _text_vector(session: Session, encoder: Encoder, text: str) -> NDArray[np.float32]:
-    from train.encoding import encode_text
-
-    return encode_text(session, environment(), encoder, text)
-
-
-def _file_vector(
-    session: Session,
-    encoder: Encoder,
-    structure: Path | None,
-    density: Path | None,
-    reference: Path | None,
-    level_of_theory: str | None,
-) -> NDArray[np.float32]:
-    from train.encoding import encode_crystal, encoder_inputs
-
-    reads = encoder_inputs(session, encoder)
-    crystal = read_crystal(
-        structure,
-        density,
-        reference=reference,
-        level_of_theory=level_of_theory,
-        recipes=() if reads.recipe is None else (reads.recipe,),
-        texts=reads.text_level is not None,
-    )
-    return encode_crystal(session, environment(), encoder, crystal)
-
-
-def _row(rank: int, neighbour: Neighbour) -> dict[str, object]:
-    return {
-        "rank": rank,
-        "id": f"{neighbour.source}:{neighbour.source_id}",
-        "formula": neighbour.formula,
-        "distance": neighbour.distance,
-        "space group": neighbour.space_group_symbol,
-        "formation energy [eV/atom]": neighbour.formation_energy_per_atom,
-        "E_Fermi [eV]": neighbour.efermi,
-        "K_VRH [GPa]": neighbour.k_vrh,
-    }

@@ -65,7 +65,15 @@ def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[f
         (("mp-1", "--text", "salt"), 2, "one of"),
         (("--text", "salt", "--density", "CHGCAR"), 2, "one of"),
         (("mp-1", "--reference", "CHGCAR"), 2, "--density"),
-        (("--text", "salt"), 1, "circle:metric"),
+        (("--text", " "), 1, "empty"),
+        (("--text", "a" * 2001), 1, "2001 characters"),
+        (("--text", "sal\x00t"), 1, "character"),
+        (("--text", "salt", "--encoder", "wrods"), 1, "no encoder 'wrods'"),
+        (("mp-1", "--encoder", "words"), 2, "--text"),
+        (("mp-1", "--encoder", "circle:metric", "--encoder", "circel"), 1, "circle:metric"),
+        (("mp-1", "--image", "slice.npy"), 2, "one of"),
+        (("--image", "missing.npy"), 1, "missing.npy"),
+        (("--image", "slice.jpg"), 1, ".png"),
         (("--text", "salt", "--encoder", "circle:metric"), 1, "modality image"),
         (("--structure", "missing.cif"), 1, "no encoder reads a structure alone"),
     ],
@@ -211,10 +219,15 @@ def test_a_sentence_finds_its_crystal(invoke: Invoke, engine: Engine, features: 
                 "SELECT text, source_id FROM v_materials JOIN descriptions USING (revision_id) WHERE level = 'keywords'"
             )
         ).first()
-    done = invoke("similar", "--text", sentence, "-k", 1, "--json")
+    done = invoke("similar", "--text", sentence, "--encoder", "minilm:keywords", "-k", 1, "--json")
     assert (done.exit_code, done.stderr) == (0, "encoder: minilm:keywords\n")
     (nearest,) = json.loads(done.stdout)
     assert (nearest["source_id"], nearest["distance"]) == (ident, pytest.approx(0.0, abs=1e-5))
+    fused = invoke("similar", "--text", sentence, "-k", 1, "--json")
+    assert (fused.exit_code, fused.stderr.splitlines()[0]) == (0, "encoder: minilm:keywords")
+    (best,) = json.loads(fused.stdout)
+    assert best["source_id"] == ident
+    assert best["ranks"]["minilm:keywords"]["rank"] == 1
     empty = invoke("similar", "--text", " ")
     assert (empty.exit_code, empty.stdout) == (1, "")
     assert "empty" in empty.stderr
@@ -229,3 +242,123 @@ def test_a_file_that_cannot_be_read(
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("error: CHGCAR")
     assert invoke("similar", "mp-1", "--level-of-theory", "GGA").exit_code == 2
+
+
+# ------------------------------------------------------------------- several rankings at once
+
+
+@pytest.fixture
+def two(engine: Engine, crystals: dict[str, int], vectors: dict[str, list[float]]) -> None:
+    """A second encoder, ``back``, under which crystal n-1 is nearest to n + 1, and so on, around crystal 12."""
+    with session_scope(engine) as session:
+        back = ensure_encoder(
+            session, name="back", modality="composition", dim=2, weights_sha256="3" * 64, preprocessing={}
+        )
+        rows = [(r, [1.0, 0.3 * (int(ident[3:]) % 6)], "4" * 64) for ident, r in crystals.items()]
+        write_embeddings(session, back, rows)
+
+
+def test_encoders_are_fused_by_their_ranks(invoke: Invoke, two: None) -> None:
+    both = ("mp-1", "--encoder", "circle:metric", "--encoder", "back", "-k", 4, "--json")
+    rows = json.loads(invoke("similar", *both).stdout)
+    by = {
+        name: ids(invoke("similar", "mp-1", "--encoder", name, "-k", 24, "--json").stdout)
+        for name in ("circle:metric", "back")
+    }
+    expected = {
+        ident: sum(1 / (60 + ranking.index(ident) + 1) for ranking in by.values()) for ident in by["circle:metric"]
+    }
+    best = sorted(expected.values(), reverse=True)[:4]
+    assert [r["score"] for r in rows] == pytest.approx(best)
+    for row in rows:
+        assert row["score"] == pytest.approx(expected[row["source_id"]])
+        assert row["ranks"]["back"]["rank"] == by["back"].index(row["source_id"]) + 1
+    assert "score" in invoke("similar", *both[:-1]).stdout.splitlines()[0]
+
+
+def test_what_made_them_near_is_told(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    done = invoke("similar", "mp-1", "-k", 24, "--explain", "--json")
+    rows = {row["source_id"]: row for row in json.loads(done.stdout)}
+    lio, lis, nao = rows["mp-9"], rows["mp-17"], rows["mp-2"]
+    assert (lio["formula"], lis["formula"], nao["formula"]) == ("LiS", "LiSe", "NaO")
+    assert nao["why"]["shared_elements"] == ["O"]
+    assert lis["why"]["shared_elements"] == ["Li"]
+    assert nao["why"]["same_prototype"] is True
+    stiff = nao["why"]["properties"]["k_vrh"]
+    assert (stiff["value"], stiff["query"], stiff["difference"], stiff["unit"]) == (49.0, 40.0, 9.0, "GPa")
+    # 23 moduli are believed: all but that of mp-1 itself and of mp-2 are farther from 40 GPa.
+    assert stiff["nearer_than"] == pytest.approx(21 / 23)
+    assert "k_vrh" not in rows["mp-8"]["why"]["properties"], "a suspect value is not believed"
+    assert nao["ranks"] == {"circle:metric": {"rank": 1, "distance": nao["distance"]}}
+    lines = invoke("similar", "mp-1", "-k", 2, "--explain").stdout.splitlines()
+    assert lines[-2].startswith("1. NaO: shares O; same prototype AB-cF8-225; ")
+    assert lines[-2].endswith("rank 1 by circle:metric")
+
+
+def test_words_are_taken_at_what_can_be_checked(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    done = invoke("similar", "--text", "incompressible titanium oxides like halite", "--explain", "--json", "-k", 3)
+    assert done.exit_code == 0
+    told = done.stderr.splitlines()
+    assert told[0].startswith("no encoder reads texts (encoders: circle:metric): words alone")
+    assert told[1:] == [
+        "word: incompressible: k_vrh >= 200 (stiffer than steel, about 170 GPa)",
+        "word: titanium: 'Ti' = ANY(elements)",
+        "word: oxides: 'O' = ANY(elements)",
+    ]
+    first = json.loads(done.stdout)[0]
+    assert first["why"]["met"] in (["titanium", "oxides"], ["incompressible", "titanium"])
+    assert first["why"]["words"] == [], "every description here says halite: no word tells one from another"
+    assert first["ranks"]["full text"]["rank"] == 1
+    only = json.loads(invoke("similar", "--text", "oxide, not Ti", "--encoder", "words", "--json", "-k", 24).stdout)
+    assert all("O" in row["formula"] or "Ti" not in row["formula"] for row in only)
+    # One word of two is as good as the other.
+    assert {row["formula"] for row in only[:7]} == {"LiO", "NaO", "KO", "MgO", "CaO", "VO", "ZrO"}
+
+
+def test_sql_in_a_sentence_is_words(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    for sentence in ("'; DROP TABLE crystals; --", "halite & | ! :* <-> (", "\\' OR 1=1", "%s %(x)s :sentence"):
+        done = invoke("similar", "--text", sentence, "--json")
+        assert done.exit_code == 0
+        assert done.stderr.startswith("no encoder reads texts")
+    assert len(json.loads(invoke("similar", "--text", "halite", "--json", "-k", 100).stdout)) == 24
+
+
+def test_pictures_that_no_encoder_takes(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    good = np.zeros((2, 24, 24), dtype=np.float32)
+    for name, values, told in (
+        ("nan.npy", np.full((2, 24, 24), np.nan), "not finite"),
+        ("one.npy", good[:1], "shape (1, 24, 24)"),
+        ("wide.npy", np.zeros((2, 24, 48)), "shape (2, 24, 48)"),
+    ):
+        np.save(tmp_path / name, values)
+        done = invoke("similar", "--image", tmp_path / name)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
+    Image.fromarray(np.zeros((24, 24), dtype=np.uint8)).save(tmp_path / "grey.png")
+    assert "no unit" in invoke("similar", "--image", tmp_path / "grey.png").stderr
+    named = invoke("similar", "--image", tmp_path / "one.npy", "--encoder", "circle:metric")
+    assert "2 channels of 24 x 24 pixels" in named.stderr
+
+
+@pytest.mark.slow
+def test_a_slice_finds_itself(invoke: Invoke, engine: Engine, features: list[str], tmp_path: Path) -> None:
+    """The pixels that the registry keeps, as a file, give the vector that the crystal has: distance 0."""
+    import numpy as np
+    from sqlalchemy.orm import Session
+
+    from registry.image_recipes import find_recipe
+    from train.data import crystal_inputs, load_images
+
+    with Session(engine) as session:
+        recipe_id = find_recipe(session, "metric").id
+        inputs = crystal_inputs(session, recipe_id=recipe_id)
+        np.save(tmp_path / "slice.npy", load_images(session, inputs.revision_ids[:1], recipe_id=recipe_id)[0])
+    done = invoke("similar", "--image", tmp_path / "slice.npy", "-k", 1, "--json")
+    assert (done.exit_code, done.stderr) == (0, "encoder: efficientnet_lite0:metric\n")
+    (nearest,) = json.loads(done.stdout)
+    assert nearest["source_id"] == inputs.source_ids[0].partition(":")[2]
+    assert nearest["distance"] == pytest.approx(0.0, abs=1e-5)

@@ -1,0 +1,242 @@
+"""Wishes: what a crystal's properties should be, and in which order those that meet them are wanted.
+
+``k_vrh=250:300`` is a wish, ``formation_energy_per_atom=min`` a preference. Who meets every wish comes before who does
+not; among those that do, the Pareto front over the preferences comes first, and among those that do not, the front over
+what they lack (K. Deb et al., IEEE Transactions on Evolutionary Computation 6, 182 (2002): constraint-domination and
+non-dominated sorting).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from registry.errors import ConfigurationError
+from registry.properties import property_named
+
+__all__ = ["Preference", "Value", "Wish", "chance", "fronts", "lacking", "order", "parse_preference", "parse_wish"]
+
+NORMAL_90 = 1.6448536269514722
+"""Half the width of a normal distribution's central 90 %, in standard deviations."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A range that a property should lie in; both ends belong to it."""
+
+    property: str
+    low: float
+    """In the property's unit; minus infinity where any small value will do."""
+    high: float
+
+    def __str__(self) -> str:
+        low, high = ("" if math.isinf(end) else f"{end:g}" for end in (self.low, self.high))
+        return f"{self.property}={low}:{high}"
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Of two crystals that meet the wishes, which is preferred."""
+
+    property: str
+    sense: str
+    """``min``, ``max`` or ``near``."""
+    target: float = 0.0
+    """For ``near``, in the property's unit."""
+
+    def cost(self, value: float) -> float:
+        """What is to be small, in the property's unit."""
+        if self.sense == "near":
+            return abs(value - self.target)
+        return value if self.sense == "min" else -value
+
+    def __str__(self) -> str:
+        return f"{self.property}={self.target:g}" if self.sense == "near" else f"{self.property}={self.sense}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A property of a crystal, known or predicted."""
+
+    value: float
+    """In the property's unit."""
+    known: bool
+    """Measured or calculated by the source; else a model says it."""
+    lower: float | None = None
+    """Lower end of the 90 % interval of a prediction; None where the model gives none."""
+    upper: float | None = None
+    model: str | None = None
+    """The model that says it."""
+
+
+def parse_wish(text: str) -> Wish:
+    """A wish from ``PROPERTY=LOW:HIGH``, where either end may be left out.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property; the message proposes the nearest name.
+    ConfigurationError
+        If it is no such range, an end is no finite number, or the ends are the wrong way round.
+
+    Examples
+    --------
+    >>> parse_wish("k_vrh=250:")
+    Wish(property='k_vrh', low=250.0, high=inf)
+    """
+    name, equals, span = text.partition("=")
+    low, colon, high = span.partition(":")
+    if not equals or not colon or not (low.strip() or high.strip()):
+        raise ConfigurationError(f"{_short(text)} is no wish; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300")
+    found = property_named(name.strip())
+    ends = (
+        _number(low, text) if low.strip() else -math.inf,
+        _number(high, text) if high.strip() else math.inf,
+    )
+    if ends[0] > ends[1]:
+        raise ConfigurationError(
+            f"{_short(text)} begins above its end; did you mean {found.name}={ends[1]:g}:{ends[0]:g}?"
+        )
+    return Wish(found.name, *ends)
+
+
+def parse_preference(text: str) -> Preference:
+    """A preference from ``PROPERTY=min``, ``PROPERTY=max`` or ``PROPERTY=NUMBER``, as near to which as can be.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property; the message proposes the nearest name.
+    ConfigurationError
+        If it is something else.
+    """
+    name, equals, sense = text.partition("=")
+    sense = sense.strip().lower()
+    if not equals or not sense:
+        raise ConfigurationError(f"{_short(text)} is no preference; write it as k_vrh=max, k_vrh=min or k_vrh=200")
+    found = property_named(name.strip())
+    if sense in ("min", "max"):
+        return Preference(found.name, sense)
+    return Preference(found.name, "near", _number(sense, text))
+
+
+def lacking(wish: Wish, value: float) -> float:
+    """How far a value lies outside a wish, in the property's unit; 0 inside."""
+    return max(wish.low - value, value - wish.high, 0.0)
+
+
+def chance(wish: Wish, value: Value) -> float | None:
+    """Probability that a crystal meets a wish.
+
+    1 or 0 for a known value. For a prediction, that of a normal distribution about it whose central 90 % are the
+    interval's half width on either side: an assumption, good for an order. None where there is no interval.
+
+    Parameters
+    ----------
+    wish
+        The range.
+    value
+        Of the wish's property.
+    """
+    if value.known:
+        return float(lacking(wish, value.value) == 0)
+    if value.lower is None or value.upper is None:
+        return None
+    if value.upper <= value.lower:
+        return float(lacking(wish, value.value) == 0)
+    # Intervals need not be symmetric; each side has a width of its own.
+    below = max(value.value - value.lower, 1e-12) / NORMAL_90
+    above = max(value.upper - value.value, 1e-12) / NORMAL_90
+
+    def cumulative(x: float) -> float:
+        if math.isinf(x):
+            return float(x > 0)
+        width = below if x < value.value else above
+        return 0.5 * (1.0 + math.erf((x - value.value) / (width * math.sqrt(2.0))))
+
+    return cumulative(wish.high) - cumulative(wish.low)
+
+
+def fronts(costs: ArrayLike) -> NDArray[np.int64]:
+    """Number of the Pareto front of each row, from 1: who is in front 1 is beaten by nobody in every column at once.
+
+    Parameters
+    ----------
+    costs
+        (N, M), each to be small; M may be 0, and then all are in front 1.
+    """
+    array = np.asarray(costs, dtype=np.float64)
+    n = len(array)
+    numbers = np.zeros(n, dtype=np.int64)
+    left = np.arange(n)
+    number = 0
+    while left.size:
+        number += 1
+        some = array[left]
+        beaten = np.array(
+            [bool(((some <= row).all(axis=1) & (some < row).any(axis=1)).any()) for row in some], dtype=bool
+        )
+        numbers[left[~beaten]] = number
+        left = left[beaten]
+    return numbers
+
+
+def order(
+    wishes: Sequence[Wish], preferences: Sequence[Preference], rows: Sequence[Mapping[str, Value]]
+) -> list[tuple[int, bool, int]]:
+    """The order in which crystals are wanted.
+
+    Parameters
+    ----------
+    wishes, preferences
+        What is wanted.
+    rows
+        N crystals with a value for every property of these.
+
+    Returns
+    -------
+    list of (row, meets, front)
+        Rows in order: those that meet every wish first, by front over the preferences (then known before predicted,
+        then by chance); then the others, by front over what they lack, each in units of its median lack.
+    """
+    lacks = np.array([[lacking(w, row[w.property].value) for w in wishes] for row in rows], dtype=np.float64)
+    lacks = lacks.reshape(len(rows), len(wishes))
+    wants = np.array([[p.cost(row[p.property].value) for p in preferences] for row in rows], dtype=np.float64)
+    wants = wants.reshape(len(rows), len(preferences))
+    meets = ~(lacks > 0).any(axis=1)
+    numbers = np.zeros(len(rows), dtype=np.int64)
+    numbers[meets] = fronts(wants[meets])
+    numbers[~meets] = fronts(lacks[~meets])
+    scale = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in lacks.T])
+    total = (lacks / scale).sum(axis=1) if wishes else np.zeros(len(rows))
+
+    def place(i: int) -> tuple[object, ...]:
+        row = rows[i]
+        names = [w.property for w in wishes] + [p.property for p in preferences]
+        known = all(row[name].known for name in names)
+        chances = [chance(w, row[w.property]) for w in wishes]
+        likely = math.prod(c for c in chances if c is not None)
+        if not meets[i]:
+            return (1, 0, int(numbers[i]), float(total[i]))
+        return (0, 0 if known else 1, int(numbers[i]), -likely, *map(float, wants[i]))
+
+    return [(i, bool(meets[i]), int(numbers[i])) for i in sorted(range(len(rows)), key=place)]  # type: ignore[arg-type,return-value]
+
+
+def _number(text: str, whole: str) -> float:
+    # float() takes more than a number is written as: 1_000, nan, ١.
+    if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*", text, flags=re.ASCII):
+        raise ConfigurationError(f"{_short(text)} in {_short(whole)} is no number; write it as k_vrh=250:300")
+    number = float(text)
+    if math.isinf(number):
+        raise ConfigurationError(f"{_short(text)} in {_short(whole)} is too large a number")
+    return number
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

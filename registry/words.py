@@ -1,0 +1,175 @@
+"""Words that say something of a crystal which the registry can check: ``hard``, ``metallic``, ``tungsten``, ``oxide``.
+
+A word means a filter on ``v_materials`` and nothing more; what it means is told to whoever uses it. The bounds are
+conventions, with their reason beside them, and they judge values as the source calculated them: PBE's band gaps are
+too small, so that ``metallic`` is a gap of zero and no measured conductivity. A crystal whose value is not known does
+not meet the word, nor its opposite.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from registry.errors import InputError
+from registry.formulas import composition
+
+__all__ = ["MEANINGS", "Meaning", "affirmed", "interpret"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a word means here."""
+
+    word: str
+    """As it was written, with ``not`` before it where it is denied."""
+    where: str
+    """A filter, as of :mod:`registry.filters`."""
+    why: str = ""
+    """Why this bound; empty where the word says it by itself."""
+
+    @property
+    def told(self) -> str:
+        """One line: the word, its filter and the reason."""
+        return f"{self.word}: {self.where}" + (f" ({self.why})" if self.why else "")
+
+
+def _named(words: str, where: str, why: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    for word in words.split():
+        yield word, (where, why)
+
+
+_TETER = "Vickers hardness is about 0.151 of the shear modulus: D. M. Teter, MRS Bulletin 23, 22 (1998)"
+_GAP = "as calculated; PBE's gaps are too small"
+_PUGH = "S. F. Pugh, Philosophical Magazine 45, 823 (1954)"
+
+MEANINGS: dict[str, tuple[str, str]] = dict(
+    [
+        *_named("superhard", "g_vrh >= 265", f"40 GPa and more; {_TETER}"),
+        *_named("hard", "g_vrh >= 100", f"15 GPa and more; {_TETER}"),
+        *_named("soft", "g_vrh < 30", f"less than 4.5 GPa; {_TETER}"),
+        *_named("stiff incompressible", "k_vrh >= 200", "stiffer than steel, about 170 GPa"),
+        *_named("compressible", "k_vrh < 50", "softer than glass, about 40 to 50 GPa"),
+        *_named("metallic metal conducting conductor", "band_gap = 0", _GAP),
+        *_named("insulating insulator", "band_gap >= 3", f"transparent to visible light; {_GAP}"),
+        *_named("semiconducting semiconductor", "band_gap > 0 AND band_gap < 3", _GAP),
+        *_named(
+            "magnetic ferromagnetic ferrimagnetic",
+            "total_magnetization >= 0.5 OR total_magnetization <= -0.5",
+            "a net moment of half a Bohr magneton a cell; antiferromagnets have none",
+        ),
+        *_named("nonmagnetic", "total_magnetization < 0.05 AND total_magnetization > -0.05", "no net moment"),
+        *_named("stable", "energy_above_hull <= 0.001", "on the convex hull, to 1 meV"),
+        *_named("metastable", "energy_above_hull > 0.001 AND energy_above_hull <= 0.1", "within 0.1 eV of the hull"),
+        *_named("unstable", "energy_above_hull > 0.1", "more than 0.1 eV above the hull"),
+        *_named("ductile", "k_vrh > 1.75 * g_vrh", _PUGH),
+        *_named("brittle", "k_vrh < 1.75 * g_vrh", _PUGH),
+        *_named("oxide oxides", "'O' = ANY(elements)", ""),
+        *_named("nitride nitrides", "'N' = ANY(elements)", ""),
+        *_named("carbide carbides", "'C' = ANY(elements)", ""),
+        *_named("boride borides", "'B' = ANY(elements)", ""),
+        *_named("hydride hydrides", "'H' = ANY(elements)", ""),
+        *_named("silicide silicides", "'Si' = ANY(elements)", ""),
+        *_named("germanide germanides", "'Ge' = ANY(elements)", ""),
+        *_named("phosphide phosphides", "'P' = ANY(elements)", ""),
+        *_named("arsenide arsenides", "'As' = ANY(elements)", ""),
+        *_named("antimonide antimonides", "'Sb' = ANY(elements)", ""),
+        *_named("sulfide sulfides sulphide sulphides", "'S' = ANY(elements)", ""),
+        *_named("selenide selenides", "'Se' = ANY(elements)", ""),
+        *_named("telluride tellurides", "'Te' = ANY(elements)", ""),
+        *_named("fluoride fluorides", "'F' = ANY(elements)", ""),
+        *_named("chloride chlorides", "'Cl' = ANY(elements)", ""),
+        *_named("bromide bromides", "'Br' = ANY(elements)", ""),
+        *_named("iodide iodides", "'I' = ANY(elements)", ""),
+        *_named("halide halides", "elements && ARRAY['F', 'Cl', 'Br', 'I']", ""),
+        *_named("chalcogenide chalcogenides", "elements && ARRAY['S', 'Se', 'Te']", ""),
+        *_named("pnictide pnictides", "elements && ARRAY['N', 'P', 'As', 'Sb', 'Bi']", ""),
+    ]
+)
+"""Filter and reason, by word."""
+
+_NAMED = (
+    "hydrogen H helium He lithium Li beryllium Be boron B carbon C nitrogen N oxygen O fluorine F neon Ne"
+    " sodium Na magnesium Mg aluminium Al silicon Si phosphorus P sulfur S chlorine Cl argon Ar potassium K"
+    " calcium Ca scandium Sc titanium Ti vanadium V chromium Cr manganese Mn iron Fe cobalt Co nickel Ni"
+    " copper Cu zinc Zn gallium Ga germanium Ge arsenic As selenium Se bromine Br krypton Kr rubidium Rb"
+    " strontium Sr yttrium Y zirconium Zr niobium Nb molybdenum Mo technetium Tc ruthenium Ru rhodium Rh"
+    " palladium Pd silver Ag cadmium Cd indium In tin Sn antimony Sb tellurium Te iodine I xenon Xe caesium Cs"
+    " barium Ba lanthanum La cerium Ce praseodymium Pr neodymium Nd promethium Pm samarium Sm europium Eu"
+    " gadolinium Gd terbium Tb dysprosium Dy holmium Ho erbium Er thulium Tm ytterbium Yb lutetium Lu"
+    " hafnium Hf tantalum Ta tungsten W rhenium Re osmium Os iridium Ir platinum Pt gold Au mercury Hg"
+    " thallium Tl lead Pb bismuth Bi polonium Po astatine At radon Rn francium Fr radium Ra actinium Ac"
+    " thorium Th protactinium Pa uranium U neptunium Np plutonium Pu aluminum Al cesium Cs sulphur S wolfram W"
+)
+_ELEMENTS = dict(re.findall(r"(\w+) (\w+)", _NAMED))
+
+# Symbols that are English words as well, and one-letter ones that stand for much else.
+_AMBIGUOUS = {"I", "In", "As", "He", "At", "No", "Be", "Am", "So", "On", "Is"}
+_DENIALS = {"not", "no", "non", "without", "never"}
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9()]*")
+
+
+def interpret(sentence: str) -> list[Meaning]:
+    """The words of a sentence that mean something which can be checked, each once, in their order.
+
+    Parameters
+    ----------
+    sentence
+        Any words. Known are those of :data:`MEANINGS`, the names of the elements, their symbols where these are no
+        English words, and formulas; ``not``, ``no``, ``non-`` and ``without`` deny the word that follows.
+
+    Examples
+    --------
+    >>> [meaning.told for meaning in interpret("tungsten oxides, not magnetic")][:2]
+    ["tungsten: 'W' = ANY(elements)", "oxides: 'O' = ANY(elements)"]
+    """
+    found: dict[str, Meaning] = {}
+    denied = False
+    for token in _WORD.findall(sentence):
+        if token.lower() in _DENIALS:
+            denied = True
+            continue
+        known = _meaning(token)
+        if known is not None:
+            where, why = known
+            meaning = Meaning(f"not {token}", f"NOT ({where})", why) if denied else Meaning(token, where, why)
+            found.setdefault(meaning.where, meaning)
+        denied = False
+    return list(found.values())
+
+
+def affirmed(sentence: str) -> str:
+    """The words of a sentence without those that it denies, for a search that knows no ``not``.
+
+    Examples
+    --------
+    >>> affirmed("cubic oxides, not magnetic")
+    'cubic oxides'
+    """
+    kept = []
+    denied = False
+    for token in _WORD.findall(sentence):
+        if token.lower() in _DENIALS:
+            denied = True
+            continue
+        if not denied:
+            kept.append(token)
+        denied = False
+    return " ".join(kept)
+
+
+def _meaning(token: str) -> tuple[str, str] | None:
+    word = token.lower()
+    spelt = token in (word, word.capitalize(), word.upper())  # TiN is no tin
+    if spelt and word in MEANINGS:
+        return MEANINGS[word]
+    if spelt and word in _ELEMENTS and len(word) > 2:
+        return f"'{_ELEMENTS[word]}' = ANY(elements)", ""
+    if token in _AMBIGUOUS or not token[0].isupper():
+        return None
+    try:
+        symbols = sorted(composition(token))
+    except InputError:
+        return None
+    return f"elements @> ARRAY[{', '.join(repr(symbol) for symbol in symbols)}]", ""
