@@ -1,4 +1,7 @@
-"""Who trains what: one process at a time trains a model, and what it leaves when it dies is taken up again."""
+"""Who trains what: one process at a time trains a run, and what it leaves when it dies is taken up again.
+
+A run is a model with its configuration, split and seed: several of one name and target train side by side.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,26 @@ from registry.models import Experiment
 from registry.provenance import code_version
 from train.config import TrainConfig
 
-__all__ = ["begin", "held"]
+__all__ = ["begin", "held", "run_key"]
 
-# First key of PostgreSQL's two-key advisory locks; the second is the name and target of a model.
+# First key of PostgreSQL's two-key advisory locks; the second is the run.
 _LOCK_CLASS = 0x656365
 
 
+def run_key(identity: Mapping[str, Any]) -> str:
+    """What tells the runs of one name and target apart.
+
+    Parameters
+    ----------
+    identity
+        With config_sha256, seed and split_id, as ``registry.model_store.find_experiment`` takes them.
+    """
+    return f"{identity['config_sha256']}:{identity['seed']}:{identity['split_id']}"
+
+
 @contextmanager
-def held(engine: Engine, name: str, target: str) -> Iterator[None]:
-    """Hold a model's name while it is trained; PostgreSQL lets go of it when the process dies.
+def held(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[None]:
+    """Hold a run while it is trained; PostgreSQL lets go of it when the process dies.
 
     Parameters
     ----------
@@ -31,6 +45,8 @@ def held(engine: Engine, name: str, target: str) -> Iterator[None]:
         A connection of its own is opened for it.
     name, target
         The model.
+    run
+        Which of its runs, as :func:`run_key` says.
 
     Raises
     ------
@@ -40,7 +56,7 @@ def held(engine: Engine, name: str, target: str) -> Iterator[None]:
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()  # out of the pool, which may be small
     try:
-        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(f"{name}:{target}")))):
+        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(f"{name}:{target}:{run}")))):
             raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
         yield
     finally:
@@ -70,12 +86,11 @@ def begin(
     tuple
         The experiment, and whether it had begun before. One that other code began is not gone on with.
     """
-    # The lock is ours: what is still "running" under this name belonged to a process that died.
+    # The lock is ours: what is still "running" of this run belonged to a process that died.
     session.execute(
         update(Experiment)
         .where(
-            Experiment.name == identity["name"],
-            Experiment.target == identity["target"],
+            *(getattr(Experiment, column) == value for column, value in identity.items()),
             Experiment.status == "running",
         )
         .values(status="interrupted", finished_at=func.clock_timestamp())
