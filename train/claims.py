@@ -56,7 +56,8 @@ def held(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[N
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()  # out of the pool, which may be small
     try:
-        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(f"{name}:{target}:{run}")))):
+        key = func.hashtext(f"{name}:{target}:{run}")
+        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, key))):
             raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
         yield
     finally:

@@ -24,7 +24,7 @@ from registry.models import (
     SplitMember,
 )
 from registry.splits import create_split
-from train.claims import held
+from train.claims import held, run_key
 from train.publish import update_default_encoder
 
 
@@ -159,10 +159,15 @@ def test_an_experiment_that_fails_is_marked_and_never_answers(small: Any) -> Non
     assert (result.outcome, result.version) == ("trained", 2)
 
 
-def test_two_processes_do_not_train_the_same_model_at_once(small: Any) -> None:
-    with held(small.engine, "text", "k_vrh"), pytest.raises(ModelError, match="being trained by another process"):
-        small.run(small.config("text"))
-    assert small.run(small.config("text")).outcome == "trained"
+def test_two_processes_do_not_train_the_same_run_at_once(small: Any) -> None:
+    small.run(small.config("text"))
+    with Session(small.engine) as session:
+        row = session.scalars(select(Experiment)).one()
+    run = run_key({"config_sha256": row.config_sha256, "seed": row.seed, "split_id": row.split_id})
+    with held(small.engine, "text", "k_vrh", run=run):
+        with pytest.raises(ModelError, match="being trained by another process"):
+            small.run(small.config("text"), again=True)
+        assert small.run(small.config("text"), seed=1).outcome == "trained"
 
 
 def test_a_stack_trains_its_towers_once_and_reuses_them(small: Any) -> None:
