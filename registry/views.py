@@ -20,12 +20,16 @@ from registry.properties import LEVELS_OF_THEORY, PROPERTIES
 __all__ = ["SURFACE_OBJECTS", "SURFACE_SHA256", "create_surface", "drop_surface"]
 
 SURFACE_OBJECTS = (
-    "FUNCTION similar_crystals(text, text, int, bigint[])",
-    "FUNCTION similar_to_vector(vector, text, int, bigint[])",
+    "FUNCTION similar_crystals(text, text, int, bigint[], text)",
+    "FUNCTION similar_to_vector(vector, text, int, bigint[], text)",
+    "FUNCTION similar_to_text(text, vector, text, int, bigint[], text)",
     "FUNCTION embedding_of(text, text)",
-    "FUNCTION ecdreg_nearest(vector, encoders, int, bigint[], text)",
+    "FUNCTION ecdreg_vector(bigint, encoders, text)",
+    "FUNCTION ecdreg_nearest(vector, encoders, int, bigint[], bigint[], text)",
+    "FUNCTION ecdreg_search(vector, encoders, int, bigint[], bigint[], text)",
     "FUNCTION ecdreg_encoder(text)",
     "FUNCTION ecdreg_crystal(text)",
+    "TYPE text_neighbour",
     "TYPE neighbour",
     "VIEW v_ingest_outcomes",
     "VIEW v_ingest_runs",
@@ -41,6 +45,8 @@ PROPERTY_COLUMNS = "/* property columns */"
 
 def create_surface(connection: Connection) -> None:
     """Make all views and functions, and note their checksum; the tables must be at head."""
+    # Settings of pgvector's may stand in a function only after the extension is loaded.
+    _run(connection, "SELECT '[1]'::vector")
     _run(connection, _surface())
     marker = f"SELECT '{SURFACE_SHA256}'::text"
     _run(connection, f"CREATE FUNCTION ecdreg_surface() RETURNS text LANGUAGE sql IMMUTABLE AS $${marker}$$")

@@ -1,5 +1,8 @@
--- Similarity search: exact, by cosine distance, among current revisions. A filter must be part
--- of the search (argument "within"): after it, it would leave fewer than k rows.
+-- Similarity search among current revisions. A filter must be part of the search (argument
+-- "within"): after it, it would leave fewer than k rows.
+--
+-- Exact where that is quick or no index is there, else through the encoder's partial HNSW index
+-- of half precision, whose candidates are compared again in full precision.
 CREATE TYPE neighbour AS (
     source text,
     source_id text,
@@ -8,18 +11,54 @@ CREATE TYPE neighbour AS (
     space_group_symbol text,
     formation_energy_per_atom double precision,
     efermi double precision,
-    k_vrh double precision
+    k_vrh double precision,
+    crystal_id bigint
 );
 
 COMMENT ON TYPE neighbour IS 'one answer of a similarity search';
 COMMENT ON COLUMN neighbour.source IS 'source of the crystal';
 COMMENT ON COLUMN neighbour.source_id IS 'id of the crystal in its source';
 COMMENT ON COLUMN neighbour.formula IS 'reduced formula';
-COMMENT ON COLUMN neighbour.distance IS 'cosine distance, 0 (same direction) to 2 (opposite), to 6 decimals; no unit';
+COMMENT ON COLUMN neighbour.distance IS
+    'cosine: 0 (same direction) to 2 (opposite), to 6 decimals; l2: length of the difference; inner_product: minus the '
+    'inner product, so that the smallest is the nearest; no unit';
 COMMENT ON COLUMN neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
 COMMENT ON COLUMN neighbour.formation_energy_per_atom IS 'formation energy [eV/atom]';
 COMMENT ON COLUMN neighbour.efermi IS 'Fermi energy [eV]';
 COMMENT ON COLUMN neighbour.k_vrh IS 'bulk modulus [GPa]';
+COMMENT ON COLUMN neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
+
+CREATE TYPE text_neighbour AS (
+    source text,
+    source_id text,
+    formula text,
+    score double precision,
+    words_rank bigint,
+    vector_rank bigint,
+    distance double precision,
+    space_group_symbol text,
+    formation_energy_per_atom double precision,
+    efermi double precision,
+    k_vrh double precision,
+    crystal_id bigint
+);
+
+COMMENT ON TYPE text_neighbour IS 'one answer of a search by words';
+COMMENT ON COLUMN text_neighbour.source IS 'source of the crystal';
+COMMENT ON COLUMN text_neighbour.source_id IS 'id of the crystal in its source';
+COMMENT ON COLUMN text_neighbour.formula IS 'reduced formula';
+COMMENT ON COLUMN text_neighbour.score IS
+    'sum of 1 / (60 + rank) over words_rank and vector_rank (reciprocal rank fusion), to 6 decimals; the largest first';
+COMMENT ON COLUMN text_neighbour.words_rank IS
+    'rank by full-text search on the descriptions; equal texts share one; null where no word matches';
+COMMENT ON COLUMN text_neighbour.vector_rank IS
+    'rank by the distance of the embedding; null where no vector was given, or it is not among the nearest';
+COMMENT ON COLUMN text_neighbour.distance IS 'distance of the embedding, as of neighbour; null where vector_rank is';
+COMMENT ON COLUMN text_neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
+COMMENT ON COLUMN text_neighbour.formation_energy_per_atom IS 'formation energy [eV/atom]';
+COMMENT ON COLUMN text_neighbour.efermi IS 'Fermi energy [eV]';
+COMMENT ON COLUMN text_neighbour.k_vrh IS 'bulk modulus [GPa]';
+COMMENT ON COLUMN text_neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
 
 CREATE FUNCTION ecdreg_crystal(ident text) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -74,14 +113,31 @@ $body$;
 
 COMMENT ON FUNCTION ecdreg_encoder(text) IS 'encoder of a name or an alias; NULL is the alias ''default''';
 
-CREATE FUNCTION ecdreg_nearest(query vector, encoder encoders, k int, within bigint[], besides text)
-RETURNS SETOF neighbour
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+CREATE FUNCTION ecdreg_search(
+    query vector, encoder encoders, k int, within bigint[], besides bigint[], metric text,
+    OUT revision_id bigint, OUT distance double precision
+) RETURNS SETOF record
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path FROM CURRENT
+SET jit = off
+-- Named here so that what is set below ends with the function.
+SET hnsw.iterative_scan = relaxed_order
+SET hnsw.ef_search = 100
+SET enable_sort = on
 AS $body$
+DECLARE
+    operator text := CASE metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>' END;
+    condition text := '';
+    indexed float8;
+    candidates int;
+    found int;
 BEGIN
     IF k IS NULL OR k < 1 THEN
         RAISE EXCEPTION 'k is %, but at least 1 neighbour must be asked for', coalesce(k::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give k => 10, or leave it out.';
+    ELSIF operator IS NULL THEN
+        RAISE EXCEPTION 'no metric %', quote_nullable(metric)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'There are: cosine, l2, inner_product.';
     ELSIF query IS NULL THEN
         RAISE EXCEPTION 'there is no vector to search with'
             USING ERRCODE = 'null_value_not_allowed', HINT = 'embedding_of(source_id) gives that of a crystal.';
@@ -89,51 +145,108 @@ BEGIN
         RAISE EXCEPTION 'the vector has % dimensions, those of encoder % have %',
             vector_dims(query), quote_literal(encoder.name), encoder.dim
             USING ERRCODE = 'data_exception', HINT = 'Give the encoder that the vector is of.';
-    ELSIF vector_norm(query) = 0 THEN
+    ELSIF metric = 'cosine' AND vector_norm(query) = 0 THEN
         RAISE EXCEPTION 'the vector is zero and has no direction'
             USING ERRCODE = 'data_exception', HINT = 'Cosine distance needs a vector of some length.';
     END IF;
-    -- The encoder's id is a constant of the plan, so that an index of this encoder alone can be used.
+    IF metric = 'cosine' AND vector_norm(query) NOT BETWEEN 1e-15 AND 1e15 THEN
+        query := l2_normalize(query);  -- products of such numbers overflow single precision
+    END IF;
+    IF within IS NOT NULL THEN
+        condition := ' AND r.crystal_id = ANY ($2)';
+    END IF;
+    IF besides IS NOT NULL THEN
+        condition := condition || ' AND r.crystal_id <> ALL ($3)';
+    END IF;
+
+    SELECT i.reltuples INTO indexed
+    FROM pg_class i
+    JOIN pg_index x ON x.indexrelid = i.oid AND x.indisvalid
+    WHERE i.oid = to_regclass(format('ix_embeddings_hnsw_%s_%s', encoder.id, metric));
+    -- Of n crystals to search among and N in the index, an exact search compares n vectors, one
+    -- through the index visits some k N / n until k of them pass, each ten times as dear.
+    -- Half precision ends at 65,504.
+    IF coalesce(cardinality(within), indexed)::float8 ^ 2 > 10.0 * k * indexed AND vector_norm(query) < 65000 THEN
+        candidates := 2 * k + 20;
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(100, candidates))::text, true),
+                set_config('enable_sort', 'off', true);
+        -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
+        RETURN QUERY EXECUTE format(
+            $search$
+            WITH candidates AS MATERIALIZED (
+                SELECT e.revision_id, e.embedding
+                FROM embeddings e
+                WHERE e.encoder_id = %1$s
+                  AND EXISTS (SELECT FROM crystal_revisions r WHERE r.id = e.revision_id AND r.is_current%4$s OFFSET 0)
+                ORDER BY e.embedding::halfvec(%2$s) %3$s $1::halfvec(%2$s)
+                LIMIT %5$s
+            )
+            SELECT c.revision_id, c.embedding %3$s $1
+            FROM candidates c
+            WHERE (SELECT count(*) FROM candidates) = %5$s
+            ORDER BY 2, 1
+            LIMIT $4
+            $search$,
+            encoder.id, encoder.dim, operator, condition, candidates
+        ) USING query, within, besides, k;
+        GET DIAGNOSTICS found = ROW_COUNT;
+        IF found > 0 THEN
+            RETURN;
+        END IF;
+        -- The scan gave up before it had met enough crystals that pass: there may be more.
+        PERFORM set_config('enable_sort', 'on', true);
+    END IF;
+
     RETURN QUERY EXECUTE format(
         $search$
-        SELECT m.source, m.source_id, m.formula, round(n.distance::numeric, 6)::float8, m.space_group_symbol,
-               m.formation_energy_per_atom, m.efermi, m.k_vrh
-        FROM (
-            SELECT e.revision_id, e.embedding <=> $1 AS distance
-            FROM embeddings e
-            JOIN crystal_revisions r ON r.id = e.revision_id AND r.is_current
-            JOIN crystals c ON c.id = r.crystal_id
-            WHERE e.encoder_id = %s
-              AND ($2 IS NULL OR r.crystal_id = ANY ($2))
-              AND ($3 IS NULL OR c.material_key <> $3)
-            ORDER BY e.embedding <=> $1, e.revision_id
-            LIMIT $4
-        ) n
-        JOIN v_materials m ON m.revision_id = n.revision_id
-        ORDER BY n.distance, n.revision_id
+        SELECT e.revision_id, e.embedding %2$s $1
+        FROM embeddings e
+        JOIN crystal_revisions r ON r.id = e.revision_id AND r.is_current%3$s
+        WHERE e.encoder_id = %1$s
+        ORDER BY 2, 1
+        LIMIT $4
         $search$,
-        encoder.id
+        encoder.id, operator, condition
     ) USING query, within, besides, k;
 END
 $body$;
 
-COMMENT ON FUNCTION ecdreg_nearest(vector, encoders, int, bigint[], text) IS
-    'the k crystals nearest to a vector, among the crystals "within" (NULL: all), without the material_key "besides"';
+COMMENT ON FUNCTION ecdreg_search(vector, encoders, int, bigint[], bigint[], text) IS
+    'revisions of the k crystals nearest to a vector by a metric, among the crystals "within" (NULL: all) without the '
+    'crystals "besides", and their distances; exact, or through the encoder''s HNSW index where that is quicker';
 
-CREATE FUNCTION embedding_of(source_id text, encoder text DEFAULT NULL) RETURNS vector
+CREATE FUNCTION ecdreg_nearest(
+    query vector, encoder encoders, k int, within bigint[], besides bigint[], metric text
+) RETURNS SETOF neighbour
+LANGUAGE plpgsql STABLE ROWS 10
+SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
+AS $body$
+BEGIN
+    RETURN QUERY
+    SELECT m.source, m.source_id, m.formula,
+           CASE WHEN metric = 'cosine' THEN round(n.distance::numeric, 6)::float8 ELSE n.distance END,
+           m.space_group_symbol, m.formation_energy_per_atom, m.efermi, m.k_vrh, m.crystal_id
+    FROM ecdreg_search(query, encoder, k, within, besides, metric) n
+    JOIN v_materials m ON m.revision_id = n.revision_id
+    ORDER BY n.distance, n.revision_id;
+END
+$body$;
+
+COMMENT ON FUNCTION ecdreg_nearest(vector, encoders, int, bigint[], bigint[], text) IS
+    'what ecdreg_search finds, with what is known of the crystals';
+
+CREATE FUNCTION ecdreg_vector(crystal bigint, encoder encoders, ident text) RETURNS vector
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
 AS $body$
 DECLARE
-    crystal bigint := ecdreg_crystal($1);
-    chosen encoders := ecdreg_encoder($2);
     found vector;
 BEGIN
     SELECT e.embedding INTO found
     FROM embeddings e
     JOIN crystal_revisions r ON r.id = e.revision_id AND r.is_current
-    WHERE e.encoder_id = chosen.id AND r.crystal_id = crystal;
+    WHERE e.encoder_id = encoder.id AND r.crystal_id = crystal;
     IF found IS NULL THEN
-        RAISE EXCEPTION 'crystal % has no embedding of encoder %', quote_literal($1), quote_literal(chosen.name)
+        RAISE EXCEPTION 'crystal % has no embedding of encoder %', quote_literal(ident), quote_literal(encoder.name)
             USING ERRCODE = 'no_data_found',
                   HINT = 'Its image or text may be missing or newer than the encoder''s last run: train or predict again.';
     END IF;
@@ -141,37 +254,129 @@ BEGIN
 END
 $body$;
 
+COMMENT ON FUNCTION ecdreg_vector(bigint, encoders, text) IS
+    'vector of a crystal under an encoder; raises where there is none, and calls the crystal as the third argument does';
+
+CREATE FUNCTION embedding_of(source_id text, encoder text DEFAULT NULL) RETURNS vector
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+AS $body$
+BEGIN
+    RETURN ecdreg_vector(ecdreg_crystal($1), ecdreg_encoder($2), $1);
+END
+$body$;
+
 COMMENT ON FUNCTION embedding_of(text, text) IS
     'vector of a crystal (id, or source:id) under an encoder (name or alias; NULL: the alias ''default''); no unit';
 
 CREATE FUNCTION similar_crystals(
-    source_id text, encoder text DEFAULT NULL, k int DEFAULT 10, within bigint[] DEFAULT NULL
+    source_id text,
+    encoder text DEFAULT NULL,
+    k int DEFAULT 10,
+    within bigint[] DEFAULT NULL,
+    metric text DEFAULT 'cosine'
 ) RETURNS SETOF neighbour
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE ROWS 10 SET search_path FROM CURRENT
 AS $body$
 DECLARE
-    key text;
+    crystal bigint := ecdreg_crystal($1);
+    chosen encoders := ecdreg_encoder($2);
+    query vector := ecdreg_vector(crystal, chosen, $1);
+    same bigint[];
 BEGIN
-    SELECT c.material_key INTO key FROM crystals c WHERE c.id = ecdreg_crystal($1);
     -- A material is no neighbour of its own, under whatever source.
-    RETURN QUERY SELECT * FROM ecdreg_nearest(embedding_of($1, $2), ecdreg_encoder($2), $3, $4, key);
+    SELECT array_agg(c.id) INTO same
+    FROM crystals o
+    JOIN crystals c ON c.material_key = o.material_key
+    WHERE o.id = crystal;
+    RETURN QUERY SELECT * FROM ecdreg_nearest(query, chosen, $3, $4, same, $5);
 END
 $body$;
 
-COMMENT ON FUNCTION similar_crystals(text, text, int, bigint[]) IS
-    'the k crystals most like one (id, or source:id) by the cosine distance of their embeddings; the crystal itself and '
-    'its material under other sources are left out; "within": crystal_ids of v_materials to search among';
+COMMENT ON FUNCTION similar_crystals(text, text, int, bigint[], text) IS
+    'the k crystals most like one (id, or source:id) by the distance of their embeddings; the crystal itself and '
+    'its material under other sources are left out; "within": crystal_ids of v_materials to search among; "metric": '
+    'cosine, l2 or inner_product';
 
 CREATE FUNCTION similar_to_vector(
-    query vector, encoder text DEFAULT NULL, k int DEFAULT 10, within bigint[] DEFAULT NULL
+    query vector,
+    encoder text DEFAULT NULL,
+    k int DEFAULT 10,
+    within bigint[] DEFAULT NULL,
+    metric text DEFAULT 'cosine'
 ) RETURNS SETOF neighbour
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+LANGUAGE plpgsql STABLE ROWS 10 SET search_path FROM CURRENT
 AS $body$
 BEGIN
-    RETURN QUERY SELECT * FROM ecdreg_nearest($1, ecdreg_encoder($2), $3, $4, NULL);
+    RETURN QUERY SELECT * FROM ecdreg_nearest($1, ecdreg_encoder($2), $3, $4, NULL, $5);
 END
 $body$;
 
-COMMENT ON FUNCTION similar_to_vector(vector, text, int, bigint[]) IS
-    'the k crystals whose embeddings are nearest to a vector by cosine distance; "within": crystal_ids of v_materials '
-    'to search among';
+COMMENT ON FUNCTION similar_to_vector(vector, text, int, bigint[], text) IS
+    'the k crystals whose embeddings are nearest to a vector; "within": crystal_ids of v_materials to search among; '
+    '"metric": cosine, l2 or inner_product';
+
+CREATE FUNCTION similar_to_text(
+    words text,
+    query vector DEFAULT NULL,
+    encoder text DEFAULT NULL,
+    k int DEFAULT 10,
+    within bigint[] DEFAULT NULL,
+    metric text DEFAULT 'cosine'
+) RETURNS SETOF text_neighbour
+LANGUAGE plpgsql STABLE ROWS 10 SET search_path FROM CURRENT
+AS $body$
+DECLARE
+    chosen encoders;
+    -- Any of the words, as lexemes; what a person writes is never parsed as a query.
+    wanted tsquery := replace(plainto_tsquery('english', coalesce($1, ''))::text, ' & ', ' | ')::tsquery;
+    pool int;
+BEGIN
+    IF $4 IS NULL OR $4 < 1 THEN
+        RAISE EXCEPTION 'k is %, but at least 1 neighbour must be asked for', coalesce($4::text, 'NULL')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give k => 10, or leave it out.';
+    ELSIF $2 IS NULL AND numnode(wanted) = 0 THEN
+        RAISE EXCEPTION 'no word to search with in %', quote_nullable($1)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Words as ''the'' or ''of'' do not count.';
+    END IF;
+    IF $2 IS NOT NULL THEN
+        chosen := ecdreg_encoder($3);
+        IF $3 IS NULL AND chosen.modality <> 'text' THEN
+            RAISE EXCEPTION 'the default encoder % reads no texts', quote_literal(chosen.name)
+                USING ERRCODE = 'undefined_object', HINT = 'Name the encoder that the vector is of.';
+        END IF;
+    END IF;
+    pool := greatest(100, least($4, 1000000) * 2);
+    RETURN QUERY
+    WITH by_words AS (
+        SELECT d.revision_id,
+               rank() OVER (ORDER BY max(ts_rank(to_tsvector('english', d.text), wanted, 1)) DESC) AS place
+        FROM descriptions d
+        JOIN crystal_revisions r ON r.id = d.revision_id AND r.is_current
+        WHERE to_tsvector('english', d.text) @@ wanted
+          AND ($5 IS NULL OR r.crystal_id = ANY ($5))
+        GROUP BY d.revision_id
+    ), by_vector AS (
+        SELECT n.revision_id, n.distance, row_number() OVER (ORDER BY n.distance, n.revision_id) AS place
+        FROM ecdreg_search($2, chosen, pool, $5, NULL, $6) n
+        WHERE $2 IS NOT NULL
+    ), best AS (
+        SELECT revision_id, w.place AS words_place, v.place AS vector_place, v.distance,
+               coalesce(1.0::float8 / (60 + w.place), 0) + coalesce(1.0::float8 / (60 + v.place), 0) AS score
+        FROM by_words w
+        FULL JOIN by_vector v USING (revision_id)
+        ORDER BY score DESC, revision_id
+        LIMIT $4
+    )
+    SELECT m.source, m.source_id, m.formula, round(b.score::numeric, 6)::float8, b.words_place, b.vector_place,
+           CASE WHEN $6 = 'cosine' THEN round(b.distance::numeric, 6)::float8 ELSE b.distance END,
+           m.space_group_symbol, m.formation_energy_per_atom, m.efermi, m.k_vrh, m.crystal_id
+    FROM best b
+    JOIN v_materials m ON m.revision_id = b.revision_id
+    ORDER BY b.score DESC, b.revision_id;
+END
+$body$;
+
+COMMENT ON FUNCTION similar_to_text(text, vector, text, int, bigint[], text) IS
+    'the k crystals that fit some words best: full-text search on their descriptions, fused by reciprocal ranks with '
+    'the distances to the vector that an encoder made of the words, where it is given; "encoder", "within" and "metric" '
+    'as of similar_to_vector';
