@@ -16,10 +16,29 @@ from typing import Any, Literal, cast, get_args
 
 from registry.errors import ConfigurationError
 
-__all__ = ["KINDS", "STACK_FEATURES", "TOKEN_LIMITS", "Kind", "PhaseConfig", "StackFeatures", "TrainConfig"]
+__all__ = [
+    "FIXED_MODALITIES",
+    "KINDS",
+    "STACK_FEATURES",
+    "TOKEN_LIMITS",
+    "TOWERS",
+    "Kind",
+    "PhaseConfig",
+    "StackFeatures",
+    "TrainConfig",
+]
 
-Kind = Literal["image", "text", "stacked", "baseline-mean", "baseline-magpie"]
+Kind = Literal["image", "text", "composition", "density", "stacked", "baseline-mean", "baseline-magpie"]
 StackFeatures = Literal["in-sample", "out-of-fold"]
+
+TOWERS = ("image", "text", "composition", "density")
+"""Modalities that have a tower, in the order in which a stack joins them."""
+
+NETWORK = "network"
+"""The dense readout, where a regressor is asked for."""
+
+FIXED_MODALITIES = ("composition", "density")
+"""Modalities whose features are made by a fixed rule, so that there is no backbone to fine-tune."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STACK_FEATURES: tuple[StackFeatures, ...] = get_args(StackFeatures)
@@ -109,6 +128,31 @@ class TrainConfig:
     """Hidden widths of the text readout."""
     text_dropout: float = 0.1
     """Dropout of the text readout."""
+    composition_backbone: str = "magpie"
+    """Name in ``COMPOSITION_BACKBONES``."""
+    composition_widths: tuple[int, ...] = (512, 512, 256)
+    """Hidden widths of the composition readout."""
+    composition_dropout: float = 0.1
+    """Dropout of the composition readout."""
+    density_backbone: str = "density-statistics"
+    """Name in ``DENSITY_BACKBONES``."""
+    density_widths: tuple[int, ...] = (512, 512, 256)
+    """Hidden widths of the density readout."""
+    density_dropout: float = 0.1
+    """Dropout of the density readout."""
+    image_regressor: str = NETWORK
+    """What the image tower puts on its features: ``network``, the dense readout, or a name in ``REGRESSORS``."""
+    text_regressor: str = NETWORK
+    """The same of the text tower."""
+    composition_regressor: str = NETWORK
+    """The same of the composition tower."""
+    density_regressor: str = NETWORK
+    """The same of the density tower."""
+    stack_towers: tuple[str, ...] = ("image", "text")
+    """Towers of a stack."""
+    join: str = NETWORK
+    """How a stack joins its towers: ``network``, a readout on their penultimate layers, as published; or a name in
+    ``REGRESSORS``, fitted to the towers' predictions of rows that they had not seen."""
     stacked_widths: tuple[int, ...] = (256,)
     """Hidden widths of the readout of a stack."""
     stacked_dropout: float = 0.1
@@ -129,7 +173,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         # A list, as JSON or TOML gives it, is as good as a tuple.
-        for name in ("image_widths", "text_widths", "stacked_widths"):
+        for name in (*(f"{tower}_widths" for tower in TOWERS), "stacked_widths"):
             widths = getattr(self, name)
             if not isinstance(widths, tuple | list) or not widths:
                 raise ConfigurationError(f"{name} is {widths!r}; give a list of whole numbers, for instance [512, 256]")
@@ -139,7 +183,7 @@ class TrainConfig:
         _choice("kind", self.kind, KINDS)
         _choice("text_level", self.text_level, tuple(TOKEN_LIMITS))
         _choice("stack_features", self.stack_features, STACK_FEATURES)
-        for name in ("target", "recipe", "image_backbone", "text_backbone"):
+        for name in ("target", "recipe", *(f"{tower}_backbone" for tower in TOWERS)):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ConfigurationError(f"{name} is {value!r}; give a name")
@@ -147,7 +191,7 @@ class TrainConfig:
         _whole("n_estimators", self.n_estimators)
         if self.image_size < 32:
             raise ConfigurationError(f"image_size is {self.image_size}; backbones need at least 32 pixels")
-        for name in ("image_dropout", "text_dropout", "stacked_dropout", "stop_fraction"):
+        for name in (*(f"{tower}_dropout" for tower in TOWERS), "stacked_dropout", "stop_fraction"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; give a number from 0 to below 1")
@@ -156,13 +200,56 @@ class TrainConfig:
         for name in ("readout", "finetune"):
             if not isinstance(getattr(self, name), PhaseConfig):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give a PhaseConfig")
+        self._check_stack()
+
+    def _check_stack(self) -> None:
+        for name in (*(f"{tower}_regressor" for tower in TOWERS), "join"):
+            value = getattr(self, name)
+            if value != NETWORK:
+                from train.regressors import REGRESSORS
+
+                if value not in REGRESSORS:
+                    _choice(name, value, (NETWORK, *REGRESSORS))
+        towers = self.stack_towers
+        if not isinstance(towers, tuple | list) or not towers or len(set(towers)) != len(towers):
+            raise ConfigurationError(f"stack_towers is {towers!r}; give a list of {', '.join(TOWERS)}, each once")
+        for tower in towers:
+            _choice("stack_towers", tower, TOWERS)
+        # One order, whatever the user's: the same stack is the same configuration.
+        object.__setattr__(self, "stack_towers", tuple(tower for tower in TOWERS if tower in towers))
+        if self.kind == "stacked" and self.join == NETWORK:
+            for tower in self.stack_towers:
+                if self.regressor(tower) != NETWORK:
+                    raise ConfigurationError(
+                        f"{tower}_regressor is {self.regressor(tower)!r}, which has no penultimate layer to join;"
+                        f" join by a regressor, or set {tower}_regressor to {NETWORK!r}"
+                    )
 
     @property
     def towers(self) -> tuple[str, ...]:
         """Modalities whose towers the model has: none for a baseline."""
         if self.kind == "stacked":
-            return ("image", "text")
-        return (self.kind,) if self.kind in ("image", "text") else ()
+            return self.stack_towers
+        return (self.kind,) if self.kind in TOWERS else ()
+
+    @property
+    def is_network(self) -> bool:
+        """Whether the model is one network: a tower with a dense readout, or towers joined by one."""
+        if self.kind == "stacked":
+            return self.join == NETWORK
+        return not self.is_baseline and self.regressor(self.kind) == NETWORK
+
+    def regressor(self, tower: str) -> str:
+        """What a tower puts on its features: ``network`` or a name in ``REGRESSORS``."""
+        return str(getattr(self, f"{tower}_regressor"))
+
+    def fixed_backbone(self, modality: str) -> str:
+        """Name of the rule that makes the features of ``composition`` or ``density``.
+
+        The composition baseline has its own, whatever the composition tower reads.
+        """
+        _choice("modality", modality, FIXED_MODALITIES)
+        return "magpie" if self.is_baseline else str(getattr(self, f"{modality}_backbone"))
 
     @property
     def is_baseline(self) -> bool:
@@ -188,13 +275,13 @@ class TrainConfig:
             If this kind of model has no such tower.
         """
         _choice("tower", tower, self.towers)
-        names = _acting_fields(cast(Kind, tower))
+        names = _acting_fields({**vars(self), "kind": tower})
         kept = {name: getattr(self, name) for name in names if name != "kind"}
         return TrainConfig(kind=cast(Kind, tower), **kept)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that act on this kind, as JSON takes them; :meth:`from_dict` reads them back."""
-        values = {name: getattr(self, name) for name in _acting_fields(self.kind)}
+        values = {name: getattr(self, name) for name in _acting_fields(vars(self))}
         return {name: _plain(value) for name, value in values.items()}
 
     @classmethod
@@ -219,7 +306,8 @@ class TrainConfig:
         kind = values["kind"]
         _choice("kind", kind, KINDS)
         _known(values, [f.name for f in dataclasses.fields(cls)])
-        acting = _acting_fields(kind)
+        defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+        acting = _acting_fields({**defaults, **values})
         for name in values:
             if name not in acting:
                 raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
@@ -231,20 +319,38 @@ class TrainConfig:
 
 
 # Which fields act on which kind; the order is the one of to_dict.
-_IMAGE = ("recipe", "image_backbone", "image_size", "image_widths", "image_dropout")
-_TEXT = ("text_level", "text_backbone", "text_widths", "text_dropout")
+_INPUTS = {
+    "image": ("recipe", "image_backbone", "image_size"),
+    "text": ("text_level", "text_backbone"),
+    "composition": ("composition_backbone",),
+    "density": ("density_backbone",),
+}
 _PHASES = ("readout", "finetune", "finetune_enabled", "stop_fraction")
 
 
-def _acting_fields(kind: Kind) -> tuple[str, ...]:
-    own: dict[Kind, tuple[str, ...]] = {
-        "image": (*_IMAGE, *_PHASES),
-        "text": (*_TEXT, *_PHASES),
-        "stacked": (*_IMAGE, *_TEXT, "stacked_widths", "stacked_dropout", "stack_features", *_PHASES),
-        "baseline-mean": (),
-        "baseline-magpie": ("n_estimators",),
-    }
-    return ("kind", "target", *own[kind])
+def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the fields that act on a model with these values of fields.
+
+    Values that cannot be used are taken as they are: what is wrong with them is said elsewhere.
+    """
+    kind = values["kind"]
+    if kind in TOWERS:
+        own = _tower_fields(kind, values)
+        return ("kind", "target", *own, *(_PHASES if f"{kind}_widths" in own else ()))
+    if kind == "stacked":
+        given = values["stack_towers"]
+        chosen = [tower for tower in TOWERS if isinstance(given, tuple | list) and tower in given]
+        towers = [name for tower in chosen for name in _tower_fields(tower, values)]
+        joined = ("stacked_widths", "stacked_dropout", "stack_features") if values["join"] == NETWORK else ()
+        trains = joined or any(name.endswith("_widths") for name in towers)
+        return ("kind", "target", "stack_towers", *towers, "join", *joined, *(_PHASES if trains else ()))
+    return ("kind", "target", *(("n_estimators",) if kind == "baseline-magpie" else ()))
+
+
+def _tower_fields(tower: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    regressor = f"{tower}_regressor"
+    dense = (f"{tower}_widths", f"{tower}_dropout") if values[regressor] == NETWORK else ()
+    return (*_INPUTS[tower], regressor, *dense)
 
 
 def _plain(value: Any) -> Any:

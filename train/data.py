@@ -8,28 +8,33 @@ recipe made them: whatever is fitted to them belongs to a model version, not to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import Text, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.orm import Session
 
 from registry.errors import IncompatibleInputError, NotFoundError, SplitError
+from registry.grids import GridStore
 from registry.models import Property
 from registry.splits import find_split, members
 
 __all__ = [
+    "DENSITY_KINDS",
     "ChannelInputs",
+    "DensityFiles",
+    "DensityGrids",
     "Inputs",
     "Rows",
     "SplitRows",
     "crystal_inputs",
     "inner_stop",
     "known_values",
+    "load_densities",
     "load_images",
     "load_rows",
     "text_sha256",
@@ -38,6 +43,36 @@ __all__ = [
 ChannelInputs: TypeAlias = tuple[tuple[str, str], ...]
 """Per channel of an image, the density kind and the level of theory that it was cut from; empty for
 images that were imported or are not there."""
+
+
+DENSITY_KINDS = ("total", "deformation")
+"""The density kinds that a density tower reads, of one level of theory."""
+
+
+@dataclass(frozen=True)
+class DensityFiles:
+    """Where the densities of one crystal lie in the grid store, kind by kind of :data:`DENSITY_KINDS`."""
+
+    level_of_theory: str
+    uris: tuple[str, ...]
+    sha256s: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of all kinds together, as embeddings record it."""
+        return hashlib.sha256("".join(self.sha256s).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class DensityGrids:
+    """The densities of one crystal, as a density backbone reads them."""
+
+    values: Mapping[str, NDArray[np.floating[Any]]]
+    """By kind: (n1, n2, n3) along the lattice vectors [e/Å^3]."""
+    lattice: NDArray[np.float64]
+    """(3, 3), lattice vectors as rows [Å]."""
+    structure: Mapping[str, Any]
+    """pymatgen ``Structure.as_dict()``: the atoms in the grids' cell."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +92,8 @@ class Inputs:
     image_inputs: tuple[ChannelInputs, ...]
     texts: tuple[str | None, ...]
     """at the text level that was asked for; None where there is none"""
+    densities: tuple[DensityFiles | None, ...]
+    """where they were asked for; None where a kind or the structure is missing"""
 
     def __len__(self) -> int:
         return len(self.revision_ids)
@@ -110,7 +147,13 @@ class SplitRows:
 
 
 def load_rows(
-    session: Session, split: str, *, target: str, recipe: str | None = None, text_level: str | None = None
+    session: Session,
+    split: str,
+    *,
+    target: str,
+    recipe: str | None = None,
+    text_level: str | None = None,
+    densities: bool = False,
 ) -> SplitRows:
     """Read the rows of a split in two queries.
 
@@ -126,20 +169,22 @@ def load_rows(
         Image recipe (its newest version that has images), or None for a model that sees no image.
     text_level
         ``formula``, ``keywords`` or ``all``, or None for a model that reads no text.
+    densities
+        Whether the model reads the densities themselves.
 
     Raises
     ------
     NotFoundError
         If there is no such split or recipe.
     SplitError
-        If a row has no image, text or value, or a suspect one: a split is made for what its models see.
+        If a row has no image, text, density or value, or a suspect one: a split is made for what its models see.
     """
     found = find_split(session, split, target)
     recipe_id, recipe_sha256 = _recipe(session, recipe)
     roles = [m for m in members(session, found.id) if m.subset in ("cv", "holdout") and m.revision_id is not None]
     ids = np.array([m.revision_id for m in roles], dtype=np.int64)
-    facts = _facts(session, ids, target=target, recipe_id=recipe_id, text_level=text_level)
-    _check(facts, split=split, target=target, recipe=recipe, text_level=text_level)
+    facts = _facts(session, ids, target=target, recipe_id=recipe_id, text_level=text_level, densities=densities)
+    _check(facts, split=split, target=target, recipe=recipe, text_level=text_level, densities=densities)
 
     rows = _rows(facts, {int(m.revision_id): -1 if m.fold is None else m.fold for m in roles if m.revision_id})
     cv = np.array([m.subset == "cv" for m in roles], dtype=bool)
@@ -165,6 +210,7 @@ def crystal_inputs(
     *,
     recipe_id: int | None = None,
     text_level: str | None = None,
+    densities: bool = False,
 ) -> Inputs:
     """Read what can be shown to a network, whether or not a split knows the crystals.
 
@@ -178,9 +224,11 @@ def crystal_inputs(
         Recipe of the images.
     text_level
         Level of the texts.
+    densities
+        Whether to look up where the densities lie.
     """
     ids = None if revision_ids is None else np.array(list(revision_ids), dtype=np.int64)
-    facts = _facts(session, ids, target=None, recipe_id=recipe_id, text_level=text_level)
+    facts = _facts(session, ids, target=None, recipe_id=recipe_id, text_level=text_level, densities=densities)
     return Inputs(**_input_columns(facts))
 
 
@@ -249,6 +297,55 @@ def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int
     return np.stack([images[int(i)] for i in revision_ids])
 
 
+def load_densities(
+    session: Session, grids: GridStore, revision_ids: Sequence[int], files: Sequence[DensityFiles | None]
+) -> Iterator[DensityGrids]:
+    """Densities with their atoms, one crystal at a time, in the order of ``revision_ids``.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    grids
+        Where the grids lie.
+    revision_ids, files
+        Aligned, as :class:`Inputs` has them.
+
+    Raises
+    ------
+    NotFoundError
+        If a crystal has no densities of all of :data:`DENSITY_KINDS`, or no structure.
+    ArtifactError
+        If a grid is missing or does not match its checksum.
+    IncompatibleInputError
+        If the kinds of one crystal lie on different cells.
+    """
+    structures = dict(
+        session.execute(
+            text("SELECT id, structure FROM crystal_revisions WHERE id = ANY(:ids)").bindparams(
+                bindparam("ids", [int(i) for i in revision_ids], ARRAY(BIGINT))
+            )
+        )
+        .tuples()
+        .all()
+    )
+    for revision_id, found in zip(revision_ids, files, strict=True):
+        structure = structures.get(int(revision_id))
+        if found is None or structure is None:
+            raise NotFoundError(
+                f"revision {int(revision_id)} has no {' and '.join(DENSITY_KINDS)} density with a structure; ingest"
+                " the crystal with its densities"
+            )
+        read = [grids.get(uri, sha256) for uri, sha256 in zip(found.uris, found.sha256s, strict=True)]
+        lattice = read[0][1]
+        if any(not np.allclose(other, lattice, atol=1e-6) for _, other in read):
+            raise IncompatibleInputError(
+                f"the densities of revision {int(revision_id)} lie on different cells; ingest them from one calculation"
+            )
+        values = {kind: grid for kind, (grid, _) in zip(DENSITY_KINDS, read, strict=True)}
+        yield DensityGrids(values, lattice, structure)
+
+
 def inner_stop(rows: Rows, fold: int | None, *, seed: int, share: float = 0.1) -> NDArray[np.bool_]:
     """Rows of a training fold that early stopping looks at; they are fitted to by nothing.
 
@@ -300,7 +397,7 @@ def _recipe(session: Session, name: str | None) -> tuple[int | None, str | None]
 
 _FACTS = """
 SELECT r.id AS revision_id, c.source || ':' || c.source_id AS source_id, c.material_key, r.formula,
-       s.sha256 AS image_sha256, i.inputs, d.text, v.value, v.suspect
+       s.sha256 AS image_sha256, i.inputs, d.text, v.value, v.suspect, e.level, e.uris, e.sha256s
 FROM crystal_revisions r
 JOIN crystals c ON c.id = r.crystal_id
 LEFT JOIN slice_images s ON s.revision_id = r.id AND s.recipe_id = :recipe_id
@@ -314,6 +411,14 @@ LEFT JOIN LATERAL (
     WHERE p.revision_id = r.id AND p.property = :target
     ORDER BY l.preference, l.name LIMIT 1
 ) v ON true
+LEFT JOIN LATERAL (
+    SELECT l.name AS level, array_agg(p.uri ORDER BY array_position(:kinds, p.kind)) AS uris,
+           array_agg(p.sha256 ORDER BY array_position(:kinds, p.kind)) AS sha256s
+    FROM densities p JOIN levels_of_theory l ON l.name = p.level_of_theory
+    WHERE :densities AND r.structure IS NOT NULL AND p.revision_id = r.id AND p.kind = ANY(:kinds)
+    GROUP BY l.name, l.preference HAVING count(*) = cardinality(:kinds)
+    ORDER BY l.preference, l.name LIMIT 1
+) e ON true
 """
 
 
@@ -324,10 +429,16 @@ def _facts(
     target: str | None,
     recipe_id: int | None,
     text_level: str | None,
+    densities: bool = False,
 ) -> list[Mapping[str, Any]]:
     where = "WHERE r.is_current ORDER BY r.id" if ids is None else "WHERE r.id = ANY(:ids)"
-    statement = text(_FACTS + where)
-    parameters: dict[str, Any] = {"recipe_id": recipe_id, "text_level": text_level, "target": target}
+    statement = text(_FACTS + where).bindparams(bindparam("kinds", list(DENSITY_KINDS), ARRAY(Text)))
+    parameters: dict[str, Any] = {
+        "recipe_id": recipe_id,
+        "text_level": text_level,
+        "target": target,
+        "densities": densities,
+    }
     if ids is not None:
         statement = statement.bindparams(bindparam("ids", type_=ARRAY(BIGINT)))
         parameters["ids"] = ids.tolist()
@@ -342,7 +453,13 @@ def _facts(
 
 
 def _check(
-    facts: Sequence[Mapping[str, Any]], *, split: str, target: str, recipe: str | None, text_level: str | None
+    facts: Sequence[Mapping[str, Any]],
+    *,
+    split: str,
+    target: str,
+    recipe: str | None,
+    text_level: str | None,
+    densities: bool,
 ) -> None:
     lacking = {
         f"no value of {target}": [f for f in facts if f["value"] is None],
@@ -352,6 +469,8 @@ def _check(
         lacking[f"no image under recipe {recipe!r}"] = [f for f in facts if f["image_sha256"] is None]
     if text_level is not None:
         lacking[f"no text of level {text_level!r}"] = [f for f in facts if f["text"] is None]
+    if densities:
+        lacking[f"no {' and '.join(DENSITY_KINDS)} density"] = [f for f in facts if f["level"] is None]
     for what, rows in lacking.items():
         if rows:
             raise SplitError(
@@ -368,6 +487,10 @@ def _input_columns(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "image_sha256": tuple(f["image_sha256"] for f in facts),
         "image_inputs": tuple(tuple((kind, level) for kind, level in f["inputs"] or ()) for f in facts),
         "texts": tuple(f["text"] for f in facts),
+        "densities": tuple(
+            DensityFiles(f["level"], tuple(f["uris"]), tuple(f["sha256s"])) if f["level"] is not None else None
+            for f in facts
+        ),
     }
 
 

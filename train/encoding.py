@@ -14,16 +14,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
-from registry.crystals import CrystalData
+from registry.crystals import CrystalData, DensityData
 from registry.errors import IncompatibleInputError, ModelError
 from registry.image_recipes import recipe_sha256
 from registry.model_store import ResolvedModel
-from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion
+from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, SliceImage
 from registry.settings import Settings
-from train.backbones import Backbone, load_image_backbone, load_text_backbone
+from train.backbones import (
+    Backbone,
+    load_composition_backbone,
+    load_density_backbone,
+    load_image_backbone,
+    load_text_backbone,
+)
+from train.data import DENSITY_KINDS, DensityGrids
 from train.inference import Predictor
 
-__all__ = ["EncoderInputs", "encode_crystal", "encode_text", "encoder_inputs"]
+__all__ = ["EncoderInputs", "encode_crystal", "encode_image", "encode_text", "encoder_inputs", "takes_image"]
 
 
 @dataclass(frozen=True)
@@ -114,12 +121,12 @@ def encode_crystal(session: Session, settings: Settings, encoder: Encoder, cryst
     ModelError
         If the weights here are not those of the encoder.
     """
-    if encoder.modality == "composition":
-        from train.baselines import magpie_features
-
-        return _checked(encoder, np.asarray(magpie_features([crystal.formula]), dtype=np.float32))
     if encoder.model_version_id is not None:
         return _checked(encoder, _tower(session, settings, encoder).encode([crystal]))
+    if encoder.modality == "composition":
+        return _checked(encoder, _fixed(encoder).features([crystal.formula]))
+    if encoder.modality == "density":
+        return _checked(encoder, _fixed(encoder).features([_grids(encoder, crystal)]))
     if encoder.modality == "image":
         values: object = _pixels(session, encoder, crystal)[None]
     else:
@@ -127,7 +134,85 @@ def encode_crystal(session: Session, settings: Settings, encoder: Encoder, cryst
     return _checked(encoder, _frozen(session, settings, encoder).features(values))
 
 
+def encode_image(
+    session: Session, settings: Settings, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool
+) -> NDArray[np.float32]:
+    """Vector of a slice that is there as a picture, under an encoder that reads images alone.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    settings
+        Where weights and backbones are kept.
+    encoder
+        Of modality ``image``.
+    pixels
+        (C, H, W), finite; a slice like those of the encoder's recipe, in its unit, of any resolution.
+    has_unit
+        Whether the pixels are physical values; those of a PNG are grey from 0 to 1.
+
+    Returns
+    -------
+    NDArray
+        (dim of the encoder,)
+
+    Raises
+    ------
+    IncompatibleInputError
+        If the encoder reads something else, or pictures of another kind or shape.
+    ModelError
+        If the weights here are not those of the encoder.
+    """
+    if (trouble := _image_trouble(session, encoder, pixels, has_unit=has_unit)) is not None:
+        raise IncompatibleInputError(trouble)
+    if encoder.model_version_id is None:
+        return _checked(encoder, _frozen(session, settings, encoder).features(pixels[None]))
+    return _checked(encoder, _tower(session, settings, encoder).encode_images(pixels[None]))
+
+
+def takes_image(session: Session, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool) -> bool:
+    """Whether :func:`encode_image` takes a picture for one of this encoder's.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    encoder, pixels, has_unit
+        As for :func:`encode_image`.
+    """
+    return _image_trouble(session, encoder, pixels, has_unit=has_unit) is None
+
+
 # ---------------------------------------------------------------------------- encoders
+
+
+def _image_trouble(session: Session, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool) -> str | None:
+    if encoder.modality != "image" or encoder.recipe_id is None:
+        return (
+            f"encoder {encoder.name!r} is of modality {encoder.modality}, and reads no picture alone; `ecdreg encoders"
+            " list` shows others"
+        )
+    recipe = session.get_one(ImageRecipe, encoder.recipe_id)
+    shape = session.execute(
+        select(SliceImage.channels, SliceImage.height, SliceImage.width)
+        .where(SliceImage.recipe_id == recipe.id)
+        .limit(1)
+    ).one_or_none()
+    if recipe.unit is not None and not has_unit:
+        return (
+            f"encoder {encoder.name!r} reads slices in {recipe.unit}, and the grey of a PNG has no unit; give the"
+            " values as .npy"
+        )
+    if shape is not None and (
+        pixels.shape[0] != shape.channels or pixels.shape[1] * shape.width != pixels.shape[2] * shape.height
+    ):
+        return (
+            f"a picture of shape {pixels.shape} is none of the recipe {recipe.name!r}, which encoder {encoder.name!r}"
+            f" reads: its slices have {shape.channels} channels of {shape.height} x {shape.width} pixels; give"
+            " (C, H, W) of these proportions"
+        )
+    return None
 
 
 def _tower(session: Session, settings: Settings, encoder: Encoder) -> Predictor:
@@ -159,6 +244,32 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
             " again to make vectors with this one"
         )
     return backbone
+
+
+def _fixed(encoder: Encoder) -> Backbone:
+    """The features by a fixed rule that a frozen encoder is, verified to be those that wrote its vectors."""
+    load = load_composition_backbone if encoder.modality == "composition" else load_density_backbone
+    backbone = load(encoder.preprocessing["name"])
+    if backbone.weights_sha256 != encoder.weights_sha256:
+        raise ModelError(
+            f"the features {backbone.name!r} here are made otherwise than the vectors of {encoder.name!r}; train again"
+            " to make vectors with these"
+        )
+    return backbone
+
+
+def _grids(encoder: Encoder, crystal: CrystalData) -> DensityGrids:
+    by_level: dict[str, dict[str, DensityData]] = {}
+    for density in crystal.densities:
+        by_level.setdefault(density.level_of_theory, {})[density.kind] = density
+    for found in by_level.values():
+        if crystal.structure is not None and all(kind in found for kind in DENSITY_KINDS):
+            values = {kind: found[kind].values for kind in DENSITY_KINDS}
+            return DensityGrids(values, found[DENSITY_KINDS[0]].lattice, crystal.structure)
+    raise IncompatibleInputError(
+        f"{crystal.source_id} has no {' and '.join(DENSITY_KINDS)} density with a structure, which encoder"
+        f" {encoder.name!r} reads; give them, or choose another encoder"
+    )
 
 
 def _backbone_name(session: Session, encoder: Encoder) -> str:

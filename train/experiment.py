@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from registry.artifacts import ArtifactStore
 from registry.checksums import json_sha256
 from registry.database import session_scope
+from registry.grids import GridStore
 from registry.model_store import (
     EpochRow,
     add_model_version,
@@ -33,11 +34,11 @@ from registry.model_store import (
     write_metrics,
     write_predictions,
 )
-from registry.models import CrystalRevision, Experiment, ModelVersion
+from registry.models import CrystalRevision, Experiment, ModelVersion, Prediction
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train import metrics
-from train.claims import begin, held
+from train.claims import begin, held, run_key
 from train.config import KINDS, TrainConfig
 from train.data import Rows, SplitRows, inner_stop, load_rows
 from train.engine import EpochRecord
@@ -45,10 +46,10 @@ from train.features import FeatureCache
 from train.features import described as identify
 from train.fitting import FittedModel, FittedNetwork, Shown, derived_seed, fit_phases, phases_of, restore
 from train.inputs import ModelInputs
-from train.networks import Tower
+from train.intervals import keep_intervals
 from train.publish import publish_encoder, update_best, update_default_encoder
 from train.results import ExperimentResult, read_result
-from train.stacking import out_of_fold
+from train.stacking import out_of_fold, unseen_predictions
 
 __all__ = ["ExperimentResult", "run_experiment"]
 
@@ -102,7 +103,9 @@ def run_experiment(
     """
     started = time.perf_counter()
     progress = progress or Silent()
-    cache = cache or FeatureCache(engine, models=settings.models, progress=progress)
+    cache = cache or FeatureCache(
+        engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url)
+    )
     common: dict[str, Any] = {"split": split, "seed": seed, "baselines": False, "progress": progress, "cache": cache}
     others = [*(_baselines(config) if baselines and not config.is_baseline else []), *_towers(config)]
     needed = [run_experiment(engine, settings, other, **common) for other in others]
@@ -117,7 +120,7 @@ def run_experiment(
         "seed": seed,
         "split_id": rows.split_id,
     }
-    with held(engine, name, config.target):
+    with held(engine, name, config.target, run=run_key(identity)):
         with session_scope(engine) as session:
             done = None if again else find_experiment(session, **identity)
             if done is not None:
@@ -127,7 +130,7 @@ def run_experiment(
         towers = {r.name: r.experiment_id for r in needed if r.name in config.towers}
         try:
             with _threads(config):
-                _Run(engine, settings, inputs, rows, seed, experiment_id, towers, progress).all(
+                _Run(engine, settings, inputs, rows, seed, experiment_id, towers, progress, cache).all(
                     f"{name} · {config.target}"
                 )
         except BaseException as error:
@@ -148,6 +151,7 @@ def _rows(engine: Engine, config: TrainConfig, split: str) -> SplitRows:
             target=config.target,
             recipe=config.recipe if "image" in config.towers else None,
             text_level=config.text_level if "text" in config.towers else None,
+            densities="density" in config.towers,
         )
 
 
@@ -218,6 +222,7 @@ class _Run:
         experiment_id: int,
         towers: Mapping[str, int],
         progress: Progress,
+        cache: FeatureCache,
     ) -> None:
         self.engine = engine
         self.config = inputs.config
@@ -227,6 +232,7 @@ class _Run:
         self.experiment_id = experiment_id
         self.towers = towers
         self.progress = progress
+        self.cache = cache
         self.store = ArtifactStore(settings.artifacts)
         self.cv = inputs.shown(rows.cv.revision_ids)
         self.backbones = inputs.backbones
@@ -279,12 +285,22 @@ class _Run:
         predicted = model.predict(shown)
         if len(holdout):
             stages[-1].scores["holdout"] = (_scores(holdout.values, predicted), len(holdout))
-        spread = self._spread(shown)
+        said = self._said(shown)
+        spread = np.std(list(said.values()), axis=0, ddof=1) if len(said) > 1 and len(holdout) else None
         with session_scope(self.engine) as session:
             version = self._write(session, model, stages, fold=None, n_train=len(rows))
             if len(holdout):
                 write_predictions(session, version, holdout.revision_ids, predicted, subset="holdout", spread=spread)
             experiment = session.get_one(Experiment, self.experiment_id)
+            keep_intervals(
+                session,
+                experiment,
+                version.phase,
+                self.inputs.frozen,
+                holdout=holdout.revision_ids,
+                said=said,
+                predicted=predicted,
+            )
             if isinstance(model, FittedNetwork):
                 publish_encoder(
                     session,
@@ -311,17 +327,25 @@ class _Run:
         values = self.rows.cv.values
         shown = self.cv.take(fit)
         seed = derived_seed(self.seed, "fold", fold)
-        towers: dict[str, Tower] | None = None
-        joined = None
+        towers: dict[str, FittedModel] | None = None
+        joined, unseen = None, None
         if self.config.kind == "stacked":
             fitted = {name: self._tower(name, fold) for name in self.config.towers}
-            towers = {name: tower.network for name, (tower, _) in fitted.items() if isinstance(tower.network, Tower)}
-            if self.config.stack_features == "out-of-fold":
+            towers = {name: tower for name, (tower, _) in fitted.items()}
+            groups = [self.rows.cv.material_keys[i] for i in fit]
+            if not self.config.is_network:
+                columns = [self._unseen(name, counts, fold, fit, groups) for name, (_, counts) in fitted.items()]
+                unseen = np.column_stack(columns)
+            elif self.config.stack_features == "out-of-fold":
                 joined = out_of_fold(
-                    {name: (self.config.tower_config(name), tower, counts) for name, (tower, counts) in fitted.items()},
+                    {
+                        name: (self.config.tower_config(name), tower, counts)
+                        for name, (tower, counts) in fitted.items()
+                        if isinstance(tower, FittedNetwork)
+                    },
                     shown,
                     values[fit],
-                    groups=[self.rows.cv.material_keys[i] for i in fit],
+                    groups=groups,
                     seed=seed,
                     backbones=self.backbones,
                 )
@@ -334,13 +358,53 @@ class _Run:
             epochs=epochs,
             towers=towers,
             joined=joined,
+            unseen=unseen,
             backbones=self.backbones,
             on_epoch=self._teller(fold),
         )
 
+    def _unseen(
+        self, name: str, epochs: Mapping[str, int], fold: int | None, fit: NDArray[np.int64], groups: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """What a tower's kind says of the rows ``fit`` when it has not seen them, (N,).
+
+        For the refit that is what the towers of the folds said of the rows that they were scored on; a fold, whose own
+        rows nothing may be fitted to, has towers trained inside its training rows.
+        """
+        if fold is None:
+            return self._said_in_validation(name)[fit]
+        config = self.config.tower_config(name)
+        key = json_sha256(["unseen", config.to_dict(), self.towers[name], self.seed, fold, fit.tolist()])
+        return self.cache.remember(
+            key,
+            lambda: unseen_predictions(
+                config,
+                self.cv.take(fit),
+                self.rows.cv.values[fit],
+                epochs=epochs,
+                groups=groups,
+                seed=derived_seed(self.seed, "fold", fold),
+                backbones={name: self.backbones[name]},
+            ),
+        )
+
+    def _said_in_validation(self, name: str) -> NDArray[np.float64]:
+        """What the towers of the folds said of the cross-validated rows, (N,), each of rows it was scored on."""
+        with Session(self.engine) as session:
+            said = dict(
+                session.execute(
+                    select(Prediction.revision_id, Prediction.value)
+                    .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
+                    .where(ModelVersion.experiment_id == self.towers[name], Prediction.subset == "validation")
+                )
+                .tuples()
+                .all()
+            )
+        return np.array([said[int(rid)] for rid in self.rows.cv.revision_ids], dtype=np.float64)
+
     def _stopping(self, train: Rows, fold: int) -> NDArray[np.bool_]:
         share = self.config.stop_fraction
-        if self.config.is_baseline or not share:
+        if not share or not self.config.is_network:
             return np.zeros(len(train), dtype=bool)
         return inner_stop(train, fold, seed=self.seed, share=share)
 
@@ -362,6 +426,9 @@ class _Run:
             described["image_inputs"] = [[list(channel) for channel in one] for one in self.rows.image_inputs()]
         if "text" in self.config.towers:
             described["text_level"] = self.config.text_level
+        if "density" in self.config.towers:
+            levels = {files.level_of_theory for files in self.rows.cv.densities if files is not None}
+            described["density_levels"] = sorted(levels)
         described["backbones"] = {name: identify(backbone) for name, backbone in self.backbones.items()}
         return described
 
@@ -418,19 +485,18 @@ class _Run:
                 by_phase[phase].append(best or 1)
         return {phase: max(1, round(statistics.median(best))) for phase, best in by_phase.items() if best}
 
-    def _spread(self, shown: Shown) -> NDArray[np.float64] | None:
-        """Standard deviation over the models of the folds, (N,) in the unit of the target."""
+    def _said(self, shown: Shown) -> dict[int, NDArray[np.float64]]:
+        """By fold, what its model says of N crystals, (N,) in the unit of the target."""
         if not len(shown):
-            return None
+            return {}
         with Session(self.engine) as session:
             versions = _ready_folds(session, self.experiment_id)
-        said = [
-            restore(self.config, self.store.read(uri, sha), backbones=self.backbones).predict(shown)
-            for uri, sha in versions
-        ]
-        return np.std(said, axis=0, ddof=1) if len(said) > 1 else None
+        return {
+            fold: restore(self.config, self.store.read(uri, sha), backbones=self.backbones).predict(shown)
+            for fold, uri, sha in versions
+        }
 
-    def _tower(self, modality: str, fold: int | None) -> tuple[FittedNetwork, dict[str, int]]:
+    def _tower(self, modality: str, fold: int | None) -> tuple[FittedModel, dict[str, int]]:
         """The tower of the same fold, and the number of epochs that each of its phases was trained for."""
         with Session(self.engine) as session:
             found = session.scalars(
@@ -443,13 +509,12 @@ class _Run:
         data = self.store.read(ready.artifact_uri or "", ready.artifact_sha256 or "")
         backbones = {name: b for name, b in self.backbones.items() if name == modality}
         tower = restore(self.config.tower_config(modality), data, backbones=backbones)
-        assert isinstance(tower, FittedNetwork)
         return tower, {version.phase: version.best_epoch or 1 for version in found}
 
 
-def _ready_folds(session: Session, experiment_id: int) -> list[tuple[str, str]]:
+def _ready_folds(session: Session, experiment_id: int) -> list[tuple[int, str, str]]:
     found = session.execute(
-        select(ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
+        select(ModelVersion.fold, ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
         .where(
             ModelVersion.experiment_id == experiment_id,
             ModelVersion.fold.is_not(None),
@@ -457,7 +522,7 @@ def _ready_folds(session: Session, experiment_id: int) -> list[tuple[str, str]]:
         )
         .order_by(ModelVersion.fold)
     )
-    return [(uri or "", sha or "") for uri, sha in found]
+    return [(int(fold or 0), uri or "", sha or "") for fold, uri, sha in found]
 
 
 def _stage(model: FittedModel, scores: dict[str, tuple[dict[str, float], int]]) -> _Stage:

@@ -1,7 +1,7 @@
 """Features of frozen encoders, computed once for each crystal and kept as embeddings.
 
-A frozen encoder is a pre-trained backbone with the recipe or text level that it reads, or the Magpie
-features of a composition; nothing in it is fitted, so its features belong to the crystal and not to a
+A frozen encoder is a pre-trained backbone with the recipe or text level that it reads, or features that a fixed
+rule makes of a composition or a density; nothing in it is fitted, so its features belong to the crystal and not to a
 split. They are named like ``efficientnet_lite0:metric`` and ``minilm:keywords``. What is there already
 is read in one query; what is missing, or was made from another input, is computed and committed in
 batches, so that a run that is cut off loses no more than a batch.
@@ -24,11 +24,18 @@ from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, read_embeddings, write_embeddings
 from registry.errors import ArtifactError, ModelError, NotFoundError
+from registry.grids import GridStore
 from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.progress import Progress
-from train.backbones import Backbone, load_image_backbone, load_text_backbone
+from train.backbones import (
+    Backbone,
+    load_composition_backbone,
+    load_density_backbone,
+    load_image_backbone,
+    load_text_backbone,
+)
 from train.config import TrainConfig
-from train.data import Inputs, load_images, text_sha256
+from train.data import Inputs, load_densities, load_images, text_sha256
 
 __all__ = ["FeatureCache", "FeatureTable", "check_known", "described", "input_sha256", "recipe_channels"]
 
@@ -76,14 +83,20 @@ class FeatureCache:
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
     progress
         Told of what is computed.
+    grids
+        Where the density grids lie, for models that read them.
     """
 
-    def __init__(self, engine: Engine, *, models: Path | None, progress: Progress) -> None:
+    def __init__(
+        self, engine: Engine, *, models: Path | None, progress: Progress, grids: GridStore | None = None
+    ) -> None:
         self._engine = engine
         self._models = models
         self._progress = progress
+        self._grids = grids
         self._backbones: dict[str, Backbone] = {}
         self._tables: dict[tuple[int, str], FeatureTable] = {}
+        self._remembered: dict[str, NDArray[np.float64]] = {}
 
     def backbone(self, config: TrainConfig, modality: str, *, channels: Sequence[str] = ()) -> Backbone:
         """The pre-trained backbone that a config names for a modality; shared, never to be trained.
@@ -93,7 +106,7 @@ class FeatureCache:
         config
             Names the backbone and what it sees.
         modality
-            ``image`` or ``text``.
+            ``image``, ``text``, ``composition`` or ``density``.
         channels
             For images: what each channel shows, as :func:`recipe_channels` says.
 
@@ -108,13 +121,33 @@ class FeatureCache:
                 self._backbones[key] = load_image_backbone(
                     config.image_backbone, channels=list(channels), image_size=config.image_size, models=self._models
                 )
-        else:
+        elif modality == "text":
             key = json_sha256(["text", config.text_backbone, config.max_tokens])
             if key not in self._backbones:
                 self._backbones[key] = load_text_backbone(
                     config.text_backbone, max_tokens=config.max_tokens, models=self._models
                 )
+        else:
+            name = config.fixed_backbone(modality)
+            key = json_sha256([modality, name])
+            if key not in self._backbones:
+                load = load_composition_backbone if modality == "composition" else load_density_backbone
+                self._backbones[key] = load(name)
         return self._backbones[key]
+
+    def remember(self, key: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """What several experiments need and none stores: computed once for each key, and lost with the process.
+
+        Parameters
+        ----------
+        key
+            Checksum of everything that the answer depends on.
+        compute
+            Makes it.
+        """
+        if key not in self._remembered:
+            self._remembered[key] = compute()
+        return self._remembered[key]
 
     def table(
         self,
@@ -132,9 +165,9 @@ class FeatureCache:
         config
             Names the backbone and what it sees.
         modality
-            ``image``, ``text`` or ``composition``.
+            ``image``, ``text``, ``composition`` or ``density``.
         inputs
-            Crystals; those without an image (or text) are passed over.
+            Crystals; those without an image (or text, or density) are passed over.
         recipe_id
             Recipe of the images.
         known
@@ -153,9 +186,9 @@ class FeatureCache:
             return self._images(config, inputs, recipe_id, known)
         if modality == "text":
             return self._texts(config, inputs, known)
-        if modality == "composition":
-            return self._compositions(inputs)
-        raise ModelError(f"no frozen features of modality {modality!r}; there are image, text and composition")
+        if modality in ("composition", "density"):
+            return self._fixed(config, modality, inputs, known)
+        raise ModelError(f"no frozen features of modality {modality!r}; there are image, text, composition and density")
 
     def _images(
         self, config: TrainConfig, inputs: Inputs, recipe_id: int | None, known: Mapping[str, Any] | None
@@ -205,22 +238,25 @@ class FeatureCache:
 
         return load
 
-    def _compositions(self, inputs: Inputs) -> FeatureTable:
-        from importlib.metadata import version
+    def _fixed(
+        self, config: TrainConfig, modality: str, inputs: Inputs, known: Mapping[str, Any] | None
+    ) -> FeatureTable:
+        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
+            if modality == "composition":
+                return load().features([inputs.formulas[i] for i in positions])
+            if self._grids is None:
+                raise ModelError("features of densities need a grid store; give FeatureCache one")
+            ids = [int(inputs.revision_ids[i]) for i in positions]
+            return load().features(load_densities(session, self._grids, ids, [inputs.densities[i] for i in positions]))
 
-        from train.baselines import MAGPIE_DIM, magpie_features
-
-        def compute(_: Session, positions: list[int]) -> NDArray[np.float32]:
-            return np.asarray(magpie_features([inputs.formulas[i] for i in positions]), dtype=np.float32)
-
-        made_by = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
+        load = self._loader(config, modality, (), known)
         return self._table(
-            "magpie",
-            "composition",
+            config.fixed_backbone(modality),
+            modality,
             inputs,
-            [text_sha256(formula) for formula in inputs.formulas],
+            [input_sha256(inputs, i, (modality,)) for i in range(len(inputs))],
             compute,
-            identity=_Identity(json_sha256(made_by), MAGPIE_DIM, made_by),
+            identity=_Identity(**(known or described(load()))),
         )
 
     def _table(
@@ -325,15 +361,25 @@ def input_sha256(inputs: Inputs, row: int, modalities: Sequence[str]) -> str | N
     row
         Which of them.
     modalities
-        What the encoder reads, in its order: ``image``, ``text``.
+        What the encoder reads, in its order: ``image``, ``text``, ``composition``, ``density``.
     """
     parts: list[str] = []
     for modality in modalities:
-        value = inputs.texts[row] if modality == "text" else inputs.image_sha256[row]
+        value = _part_sha256(inputs, row, modality)
         if value is None:
             return None
-        parts.append(text_sha256(value) if modality == "text" else value)
+        parts.append(value)
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _part_sha256(inputs: Inputs, row: int, modality: str) -> str | None:
+    if modality == "image":
+        return inputs.image_sha256[row]
+    if modality == "density":
+        files = inputs.densities[row]
+        return None if files is None else files.sha256
+    text = inputs.texts[row] if modality == "text" else inputs.formulas[row]
+    return None if text is None else text_sha256(text)
 
 
 def recipe_channels(session: Session, recipe_id: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from train import engine
 from train.backbones import Backbone
 from train.baselines import MagpieBaseline, MeanBaseline
 from train.checkpoints import BackboneRecord, from_bytes, to_bytes
-from train.config import TrainConfig
+from train.config import FIXED_MODALITIES, TrainConfig
 from train.engine import EpochRecord, FitResult
 from train.networks import Inputs, StackedNetwork, Tower, build_network
 from train.scalers import StandardScaler
@@ -66,8 +66,8 @@ class Shown:
         )
 
     def inputs(self, *, raw: bool) -> Inputs:
-        """As a network takes them: raw inputs, or frozen features."""
-        return engine.to_inputs(**(self.raw if raw else self.features))
+        """As a network takes them: raw inputs where there are any, or frozen features."""
+        return engine.to_inputs(**({**self.features, **self.raw} if raw else self.features))
 
 
 class FittedModel(Protocol):
@@ -86,6 +86,18 @@ class FittedModel(Protocol):
 
     def scalers(self) -> dict[str, Any]:
         """What was fitted to the training rows besides weights, as JSON takes it."""
+
+    @property
+    def reads_raw(self) -> bool:
+        """Whether it holds fine-tuned backbones and takes raw inputs."""
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What was stored beside a restored model: what it was trained on."""
+
+    @property
+    def records(self) -> Mapping[str, BackboneRecord]:
+        """The backbones of a restored model, by modality."""
 
     def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
         """The model as safetensors."""
@@ -142,6 +154,9 @@ class FittedBaseline:
     model: MeanBaseline | MagpieBaseline
     phase: str = "fit"
     result: FitResult | None = None
+    reads_raw: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    records: Mapping[str, BackboneRecord] = field(default_factory=dict)
 
     def predict(self, shown: Shown) -> NDArray[np.float64]:
         """Values in the unit of the target, (N,)."""
@@ -163,9 +178,9 @@ def phases_of(config: TrainConfig) -> tuple[str, ...]:
 
     A stack always has its second one: with frozen backbones, it trains the dense layers of the towers.
     """
-    if config.is_baseline:
+    if not config.is_network:
         return ("fit",)
-    if config.kind == "stacked" or config.finetune_enabled:
+    if config.kind == "stacked" or (config.finetune_enabled and config.kind not in FIXED_MODALITIES):
         return ("readout", "finetune")
     return ("readout",)
 
@@ -188,8 +203,9 @@ def fit_phases(
     seed: int,
     stop: tuple[Shown, NDArray[np.float64]] | None = None,
     epochs: Mapping[str, int] | None = None,
-    towers: Mapping[str, Tower] | None = None,
+    towers: Mapping[str, FittedModel] | None = None,
     joined: NDArray[np.float32] | None = None,
+    unseen: NDArray[np.float64] | None = None,
     backbones: Mapping[str, Backbone] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Iterator[FittedModel]:
@@ -211,6 +227,9 @@ def fit_phases(
         For a stack: its trained towers.
     joined
         For a stack: tower features (N, width) that its readout is fitted to instead of the towers' own.
+    unseen
+        For a stack joined by a regressor: what its towers said of each row that had not been fitted to it, (N, T),
+        in the unit of the target.
     backbones
         The pre-trained backbones by modality, where they are fine-tuned; else only named in the checkpoint.
     on_epoch
@@ -221,15 +240,16 @@ def fit_phases(
     ModelError
         If a stack comes without towers, or the loss is not finite.
     """
-    if config.is_baseline:
-        yield _fit_baseline(config, shown, values, seed=seed)
-        return
     if config.kind == "stacked" and towers is None:
         raise ModelError("a stack needs the trained towers of its fold")
     frozen = dict(backbones or {})
+    if not config.is_network:
+        yield _fit_at_once(config, shown, values, seed=seed, towers=towers, unseen=unseen, backbones=frozen)
+        return
     scaler = StandardScaler.fit(values)
     dims = {name: features.shape[1] for name, features in shown.features.items()}
-    network = build_network(config, dims, derived_seed(seed, "weights"), towers=towers)
+    joins = None if towers is None else {name: _network_of(tower) for name, tower in towers.items()}
+    network = build_network(config, dims, derived_seed(seed, "weights"), towers=joins)
     if isinstance(network, Tower):
         network.scale.set(StandardScaler.fit(shown.features[network.modality]))
     for phase in phases_of(config):
@@ -275,6 +295,34 @@ def _telling(on_epoch: OnEpoch, phase: str) -> Callable[[EpochRecord], None]:
     return tell
 
 
+def _network_of(tower: FittedModel) -> Tower:
+    if isinstance(tower, FittedNetwork) and isinstance(tower.network, Tower):
+        return tower.network
+    raise ModelError("a stack whose towers are no networks is joined by a regressor; set join to the name of one")
+
+
+def _fit_at_once(
+    config: TrainConfig,
+    shown: Shown,
+    values: NDArray[np.float64],
+    *,
+    seed: int,
+    towers: Mapping[str, FittedModel] | None,
+    unseen: NDArray[np.float64] | None,
+    backbones: Mapping[str, Backbone],
+) -> FittedModel:
+    """What is fitted without epochs."""
+    from train.joining import fit_join, fit_regressor  # they are built on this module
+
+    if config.is_baseline:
+        return _fit_baseline(config, shown, values, seed=seed)
+    if config.kind != "stacked":
+        return fit_regressor(config, shown, values, seed=derived_seed(seed, "regressor"), backbones=backbones)
+    if unseen is None:
+        raise ModelError("a stack joined by a regressor needs what its towers said of rows that they had not seen")
+    return fit_join(config, towers or {}, unseen, values, seed=derived_seed(seed, "join"))
+
+
 def _fit_baseline(config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int) -> FittedBaseline:
     if config.kind == "baseline-mean":
         return FittedBaseline(MeanBaseline.fit(values))
@@ -311,6 +359,12 @@ def restore(
         return FittedBaseline(MeanBaseline.from_bytes(data))
     if config.kind == "baseline-magpie":
         return FittedBaseline(MagpieBaseline.from_bytes(data))
+    if not config.is_network:
+        from train.joining import restore_join, restore_regressor  # they are built on this module
+
+        if config.kind == "stacked":
+            return restore_join(data, backbones=backbones, models=models)
+        return restore_regressor(data)
     checkpoint = from_bytes(data, backbones=backbones, models=models)
     return FittedNetwork(
         checkpoint.config,
@@ -325,4 +379,6 @@ def restore(
 
 def _reads_raw(config: TrainConfig, phase: str) -> bool:
     # A stack's towers have been fine-tuned before the stack begins.
+    if config.kind in FIXED_MODALITIES:
+        return False
     return config.finetune_enabled and (phase == "finetune" or config.kind == "stacked")

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from train.backbones import Backbone
-from train.config import TrainConfig
+from train.config import FIXED_MODALITIES, TrainConfig
 from train.data import crystal_inputs, load_images
 from train.features import FeatureCache, FeatureTable, input_sha256, recipe_channels
 from train.fitting import Shown
@@ -38,7 +38,7 @@ class ModelInputs:
     known
         By modality, the backbones as :func:`train.features.described` gave them, where a model names them.
     raw_alone
-        No frozen features, for a model with backbones of its own.
+        No frozen features of images and texts, for a model with backbones of its own.
 
     Raises
     ------
@@ -66,13 +66,15 @@ class ModelInputs:
                 revision_ids,
                 recipe_id=recipe_id,
                 text_level=config.text_level if "text" in config.towers else None,
+                densities="density" in config.towers,
             )
             self._channels = recipe_channels(session, recipe_id) if recipe_id is not None else ()
         self.crystals = crystals
         self._cache = cache
         self.tables: dict[str, FeatureTable] = {
             modality: cache.table(config, modality, crystals, recipe_id=recipe_id, known=(known or {}).get(modality))
-            for modality in (() if raw_alone else self.modalities)
+            for modality in self.modalities
+            if not raw_alone or modality in FIXED_MODALITIES
         }
         self._texts = {int(rid): text for rid, text in zip(crystals.revision_ids, crystals.texts, strict=True)}
 
@@ -99,9 +101,15 @@ class ModelInputs:
         features = {name: table.rows(revision_ids) for name, table in self.tables.items()}
         raw: dict[str, NDArray[np.float32] | list[str]] = {}
         if self.config.finetune_enabled:
-            for tower in self.config.towers:
-                raw[tower] = self._images(revision_ids) if tower == "image" else self._read(revision_ids)
+            if "image" in self.config.towers:
+                raw["image"] = self._images(revision_ids)
+            if "text" in self.config.towers:
+                raw["text"] = self._read(revision_ids)
         return Shown(n=len(revision_ids), features=features, raw=raw)
+
+    def frozen(self, revision_ids: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Features of the pre-trained backbones by modality, (N, D) each: the same for every fold."""
+        return {name: table.rows(revision_ids) for name, table in self.tables.items()}
 
     def complete(self) -> Iterator[tuple[NDArray[np.int64], list[str], Shown]]:
         """All crystals that have every modality, in batches: revisions, checksums of their inputs, what is shown."""

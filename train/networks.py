@@ -339,8 +339,8 @@ def build_network(
     ModelError
         If the kind is no network, a modality has no dimension, or a tower is missing.
     """
-    if config.is_baseline:
-        raise ModelError(f"{config.kind!r} is no network; use train.baselines")
+    if not config.is_network:
+        raise ModelError(f"a {config.kind} model as configured is no network; use train.fitting")
     for name in config.towers:
         if name not in input_dims and towers is None:
             raise ModelError(f"input_dims lacks {name!r}; a {config.kind} network needs {', '.join(config.towers)}")
@@ -359,8 +359,7 @@ def build_network(
 
 def _tower(config: TrainConfig, modality: str, input_dims: Mapping[str, int]) -> Tower:
     dim = input_dims[modality]
-    widths = config.image_widths if modality == "image" else config.text_widths
-    dropout = config.image_dropout if modality == "image" else config.text_dropout
+    widths, dropout = getattr(config, f"{modality}_widths"), getattr(config, f"{modality}_dropout")
     return Tower(modality, Readout(dim, widths, dropout=dropout), dim=dim)
 
 

@@ -1,4 +1,4 @@
-"""Tower features for a stack, of towers that have not seen the row.
+"""What towers that have not seen a row say of it, for a stack: their features, or their predictions.
 
 A tower fits its own training rows far better than new ones, so a readout trained on those in-sample features
 learns to trust the tower that overfits most. Out-of-fold features say what a tower knows of rows that it has
@@ -12,16 +12,16 @@ Inner towers start from the full tower's initial weights, which keeps the two cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from train.backbones import Backbone
 from train.config import TrainConfig
-from train.fitting import FittedNetwork, Shown, fit_phases
+from train.fitting import FittedModel, FittedNetwork, Shown, fit_phases
 
-__all__ = ["align", "deal", "out_of_fold"]
+__all__ = ["align", "deal", "out_of_fold", "unseen_predictions"]
 
 _RIDGES = tuple(10.0**power for power in range(-3, 4))
 
@@ -63,17 +63,54 @@ def out_of_fold(
     for modality, (config, full, epochs) in towers.items():
         reference = full.encode(shown)
         features = np.empty_like(reference)
-        for group in range(n_groups):
-            held, kept = np.flatnonzero(dealt == group), np.flatnonzero(dealt != group)
-            if not len(held):
-                continue
-            seen = shown.take(kept)
-            own = {name: backbone for name, backbone in backbones.items() if name == modality}
-            *_, inner = fit_phases(config, seen, values[kept], seed=seed, epochs=epochs, backbones=own)
+        own = {name: backbone for name, backbone in backbones.items() if name == modality}
+        for held, kept, inner in _inner(config, shown, values, dealt, seed=seed, epochs=epochs, backbones=own):
             assert isinstance(inner, FittedNetwork)
-            features[held] = align(inner.encode(seen), reference[kept], inner.encode(shown.take(held)))
+            features[held] = align(inner.encode(shown.take(kept)), reference[kept], inner.encode(shown.take(held)))
         parts.append(features)
     return np.concatenate(parts, axis=1)
+
+
+def unseen_predictions(
+    config: TrainConfig,
+    shown: Shown,
+    values: NDArray[np.float64],
+    *,
+    epochs: Mapping[str, int],
+    groups: Sequence[str],
+    seed: int,
+    backbones: Mapping[str, Backbone],
+    n_groups: int = 5,
+) -> NDArray[np.float64]:
+    """Predictions of one tower's kind for training rows, each by a tower that was not trained on the row.
+
+    Parameters
+    ----------
+    config
+        Of the tower.
+    shown, values
+        The N training rows; values in the unit of the target.
+    epochs
+        Those that each phase of the full tower was trained for.
+    groups
+        What must stay together, for each row: its material.
+    seed
+        That of the full tower's fold.
+    backbones
+        The tower's pre-trained backbone, by modality.
+    n_groups
+        Inner towers.
+
+    Returns
+    -------
+    NDArray
+        (N,), in the unit of the target.
+    """
+    dealt = deal(groups, n_groups, seed=seed)
+    said = np.empty(len(shown))
+    for held, _, inner in _inner(config, shown, values, dealt, seed=seed, epochs=epochs, backbones=backbones):
+        said[held] = inner.predict(shown.take(held))
+    return said
 
 
 def deal(groups: Sequence[str], n_groups: int, *, seed: int) -> NDArray[np.int64]:
@@ -96,6 +133,23 @@ def deal(groups: Sequence[str], n_groups: int, *, seed: int) -> NDArray[np.int64
     order = sorted(set(groups), key=lambda name: hashlib.sha256(f"{seed}:group:{name}".encode()).digest())
     place = {name: rank % n_groups for rank, name in enumerate(order)}
     return np.array([place[name] for name in groups], dtype=np.int64)
+
+
+def _inner(
+    config: TrainConfig,
+    shown: Shown,
+    values: NDArray[np.float64],
+    dealt: NDArray[np.int64],
+    *,
+    seed: int,
+    epochs: Mapping[str, int],
+    backbones: Mapping[str, Backbone],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FittedModel]]:
+    """For each group that rows were dealt into: the rows held back, the others, and the tower trained on those."""
+    for group in np.unique(dealt):
+        held, kept = np.flatnonzero(dealt == group), np.flatnonzero(dealt != group)
+        *_, inner = fit_phases(config, shown.take(kept), values[kept], seed=seed, epochs=epochs, backbones=backbones)
+        yield held, kept, inner
 
 
 def align(

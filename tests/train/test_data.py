@@ -28,6 +28,7 @@ def rows_of(keys: list[str]) -> Rows:
         image_sha256=(None,) * n,
         image_inputs=((),) * n,
         texts=(None,) * n,
+        densities=(None,) * n,
         material_keys=tuple(keys),
         values=np.arange(n, dtype=float),
         folds=np.zeros(n, dtype=np.int64),

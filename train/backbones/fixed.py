@@ -1,0 +1,137 @@
+"""Features that no weights stand behind: of a composition, and of the density itself, by a fixed rule.
+
+They are used like a frozen backbone: computed once for each crystal, kept as embeddings, read by towers. There is
+nothing to fine-tune; what tells one from another is the package or the parameters that make them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from registry.catalog import Catalog
+from registry.checksums import json_sha256
+from registry.errors import ModelError
+from train.backbones.base import Backbone
+
+__all__ = [
+    "COMPOSITION_BACKBONES",
+    "DENSITY_BACKBONES",
+    "FixedFeatures",
+    "load_composition_backbone",
+    "load_density_backbone",
+]
+
+
+class FixedFeatures(Backbone):
+    """Features of inputs by a fixed rule.
+
+    Parameters
+    ----------
+    name
+        Of the rule, in its catalog.
+    modality
+        ``composition`` (inputs are formulas) or ``density`` (inputs are :class:`train.data.DensityGrids`).
+    dim
+        Number of features D.
+    compute
+        Gives N inputs their features, (N, D).
+    about
+        What made the features, as JSON takes it: whenever they would change, this changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        modality: str,
+        *,
+        dim: int,
+        compute: Callable[[Iterable[Any]], NDArray[np.floating[Any]]],
+        about: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.modality = modality
+        self.dim = dim
+        self._compute = compute
+        self._about = {"name": name, **about}
+        self._network = nn.Identity()
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of what made the features; there are no weights."""
+        return json_sha256(self._about)
+
+    @property
+    def network(self) -> nn.Module:
+        """Nothing that could be trained."""
+        return self._network
+
+    def features(self, values: Any, *, batch_size: int = 32, device: str | None = None) -> NDArray[np.float32]:
+        """Features of N inputs, (N, :attr:`dim`); see :meth:`Backbone.features`.
+
+        Raises
+        ------
+        ModelError
+            If a feature is not finite.
+        """
+        features = np.asarray(self._compute(values), dtype=np.float32).reshape(-1, self.dim)
+        if not np.isfinite(features).all():
+            bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+            raise ModelError(f"{self.name!r} gives features that are not finite for input number {bad}")
+        return features
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What made the features."""
+        return dict(self._about)
+
+    def spec(self) -> dict[str, Any]:
+        """Modality and name."""
+        return {"modality": self.modality, "name": self.name}
+
+
+COMPOSITION_BACKBONES: Catalog[Callable[[], FixedFeatures]] = Catalog("composition backbones")
+"""Makers of features of formulas, by name."""
+
+DENSITY_BACKBONES: Catalog[Callable[[], FixedFeatures]] = Catalog("density backbones")
+"""Makers of features of densities, by name."""
+
+
+def load_composition_backbone(name: str) -> FixedFeatures:
+    """The features of formulas that have this name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    return COMPOSITION_BACKBONES[name]()
+
+
+def load_density_backbone(name: str) -> FixedFeatures:
+    """The features of densities that have this name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none.
+    """
+    return DENSITY_BACKBONES[name]()
+
+
+def _magpie() -> FixedFeatures:
+    from importlib.metadata import version
+
+    from train.baselines import MAGPIE_DIM, magpie_features
+
+    about = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
+    return FixedFeatures(
+        "magpie", "composition", dim=MAGPIE_DIM, compute=lambda formulas: magpie_features(list(formulas)), about=about
+    )
+
+
+COMPOSITION_BACKBONES.add("magpie", _magpie)

@@ -1,0 +1,204 @@
+"""Models that are no single network: a regressor on a tower's features, and a regressor that joins towers.
+
+A join is stacked generalisation (D. H. Wolpert, Neural Networks 5, 241 (1992)): its regressor is fitted to what
+towers said of rows that they had not seen, and then reads what the towers of the whole training fold say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from registry.errors import ArtifactError, ConfigurationError
+from train.backbones import Backbone
+from train.checkpoints import BackboneRecord, pack, unpack
+from train.config import TrainConfig
+from train.engine import FitResult
+from train.fitting import FittedModel, Shown, restore
+from train.regressors import REGRESSORS, Regressor
+
+__all__ = ["FittedJoin", "FittedRegressor", "fit_join", "fit_regressor", "restore_join", "restore_regressor"]
+
+
+@dataclass(frozen=True)
+class FittedRegressor:
+    """A tower that puts a regressor on its features."""
+
+    config: TrainConfig
+    regressor: Regressor
+    phase: str = "fit"
+    result: FitResult | None = None
+    reads_raw: bool = False
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    """What its features come from; empty in a restored one."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What was stored beside a restored one."""
+    records: Mapping[str, BackboneRecord] = field(default_factory=dict)
+    """The backbone of a restored one."""
+
+    def predict(self, shown: Shown) -> NDArray[np.float64]:
+        """Values in the unit of the target, (N,)."""
+        return self.regressor.predict(shown.features[self.config.kind]) if len(shown) else np.empty(0)
+
+    def scalers(self) -> dict[str, Any]:
+        """Nothing: a regressor keeps what it has fitted to itself."""
+        return {}
+
+    def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
+        """The regressor as safetensors; the backbone by its checksum alone."""
+        records = {name: vars(_record(backbone)) for name, backbone in self.backbones.items()}
+        about = {"config": self.config.to_dict(), "extra": extra, "backbones": records}
+        return pack({"regressor": _stored(self.regressor.to_bytes())}, kind="regressor", about=about)
+
+
+@dataclass(frozen=True)
+class FittedJoin:
+    """Towers joined by a regressor on their predictions."""
+
+    config: TrainConfig
+    towers: Mapping[str, FittedModel]
+    """By modality, in the order of the regressor's columns."""
+    regressor: Regressor
+    phase: str = "fit"
+    result: FitResult | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What was stored beside a restored one."""
+
+    @property
+    def reads_raw(self) -> bool:
+        """Whether a tower holds a fine-tuned backbone."""
+        return any(tower.reads_raw for tower in self.towers.values())
+
+    @property
+    def records(self) -> Mapping[str, BackboneRecord]:
+        """The backbones of the towers, where they were restored."""
+        return {name: record for tower in self.towers.values() for name, record in tower.records.items()}
+
+    def predict(self, shown: Shown) -> NDArray[np.float64]:
+        """Values in the unit of the target, (N,)."""
+        return self.regressor.predict(tower_predictions(self.towers, shown)) if len(shown) else np.empty(0)
+
+    def scalers(self) -> dict[str, Any]:
+        """Those of the towers."""
+        return {name: tower.scalers() for name, tower in self.towers.items()}
+
+    def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
+        """The regressor and every tower as safetensors."""
+        tensors = {f"towers.{name}": _stored(tower.to_bytes(extra=extra)) for name, tower in self.towers.items()}
+        tensors["regressor"] = _stored(self.regressor.to_bytes())
+        return pack(tensors, kind="join", about={"config": self.config.to_dict(), "extra": extra})
+
+
+def tower_predictions(towers: Mapping[str, FittedModel], shown: Shown) -> NDArray[np.float64]:
+    """What towers say of N crystals, (N, T), in the unit of the target."""
+    return np.column_stack([tower.predict(shown) for tower in towers.values()])
+
+
+def fit_regressor(
+    config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int, backbones: Mapping[str, Backbone]
+) -> FittedRegressor:
+    """Fit a tower's regressor to its features.
+
+    Parameters
+    ----------
+    config
+        Of a single tower.
+    shown, values
+        The N rows to fit; values in the unit of the target.
+    seed
+        Of whatever is random in it.
+    backbones
+        Where the features come from, by modality.
+    """
+    kind = REGRESSORS[config.regressor(config.kind)]
+    features = np.asarray(shown.features[config.kind], dtype=np.float64)
+    own = {name: backbone for name, backbone in backbones.items() if name == config.kind}
+    return FittedRegressor(config, kind.fit(features, values, seed), backbones=own)
+
+
+def fit_join(
+    config: TrainConfig,
+    towers: Mapping[str, FittedModel],
+    unseen: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    seed: int,
+) -> FittedJoin:
+    """Join towers by a regressor.
+
+    Parameters
+    ----------
+    config
+        Of a stack.
+    towers
+        By modality: fitted to all N rows.
+    unseen
+        (N, T), what towers said of each row that had not been fitted to it; columns as ``towers``.
+    values
+        (N,), in the unit of the target.
+    seed
+        Of whatever is random in it.
+    """
+    return FittedJoin(config, dict(towers), REGRESSORS[config.join].fit(unseen, values, seed))
+
+
+def restore_regressor(data: bytes) -> FittedRegressor:
+    """The tower that :meth:`FittedRegressor.to_bytes` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are no such tower.
+    """
+    tensors, about = unpack(data, kind="regressor")
+    config = _config(about)
+    records = {name: BackboneRecord(**record) for name, record in about["backbones"].items()}
+    regressor = REGRESSORS[config.regressor(config.kind)].from_bytes(tensors["regressor"].numpy().tobytes())
+    return FittedRegressor(config, regressor, extra=dict(about["extra"]), records=records)
+
+
+def restore_join(data: bytes, **options: Any) -> FittedJoin:
+    """The stack that :meth:`FittedJoin.to_bytes` wrote.
+
+    Parameters
+    ----------
+    data
+        safetensors.
+    **options
+        As :func:`train.fitting.restore` takes them, for the towers.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are no such stack, or a tower's backbone is another one.
+    """
+    tensors, about = unpack(data, kind="join")
+    config = _config(about)
+    if sorted(tensors) != sorted(["regressor", *(f"towers.{name}" for name in config.towers)]):
+        raise ArtifactError(f"a stack of {', '.join(sorted(tensors))}; train it again")
+    towers = {
+        name: restore(config.tower_config(name), tensors[f"towers.{name}"].numpy().tobytes(), **options)
+        for name in config.towers
+    }
+    regressor = REGRESSORS[config.join].from_bytes(tensors["regressor"].numpy().tobytes())
+    return FittedJoin(config, towers, regressor, extra=dict(about["extra"]))
+
+
+def _config(about: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig.from_dict(about["config"])
+    except (KeyError, TypeError, ConfigurationError) as error:
+        raise ArtifactError(f"a model's metadata cannot be used ({error}); train the model again") from None
+
+
+def _record(backbone: Backbone) -> BackboneRecord:
+    return BackboneRecord(backbone.spec(), backbone.preprocessing(), backbone.weights_sha256, stored=False)
+
+
+def _stored(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
