@@ -259,12 +259,21 @@ class Calibration:
         """
         if not 0 < level < 1:
             raise ConfigurationError(f"an interval of level {level:g}; give a number between 0 and 1, for instance 0.9")
-        # The smallest set of residuals that an interval is made of is that of all folds but the largest.
-        n = len(self) - int(np.unique(self.folds, return_counts=True)[1].max())
-        if math.ceil(level * (n + 1) - 1e-9) > n:
+        if not self.allows(level):
+            n = self._fewest
             raise ConfigurationError(
-                f"an interval of level {level:g} from {n} residuals would be infinite; choose at most {n / (n + 1):.3f}"
+                f"an interval of level {level:g} from {n} residuals would be infinite; choose at most"
+                f" {math.floor(1000 * n / (n + 1)) / 1000:g}"
             )
+
+    def allows(self, level: float) -> bool:
+        """Whether the rows are enough for intervals of a level."""
+        return math.ceil(level * (self._fewest + 1) - 1e-9) <= self._fewest
+
+    @property
+    def _fewest(self) -> int:
+        """The smallest set of residuals that an interval is made of: that of all folds but the largest."""
+        return len(self) - int(np.unique(self.folds, return_counts=True)[1].max())
 
     def _scale(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         median = self.domain.median if self.domain else 1.0
@@ -423,8 +432,7 @@ class _Space:
 def _quantile(scores: NDArray[np.float64], level: float, n: int) -> NDArray[np.float64]:
     """The ``ceil(level (n + 1))``-th smallest of n scores, column by column."""
     rank = math.ceil(level * (n + 1) - 1e-9)
-    if not 1 <= rank <= n:
-        raise ConfigurationError(
-            f"an interval of level {level:g} from {n} residuals would be infinite; choose at most {n / (n + 1):.3f}"
-        )
+    if rank > n:
+        raise ConfigurationError(f"an interval of level {level:g} from {n} residuals would be infinite; ask for less")
+    rank = max(rank, 1)
     return np.asarray(np.partition(scores, rank - 1, axis=0)[rank - 1])
