@@ -3,7 +3,7 @@ r"""``ecdreg db``: the database itself."""
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -221,6 +221,54 @@ def shell(
         signal.signal(signal.SIGINT, before)
     # psql: 2 is a lost connection, 3 a failed script
     raise typer.Exit({0: 0, 2: 3}.get(code, 1))
+
+
+@group.command("grant-reader")
+def grant_reader(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Role that shall read; made if missing.", show_default=False)
+    ] = None,
+) -> None:
+    """Let a role read the registry, and nothing else: tables, views and functions, not other tables.
+
+    NAME becomes a member of `ecdreg_reader`, which is made where it is missing, as is NAME (it may
+    log in then, without a password of its own). Without NAME only `ecdreg_reader` is made.
+
+    \b
+    Examples:
+      ecdreg db grant-reader alice
+      ecdreg db grant-reader
+    """
+    _grant("reader", name)
+
+
+@group.command("grant-writer")
+def grant_writer(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Role that shall write; made if missing.", show_default=False)
+    ] = None,
+) -> None:
+    """Let a role read and write the rows of the registry, but not change its schema.
+
+    As `ecdreg db grant-reader`, by the role `ecdreg_writer`.
+
+    \b
+    Examples:
+      ecdreg db grant-writer bob
+    """
+    _grant("writer", name)
+
+
+def _grant(kind: Literal["reader", "writer"], name: str | None) -> None:
+    from registry.roles import READER, WRITER, grant
+
+    group_role = READER if kind == "reader" else WRITER
+    made = grant(open_engine(), kind, name, only_registry=settings().embedded)
+    shown = name or group_role
+    verb = "reads" if kind == "reader" else "reads and writes"
+    output.line(f"{shown} {verb} the registry{'' if shown == group_role else f' as a member of {group_role}'}")
+    if made and shown != group_role:
+        output.note(f"the role {shown} is new and has no password; ALTER ROLE ... PASSWORD gives it one")
 
 
 def _schema() -> SchemaStatus:

@@ -375,10 +375,14 @@ def _upgrade(engine: Engine, *, even_if_current: bool) -> None:
             raise SchemaBehindError(_ahead(status.revision))
         if status.state == "current" and not even_if_current:
             return  # another process was faster
+        from registry.roles import granted_roles, renew_grants
+
+        roles = granted_roles(connection)
         drop_surface(connection)
         _migrate(connection, "upgrade", "head")
         create_surface(connection)
         sync_properties(connection)
+        renew_grants(connection, roles)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ SET search_path FROM CURRENT
 SET jit = off
 -- Named here so that what is set below ends with the function.
 SET hnsw.iterative_scan = relaxed_order
-SET hnsw.ef_search = 100
+SET hnsw.ef_search = 80
 SET enable_sort = on
 AS $body$
 DECLARE
@@ -164,11 +164,13 @@ BEGIN
     JOIN pg_index x ON x.indexrelid = i.oid AND x.indisvalid
     WHERE i.oid = to_regclass(format('ix_embeddings_hnsw_%s_%s', encoder.id, metric));
     -- Of n crystals to search among and N in the index, an exact search compares n vectors, one
-    -- through the index visits some k N / n until k of them pass, each ten times as dear.
-    -- Half precision ends at 65,504.
-    IF coalesce(cardinality(within), indexed)::float8 ^ 2 > 10.0 * k * indexed AND vector_norm(query) < 65000 THEN
+    -- through the index visits some k N / n until k of them pass, each ten times as dear. A few
+    -- thousand are compared in milliseconds anyway. Half precision ends at 65,504.
+    IF coalesce(cardinality(within), indexed)::float8 ^ 2 > greatest(10.0 * k * indexed, 2000.0 ^ 2)
+       AND vector_norm(query) < 65000
+    THEN
         candidates := 2 * k + 20;
-        PERFORM set_config('hnsw.ef_search', least(1000, greatest(100, candidates))::text, true),
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(80, candidates))::text, true),
                 set_config('enable_sort', 'off', true);
         -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
         RETURN QUERY EXECUTE format(
