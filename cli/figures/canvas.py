@@ -36,7 +36,7 @@ DPI = 150
 @contextmanager
 def style() -> Iterator[None]:
     """The look that all figures share, while one is made and written."""
-    changes: dict[str, Any] = {**STYLE, "savefig.transparent": False, "savefig.facecolor": "white"}
+    changes: Any = {**STYLE, "savefig.transparent": False, "savefig.facecolor": "white"}
     with mpl.rc_context(changes):
         yield
 
