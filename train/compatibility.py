@@ -42,8 +42,15 @@ class Reader:
         self._config = config
         self._described = described
 
-    def raw(self, inputs: Sequence[CrystalData]) -> dict[str, Any]:
+    def raw(self, inputs: Sequence[CrystalData], *, modalities: Sequence[str] | None = None) -> dict[str, Any]:
         """By modality, what the model reads of N crystals: pixels (N, C, H, W), texts, formulas, densities.
+
+        Parameters
+        ----------
+        inputs
+            N crystals.
+        modalities
+            Of these alone; None: of all that the model reads.
 
         Raises
         ------
@@ -56,7 +63,8 @@ class Reader:
             "composition": lambda crystal: crystal.formula,
             "density": self._grids,
         }
-        raw: dict[str, Any] = {tower: [read[tower](crystal) for crystal in inputs] for tower in self._config.towers}
+        wanted = self._config.towers if modalities is None else modalities
+        raw: dict[str, Any] = {tower: [read[tower](crystal) for crystal in inputs] for tower in wanted}
         if "image" in raw:
             raw["image"] = np.stack(raw["image"])
         return raw

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from typing import Any, Literal, cast, get_args
 from registry.errors import ConfigurationError
 
 __all__ = [
+    "CLIP_TOKENS",
     "FIXED_MODALITIES",
     "KINDS",
+    "SHARED_SPACE",
     "STACK_FEATURES",
     "TOKEN_LIMITS",
     "TOWERS",
@@ -28,7 +31,9 @@ __all__ = [
     "TrainConfig",
 ]
 
-Kind = Literal["image", "text", "composition", "density", "stacked", "baseline-mean", "baseline-magpie"]
+Kind = Literal[
+    "image", "text", "composition", "density", "stacked", "clip", "dual-encoder", "baseline-mean", "baseline-magpie"
+]
 StackFeatures = Literal["in-sample", "out-of-fold"]
 
 TOWERS = ("image", "text", "composition", "density")
@@ -40,11 +45,20 @@ NETWORK = "network"
 FIXED_MODALITIES = ("composition", "density")
 """Modalities whose features are made by a fixed rule, so that there is no backbone to fine-tune."""
 
+SHARED_SPACE = ("clip", "dual-encoder")
+"""Kinds that project images and texts into one space, and read a target from both projections side by side."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 STACK_FEATURES: tuple[StackFeatures, ...] = get_args(StackFeatures)
 
 TOKEN_LIMITS: Mapping[str, int] = {"formula": 11, "keywords": 100, "all": 512}
 """Tokens kept of a text, special tokens included, by text level (Massa et al., arXiv 2401.09301)."""
+
+CLIP_TOKENS = 77
+"""The same for a CLIP, whatever the level; it takes no more."""
+
+_IMAGE_SIZES: Mapping[str, int] = {"inception_v3": 299}
+"""Pixels a side that an image backbone was made for, where 160 are too few for it; without the tag of its weights."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,17 @@ class PhaseConfig:
             raise ConfigurationError(f"{where}.{error}") from None
 
 
+@functools.cache
+def _usual(phase: str) -> PhaseConfig:
+    # Each is one object, told by identity from what somebody asked for: some kinds have other settings of their own.
+    return {
+        "align": PhaseConfig(1e-3, batch_size=128, max_epochs=300, patience=30),
+        "readout": PhaseConfig(7e-4),
+        "finetune": PhaseConfig(1e-5),
+        "clip": PhaseConfig(1.5e-4, max_epochs=800, patience=50),
+    }[phase]
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides what is trained, but the seed."""
@@ -118,8 +143,8 @@ class TrainConfig:
     """Name in ``IMAGE_BACKBONES``, a folder, or a timm name."""
     text_backbone: str = "minilm"
     """Name in ``TEXT_BACKBONES``, a folder, or a transformers hub id."""
-    image_size: int = 160
-    """Pixels a side that the image backbone sees."""
+    image_size: int = cast(int, None)
+    """Pixels a side that the image backbone sees; None: 299 for inception_v3, 160 for others."""
     image_widths: tuple[int, ...] = (1024, 512, 256)
     """Hidden widths of the image readout."""
     image_dropout: float = 0.2
@@ -157,10 +182,17 @@ class TrainConfig:
     """Hidden widths of the readout of a stack."""
     stacked_dropout: float = 0.1
     """Dropout of the readout of a stack."""
-    readout: PhaseConfig = field(default_factory=lambda: PhaseConfig(7e-4))
-    """First phase: the readout on what is frozen."""
-    finetune: PhaseConfig = field(default_factory=lambda: PhaseConfig(1e-5))
-    """Second phase: everything trains."""
+    clip: str = "openai/clip-vit-base-patch32"
+    """The CLIP: a folder in transformers' layout, or a hub id."""
+    projection_dim: int = 512
+    """Dimension of the space that a dual encoder shares between images and texts."""
+    align: PhaseConfig = field(default_factory=lambda: _usual("align"))
+    """Phase before the readout of a dual encoder: its projections, by the contrastive loss."""
+    readout: PhaseConfig = field(default_factory=lambda: _usual("readout"))
+    """First phase: the readout on what is frozen; for a CLIP and a dual encoder Adam with 1.5e-4 for at most 800 epochs
+    with a patience of 50, as published of CLIP."""
+    finetune: PhaseConfig = field(default_factory=lambda: _usual("finetune"))
+    """Second phase: everything trains; for a CLIP and a dual encoder as the readout."""
     finetune_enabled: bool = False
     """Whether the backbones are fine-tuned."""
     stop_fraction: float = 0.1
@@ -183,11 +215,18 @@ class TrainConfig:
         _choice("kind", self.kind, KINDS)
         _choice("text_level", self.text_level, tuple(TOKEN_LIMITS))
         _choice("stack_features", self.stack_features, STACK_FEATURES)
-        for name in ("target", "recipe", *(f"{tower}_backbone" for tower in TOWERS)):
+        for name in ("target", "recipe", "clip", *(f"{tower}_backbone" for tower in TOWERS)):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ConfigurationError(f"{name} is {value!r}; give a name")
+        if self.image_size is None:
+            architecture = self.image_backbone.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+            object.__setattr__(self, "image_size", _IMAGE_SIZES.get(architecture, 160))
+        for name in ("readout", "finetune"):
+            if self.kind in SHARED_SPACE and getattr(self, name) is _usual(name):
+                object.__setattr__(self, name, _usual("clip"))
         _whole("image_size", self.image_size)
+        _whole("projection_dim", self.projection_dim)
         _whole("n_estimators", self.n_estimators)
         if self.image_size < 32:
             raise ConfigurationError(f"image_size is {self.image_size}; backbones need at least 32 pixels")
@@ -197,7 +236,7 @@ class TrainConfig:
                 raise ConfigurationError(f"{name} is {value!r}; give a number from 0 to below 1")
         if not isinstance(self.finetune_enabled, bool):
             raise ConfigurationError(f"finetune_enabled is {self.finetune_enabled!r}; give true or false")
-        for name in ("readout", "finetune"):
+        for name in ("align", "readout", "finetune"):
             if not isinstance(getattr(self, name), PhaseConfig):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give a PhaseConfig")
         self._check_stack()
@@ -230,18 +269,30 @@ class TrainConfig:
         """Modalities whose towers the model has: none for a baseline."""
         if self.kind == "stacked":
             return self.stack_towers
+        if self.kind in SHARED_SPACE:
+            return ("image", "text")
         return (self.kind,) if self.kind in TOWERS else ()
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """Modalities that the model's vectors are of: a shared space holds a crystal by its image."""
+        return ("image",) if self.kind in SHARED_SPACE else self.towers
 
     @property
     def is_network(self) -> bool:
         """Whether the model is one network: a tower with a dense readout, or towers joined by one."""
         if self.kind == "stacked":
             return self.join == NETWORK
-        return not self.is_baseline and self.regressor(self.kind) == NETWORK
+        return self.kind in SHARED_SPACE or (not self.is_baseline and self.regressor(self.kind) == NETWORK)
 
     def regressor(self, tower: str) -> str:
         """What a tower puts on its features: ``network`` or a name in ``REGRESSORS``."""
         return str(getattr(self, f"{tower}_regressor"))
+
+    def backbone(self, modality: str) -> str:
+        """Name of the pre-trained network that reads images or texts."""
+        _choice("modality", modality, ("image", "text"))
+        return self.clip if self.kind == "clip" else str(getattr(self, f"{modality}_backbone"))
 
     def fixed_backbone(self, modality: str) -> str:
         """Name of the rule that makes the features of ``composition`` or ``density``.
@@ -251,6 +302,11 @@ class TrainConfig:
         _choice("modality", modality, FIXED_MODALITIES)
         return "magpie" if self.is_baseline else str(getattr(self, f"{modality}_backbone"))
 
+    def phase(self, name: str) -> PhaseConfig:
+        """Settings of a phase: align, readout or finetune."""
+        _choice("phase", name, ("align", "readout", "finetune"))
+        return cast(PhaseConfig, getattr(self, name))
+
     @property
     def is_baseline(self) -> bool:
         """Whether nothing but the composition, or nothing at all, is looked at."""
@@ -259,6 +315,8 @@ class TrainConfig:
     @property
     def max_tokens(self) -> int:
         """Tokens kept of a text, special tokens included."""
+        if self.kind == "clip":
+            return CLIP_TOKENS
         return TOKEN_LIMITS[self.text_level]
 
     def tower_config(self, tower: str) -> TrainConfig:
@@ -312,7 +370,7 @@ class TrainConfig:
             if name not in acting:
                 raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
         parsed = dict(values)
-        for name in ("readout", "finetune"):
+        for name in ("align", "readout", "finetune"):
             if name in parsed and not isinstance(parsed[name], PhaseConfig):
                 parsed[name] = PhaseConfig.from_dict(parsed[name], where=name)
         return cls(**parsed)
@@ -334,6 +392,10 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
     Values that cannot be used are taken as they are: what is wrong with them is said elsewhere.
     """
     kind = values["kind"]
+    if kind == "clip":
+        return ("kind", "target", "recipe", "text_level", "clip", *_PHASES)
+    if kind == "dual-encoder":
+        return ("kind", "target", *_INPUTS["image"], *_INPUTS["text"], "projection_dim", "align", *_PHASES)
     if kind in TOWERS:
         own = _tower_fields(kind, values)
         return ("kind", "target", *own, *(_PHASES if f"{kind}_widths" in own else ()))

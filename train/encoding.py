@@ -22,15 +22,25 @@ from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, Slic
 from registry.settings import Settings
 from train.backbones import (
     Backbone,
+    load_backbone,
     load_composition_backbone,
     load_density_backbone,
     load_image_backbone,
     load_text_backbone,
 )
+from train.config import CLIP_TOKENS, SHARED_SPACE
 from train.data import DENSITY_KINDS, DensityGrids
 from train.inference import Predictor
 
-__all__ = ["EncoderInputs", "encode_crystal", "encode_image", "encode_text", "encoder_inputs", "takes_image"]
+__all__ = [
+    "EncoderInputs",
+    "encode_crystal",
+    "encode_image",
+    "encode_text",
+    "encoder_inputs",
+    "reads_sentences",
+    "takes_image",
+]
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,27 @@ def encoder_inputs(session: Session, encoder: Encoder) -> EncoderInputs:
     return EncoderInputs(recipe, encoder.text_level)
 
 
+def reads_sentences(session: Session, encoder: Encoder) -> bool:
+    """Whether :func:`encode_text` takes a sentence for one of this encoder's.
+
+    Encoders of texts do, and those of images whose space is shared with texts: of a CLIP, frozen or trained, and of a
+    dual encoder.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    encoder
+        As ``registry.encoders.resolve_encoder`` gives it.
+    """
+    if encoder.model_version_id is None:
+        return encoder.modality == "text" or encoder.preprocessing.get("family") == "clip"
+    version = session.get_one(ModelVersion, encoder.model_version_id)
+    return encoder.modality == "text" or session.get_one(Experiment, version.experiment_id).kind in SHARED_SPACE
+
+
 def encode_text(session: Session, settings: Settings, encoder: Encoder, text: str) -> NDArray[np.float32]:
-    """Vector of a sentence under an encoder that reads texts alone.
+    """Vector of a sentence under an encoder of texts, or in the space that one of images shares with them.
 
     Parameters
     ----------
@@ -67,7 +96,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
     settings
         Where weights and backbones are kept.
     encoder
-        Of modality ``text``.
+        One of those that :func:`reads_sentences` says yes to.
     text
         Any sentence; it need not be of the encoder's text level.
 
@@ -83,16 +112,21 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
     ModelError
         If the text is empty, or the weights here are not those of the encoder.
     """
-    if encoder.modality != "text":
+    if not reads_sentences(session, encoder):
         raise IncompatibleInputError(
             f"encoder {encoder.name!r} is of modality {encoder.modality}, and a sentence is a text; `ecdreg encoders"
             " list` shows others"
         )
     if not text.strip():
         raise ModelError("the text is empty; write what the crystals should be like")
-    if encoder.model_version_id is None:
-        return _checked(encoder, _frozen(session, settings, encoder).features([text]))
-    return _checked(encoder, _tower(session, settings, encoder).encode_texts([text]))
+    if encoder.model_version_id is not None:
+        return _checked(encoder, _tower(session, settings, encoder).encode_texts([text]))
+    frozen = _frozen(session, settings, encoder)
+    if encoder.modality == "image":
+        # The other half of the same CLIP.
+        half = {"family": "clip", "modality": "text", "name": frozen.name, "max_tokens": CLIP_TOKENS}
+        frozen = load_backbone(half, models=settings.models)
+    return _checked(encoder, frozen.features([text]))
 
 
 def encode_crystal(session: Session, settings: Settings, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
@@ -226,8 +260,13 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
     """The backbone of a frozen encoder, verified to be the one that wrote its vectors."""
     name = _backbone_name(session, encoder)
     prepared = encoder.preprocessing
-    if encoder.modality == "image":
-        backbone: Backbone = load_image_backbone(
+    if prepared.get("family") == "clip":
+        channels = [channel["kind"] for channel in prepared.get("channels", ())]
+        half = {"family": "clip", "modality": encoder.modality, "name": name}
+        half |= {"channels": channels} if channels else {"max_tokens": prepared["max_tokens"]}
+        backbone: Backbone = load_backbone(half, models=settings.models)
+    elif encoder.modality == "image":
+        backbone = load_image_backbone(
             name,
             channels=[channel["kind"] for channel in prepared["channels"]],
             image_size=prepared["resize"]["size"],
@@ -275,7 +314,8 @@ def _grids(encoder: Encoder, crystal: CrystalData) -> DensityGrids:
 def _backbone_name(session: Session, encoder: Encoder) -> str:
     # An encoder carries the last part of a path or a hub id; the experiments that used it know the whole.
     short = encoder.name.partition(":")[0]
-    asked = Experiment.config[f"{encoder.modality}_backbone"].astext
+    family = encoder.preprocessing.get("family")
+    asked = Experiment.config[family or f"{encoder.modality}_backbone"].astext
     used = session.scalars(select(asked).where(asked.is_not(None)).distinct().order_by(asked)).all()
     return next((name for name in used if name.rstrip("/").rsplit("/", 1)[-1] == short), short)
 

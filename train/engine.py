@@ -27,7 +27,8 @@ __all__ = ["EpochRecord", "FitResult", "encode", "fit", "predict", "take", "to_i
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One point of a learning curve; losses are mean squared errors of the standardised target."""
+    """One point of a learning curve; losses are what the network's phase minimises: mean squared errors of the
+    standardised target, in all phases but the alignment of a dual encoder."""
 
     epoch: int
     """From 1."""
@@ -283,7 +284,7 @@ def _epoch(
     for index in _batches(len(y), phase.batch_size, order):
         batch = {name: _pick(values, index) for name, values in rows.items()}
         optimiser.zero_grad(set_to_none=True)
-        loss = nn.functional.mse_loss(network(batch), y.index_select(0, index.to(y.device)))
+        loss = network.loss(batch, y.index_select(0, index.to(y.device)))
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(index)
@@ -296,8 +297,7 @@ def _loss(network: Network, inputs: Inputs, y: Tensor, *, batch_size: int = 256)
     with torch.inference_mode():
         for index in torch.arange(len(y)).split(batch_size):
             batch = {name: _pick(values, index) for name, values in inputs.items()}
-            error = network(batch) - y.index_select(0, index.to(y.device))
-            total += float(error.square().sum())
+            total += float(network.loss(batch, y.index_select(0, index.to(y.device)))) * len(index)
     return total / len(y)
 
 

@@ -262,7 +262,8 @@ class _Run:
         stages: list[_Stage] = []
         model: FittedModel | None = None
         for model in self._phases(fold, fit, stop=stop if len(stop) else None):
-            predicted = {subset: model.predict(part) for subset, part in shown.items()}
+            # What is only aligned says nothing of the target yet.
+            predicted = {s: model.predict(part) for s, part in shown.items() if model.phase != "align"}
             stages.append(_stage(model, {s: (_scores(truth[s], p), len(p)) for s, p in predicted.items()}))
         assert model is not None
         with session_scope(self.engine) as session:
@@ -277,7 +278,9 @@ class _Run:
         stages: list[_Stage] = []
         model: FittedModel | None = None
         for model in self._phases(None, everyone, epochs=self._median_epochs()):
-            stages.append(_stage(model, {"train": (_scores(rows.values, model.predict(self.cv)), len(rows))}))
+            aligned = model.phase == "align"
+            scores = {} if aligned else {"train": (_scores(rows.values, model.predict(self.cv)), len(rows))}
+            stages.append(_stage(model, scores))
         assert model is not None
         holdout = self.rows.holdout
         # From here on nothing is fitted; this is the one place that looks at the holdout.

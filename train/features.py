@@ -29,6 +29,7 @@ from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.progress import Progress
 from train.backbones import (
     Backbone,
+    load_backbone,
     load_composition_backbone,
     load_density_backbone,
     load_image_backbone,
@@ -115,7 +116,13 @@ class FeatureCache:
         ConfigurationError
             If the backbone cannot be resolved here.
         """
-        if modality == "image":
+        if config.kind == "clip":
+            half = {"family": "clip", "modality": modality, "name": config.clip}
+            half |= {"channels": list(channels)} if modality == "image" else {"max_tokens": config.max_tokens}
+            key = json_sha256(half)
+            if key not in self._backbones:
+                self._backbones[key] = load_backbone(half, models=self._models)
+        elif modality == "image":
             key = json_sha256(["image", config.image_backbone, list(channels), config.image_size])
             if key not in self._backbones:
                 self._backbones[key] = load_image_backbone(
@@ -194,7 +201,7 @@ class FeatureCache:
         self, config: TrainConfig, inputs: Inputs, recipe_id: int | None, known: Mapping[str, Any] | None
     ) -> FeatureTable:
         if recipe_id is None:
-            raise ModelError(f"no image recipe to compute features of {config.image_backbone} from")
+            raise ModelError(f"no image recipe to compute features of {config.backbone('image')} from")
         with Session(self._engine) as session:
             name = session.scalars(select(ImageRecipe.name).where(ImageRecipe.id == recipe_id)).one()
             channels = recipe_channels(session, recipe_id)
@@ -205,7 +212,7 @@ class FeatureCache:
 
         load = self._loader(config, "image", channels, known)
         return self._table(
-            f"{_short(config.image_backbone)}:{name}",
+            f"{_short(config.backbone('image'))}:{name}",
             "image",
             inputs,
             [input_sha256(inputs, i, ("image",)) for i in range(len(inputs))],
@@ -219,7 +226,7 @@ class FeatureCache:
 
         load = self._loader(config, "text", (), known)
         return self._table(
-            f"{_short(config.text_backbone)}:{config.text_level}",
+            f"{_short(config.backbone('text'))}:{config.text_level}",
             "text",
             inputs,
             [input_sha256(inputs, i, ("text",)) for i in range(len(inputs))],

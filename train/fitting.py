@@ -20,7 +20,7 @@ from train import engine
 from train.backbones import Backbone
 from train.baselines import MagpieBaseline, MeanBaseline
 from train.checkpoints import BackboneRecord, from_bytes, to_bytes
-from train.config import FIXED_MODALITIES, TrainConfig
+from train.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
 from train.engine import EpochRecord, FitResult
 from train.networks import Inputs, StackedNetwork, Tower, build_network
 from train.scalers import StandardScaler
@@ -35,6 +35,7 @@ __all__ = [
     "fit_phases",
     "phases_of",
     "restore",
+    "telling",
 ]
 
 OnEpoch: TypeAlias = Callable[[str, EpochRecord], None]
@@ -176,10 +177,13 @@ class FittedBaseline:
 def phases_of(config: TrainConfig) -> tuple[str, ...]:
     """The phases that a model goes through, in order.
 
-    A stack always has its second one: with frozen backbones, it trains the dense layers of the towers.
+    A stack always has its second one: with frozen backbones, it trains the dense layers of the towers. A dual encoder
+    is aligned before it has a readout.
     """
     if not config.is_network:
         return ("fit",)
+    if config.kind == "dual-encoder":
+        return ("align", "readout", *(("finetune",) if config.finetune_enabled else ()))
     if config.kind == "stacked" or (config.finetune_enabled and config.kind not in FIXED_MODALITIES):
         return ("readout", "finetune")
     return ("readout",)
@@ -246,6 +250,13 @@ def fit_phases(
     if not config.is_network:
         yield _fit_at_once(config, shown, values, seed=seed, towers=towers, unseen=unseen, backbones=frozen)
         return
+    if config.kind in SHARED_SPACE:
+        from train.contrastive import fit_contrastive  # it is built on this module
+
+        yield from fit_contrastive(
+            config, shown, values, seed=seed, stop=stop, epochs=epochs, backbones=frozen, on_epoch=on_epoch
+        )
+        return
     scaler = StandardScaler.fit(values)
     dims = {name: features.shape[1] for name, features in shown.features.items()}
     joins = None if towers is None else {name: _network_of(tower) for name, tower in towers.items()}
@@ -267,7 +278,7 @@ def fit_phases(
             seed=derived_seed(seed, "fit", phase),
             stop=None if stop is None else (see(stop[0]), scaler.transform(stop[1])),
             epochs=None if stop is not None else (epochs or {}).get(phase, settings.max_epochs),
-            on_epoch=None if on_epoch is None else _telling(on_epoch, phase),
+            on_epoch=None if on_epoch is None else telling(on_epoch, phase),
         )
         yield FittedNetwork(config, network, scaler, phase, reads_raw, result, frozen)
 
@@ -288,7 +299,9 @@ class _Seen:
         return inputs
 
 
-def _telling(on_epoch: OnEpoch, phase: str) -> Callable[[EpochRecord], None]:
+def telling(on_epoch: OnEpoch, phase: str) -> Callable[[EpochRecord], None]:
+    """Tells of the epochs of one phase."""
+
     def tell(record: EpochRecord) -> None:
         on_epoch(phase, record)
 

@@ -33,7 +33,7 @@ from registry.models import (
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.compatibility import Reader
-from train.config import FIXED_MODALITIES, TrainConfig
+from train.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
 from train.data import crystal_inputs, known_values
 from train.features import FeatureCache
 from train.fitting import FittedModel, FittedNetwork, Shown, restore
@@ -250,17 +250,17 @@ class Predictor:
         IncompatibleInputError
             As :meth:`predict`; or if the model is a baseline, which has no vectors.
         """
-        return self._encoder().encode(self._shown(inputs))
+        return self._encoder().encode(self._shown(inputs, modalities=self.config.embedded))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of N texts under the refit, (N, width).
+        """Vectors of N texts under the refit, (N, width); in a shared space they are compared with those of images.
 
         Raises
         ------
         IncompatibleInputError
-            If the model reads anything else than texts.
+            If the model reads anything else than texts, and has no space that it shares with them.
         """
-        if self.config.towers != ("text",):
+        if self.config.towers != ("text",) and self.config.kind not in SHARED_SPACE:
             raise IncompatibleInputError(f"{self.model.name} does not read texts alone; choose a text model")
         return self._encoder().encode(self._show({"text": list(texts)}, [""] * len(texts)))
 
@@ -277,7 +277,7 @@ class Predictor:
         IncompatibleInputError
             If the model reads anything else than images.
         """
-        if self.config.towers != ("image",):
+        if self.config.embedded != ("image",):
             raise IncompatibleInputError(f"{self.model.name} does not read images alone; choose an image model")
         return self._encoder().encode(self._show({"image": pixels}, [""] * len(pixels)))
 
@@ -369,8 +369,8 @@ class Predictor:
             )
         return self._network
 
-    def _shown(self, inputs: Sequence[CrystalData]) -> Shown:
-        return self._show(self._reader.raw(inputs), [crystal.formula for crystal in inputs])
+    def _shown(self, inputs: Sequence[CrystalData], *, modalities: Sequence[str] | None = None) -> Shown:
+        return self._show(self._reader.raw(inputs, modalities=modalities), [crystal.formula for crystal in inputs])
 
     def _show(self, raw: dict[str, Any], formulas: list[str]) -> Shown:
         if self.config.kind == "baseline-magpie":

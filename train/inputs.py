@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,20 +90,28 @@ class ModelInputs:
             tower: self._cache.backbone(self.config, tower, channels=self._channels) for tower in self.config.towers
         }
 
-    def shown(self, revision_ids: NDArray[np.int64]) -> Shown:
+    def shown(self, revision_ids: NDArray[np.int64], *, modalities: Sequence[str] | None = None) -> Shown:
         """What the model is shown of these crystals, in their order.
+
+        Parameters
+        ----------
+        revision_ids
+            (N,)
+        modalities
+            Of these alone; None: of all that it reads.
 
         Raises
         ------
         NotFoundError
             If one of them lacks a modality.
         """
-        features = {name: table.rows(revision_ids) for name, table in self.tables.items()}
+        wanted = self.modalities if modalities is None else modalities
+        features = {name: table.rows(revision_ids) for name, table in self.tables.items() if name in wanted}
         raw: dict[str, NDArray[np.float32] | list[str]] = {}
         if self.config.finetune_enabled:
-            if "image" in self.config.towers:
+            if "image" in wanted:
                 raw["image"] = self._images(revision_ids)
-            if "text" in self.config.towers:
+            if "text" in wanted:
                 raw["text"] = self._read(revision_ids)
         return Shown(n=len(revision_ids), features=features, raw=raw)
 
@@ -112,15 +120,16 @@ class ModelInputs:
         return {name: table.rows(revision_ids) for name, table in self.tables.items()}
 
     def complete(self) -> Iterator[tuple[NDArray[np.int64], list[str], Shown]]:
-        """All crystals that have every modality, in batches: revisions, checksums of their inputs, what is shown."""
-        shas = [input_sha256(self.crystals, row, self.config.towers) for row in range(len(self.crystals))]
+        """All crystals that can be encoded, in batches: revisions, checksums of their inputs, what is shown."""
+        read = self.config.embedded
+        shas = [input_sha256(self.crystals, row, read) for row in range(len(self.crystals))]
         rows = np.array([row for row, sha in enumerate(shas) if sha is not None], dtype=np.int64)
         # Pixels of all crystals at once may not fit into memory; features do.
         size = 128 if self.config.finetune_enabled else 4096
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             ids = self.crystals.revision_ids[batch]
-            yield ids, [sha for row in batch if (sha := shas[row]) is not None], self.shown(ids)
+            yield ids, [sha for row in batch if (sha := shas[row]) is not None], self.shown(ids, modalities=read)
 
     def _images(self, revision_ids: NDArray[np.int64]) -> NDArray[np.float32]:
         assert self.recipe_id is not None  # load_rows has found the recipe of every config with an image tower

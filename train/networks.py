@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from registry.errors import ModelError
 from train.backbones.base import Backbone
-from train.config import TrainConfig
+from train.config import SHARED_SPACE, TrainConfig
 from train.scalers import StandardScaler
 
 __all__ = [
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 Inputs: TypeAlias = Mapping[str, "Tensor | Sequence[str]"]
-Phase = Literal["readout", "finetune"]
+Phase = Literal["align", "readout", "finetune"]
 
 FEATURE_LIMIT = 3.0
 """Standard deviations that a standardised feature may lie from the mean of the training rows."""
@@ -109,7 +109,7 @@ class Readout(nn.Module):
             layers += [nn.Linear(dim, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Dropout(dropout)]
             dim = width
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(dim, 1)
+        self.head: nn.Module = nn.Linear(dim, 1)
         self.width = dim
 
     def penultimate(self, features: Tensor) -> Tensor:
@@ -148,6 +148,10 @@ class Network(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """The standardised target, (N,)."""
         return self.readout(self.forward_features(inputs))  # type: ignore[no-any-return]
+
+    def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """What training minimises: the mean squared error of the standardised target, ()."""
+        return nn.functional.mse_loss(self(inputs), targets)
 
     def set_phase(self, phase: Phase) -> None:
         """Choose what trains from here on; see the module's table.
@@ -347,6 +351,10 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         # default_generator, not torch.manual_seed: that would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
+        if config.kind in SHARED_SPACE:
+            from train.contrastive import build_contrastive  # it is built on this module
+
+            return build_contrastive(config, input_dims)
         if config.kind != "stacked":
             return _tower(config, config.kind, input_dims)
         if towers is None:

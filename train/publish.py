@@ -34,7 +34,8 @@ def publish_encoder(
 ) -> int:
     """Make a refitted network an encoder, ``name:target@version``, and write its vectors.
 
-    Every crystal of the registry that has the inputs gets one, whether or not the split knows it.
+    Every crystal of the registry that has the inputs gets one, whether or not the split knows it. In a space that
+    images and texts share, a crystal's vector is its image's.
 
     Parameters
     ----------
@@ -56,11 +57,11 @@ def publish_encoder(
     encoder = ensure_encoder(
         session,
         name=f"{experiment.name}:{experiment.target}@{experiment.version}",
-        modality=config.kind,
+        modality=config.kind if config.embedded == config.towers else config.embedded[0],
         dim=model.network.width,
         weights_sha256=version.artifact_sha256 or "",
-        recipe_id=inputs.recipe_id if "image" in config.towers else None,
-        text_level=config.text_level if "text" in config.towers else None,
+        recipe_id=inputs.recipe_id if "image" in config.embedded else None,
+        text_level=config.text_level if "text" in config.embedded else None,
         preprocessing=dict(preprocessing),
         model_version_id=version.id,
     )
