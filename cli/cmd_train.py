@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import output
 from cli.options import (
     JsonOption,
     RecipeOption,
@@ -26,13 +27,27 @@ ImageBackboneOption = Annotated[
 TextBackboneOption = Annotated[
     str, typer.Option("--text-backbone", metavar="NAME", help="Text backbone: a name, a folder or a hub id.")
 ]
+ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size", min=32, help="Pixels a side that the image backbone sees. [inception_v3: 299, others: 160]"
+    ),
+]
+ClipOption = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        metavar="NAME",
+        help="A CLIP: a hub id such as openai/clip-vit-base-patch32, or a folder. Without it, the dual encoder.",
+    ),
+]
 FinetuneOption = Annotated[
     bool | None,
     typer.Option("--finetune/--no-finetune", help="Fine-tune the backbones; by default only where there is a GPU."),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the model.")]
 MaxEpochsOption = Annotated[
-    int | None, typer.Option("--max-epochs", min=1, help="Epochs of each phase at most; 700 by default.")
+    int | None, typer.Option("--max-epochs", min=1, help="Epochs of each phase at most. [clip: 800, others: 700]")
 ]
 AgainOption = Annotated[bool, typer.Option("--again", help="Train a new version even if the same one is finished.")]
 RegressorOption = Annotated[
@@ -77,7 +92,7 @@ StackFeaturesOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg train image|text|composition|density|stacked|baseline``.
+    """Attach ``ecdreg train image|text|composition|density|stacked|clip|baseline``.
 
     Parameters
     ----------
@@ -90,6 +105,7 @@ def register(app: typer.Typer) -> None:
     group.command("composition")(composition)
     group.command("density")(density)
     group.command("stacked")(stacked)
+    group.command("clip")(clip)
     group.command("baseline")(baseline)
     app.add_typer(group, name="train")
 
@@ -100,6 +116,7 @@ def image(
     recipe: RecipeOption = "metric",
     text_level: TextLevelOption = "keywords",
     image_backbone: ImageBackboneOption = "efficientnet_lite0",
+    image_size: ImageSizeOption = None,
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
     seed: SeedOption = 0,
@@ -119,8 +136,9 @@ def image(
       ecdreg train image --recipe imported --text-level none
       ecdreg train image --target k_vrh --recipe metric-111
       ecdreg train image --seed 1 --finetune
+      ecdreg train image --image-backbone inception_v3 --name image-inception
     """
-    options = _given(recipe=recipe, image_backbone=image_backbone, image_regressor=regressor)
+    options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
     train(
         Request(("image",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
     )
@@ -220,6 +238,7 @@ def stacked(
     recipe: RecipeOption = "metric",
     text_level: TextLevelOption = "keywords",
     image_backbone: ImageBackboneOption = "efficientnet_lite0",
+    image_size: ImageSizeOption = None,
     text_backbone: TextBackboneOption = "minilm",
     composition_features: CompositionOption = None,
     density_features: DensityFeaturesOption = None,
@@ -248,7 +267,7 @@ def stacked(
 
     chosen = _names(towers)
     own = {
-        "image": {"recipe": recipe, "image_backbone": image_backbone},
+        "image": {"recipe": recipe, "image_backbone": image_backbone, "image_size": image_size},
         "text": {"text_level": text_level, "text_backbone": text_backbone},
         "composition": {"composition_backbone": composition_features},
         "density": {"density_backbone": density_features},
@@ -260,6 +279,53 @@ def stacked(
     train(
         Request(("stacked",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
     )
+
+
+def clip(
+    target: TargetOption = None,
+    split: SplitOption = "default",
+    clip: ClipOption = None,
+    recipe: RecipeOption = "metric",
+    text_level: TextLevelOption = "keywords",
+    image_backbone: Annotated[
+        str | None, typer.Option("--image-backbone", metavar="NAME", help="Image backbone of the dual encoder.")
+    ] = None,
+    image_size: ImageSizeOption = None,
+    text_backbone: Annotated[
+        str | None, typer.Option("--text-backbone", metavar="NAME", help="Text backbone of the dual encoder.")
+    ] = None,
+    finetune: FinetuneOption = None,
+    seed: SeedOption = 0,
+    name: NameOption = None,
+    max_epochs: MaxEpochsOption = None,
+    again: AgainOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train a CLIP, or the dual encoder in its place: images and texts in one space, and a linear layer on both.
+
+    A CLIP is named by --clip: a hub id, or a folder in transformers' layout. Where none is named, a dual
+    encoder stands in: two backbones that never saw each other, aligned by the contrastive loss on the
+    training rows alone. Crystals can be found by a sentence in either space:
+    `ecdreg similar --text "..." --encoder dual-encoder:k_vrh@1`.
+
+    \b
+    Examples:
+      ecdreg train clip
+      ecdreg train clip --clip openai/clip-vit-base-patch32 --text-level all --recipe paper
+      ecdreg train clip --target k_vrh --text-level all
+    """
+    if clip is None:
+        kind = "dual-encoder"
+        options = _given(image_backbone=image_backbone, image_size=image_size, text_backbone=text_backbone)
+        output.note("no --clip is named: this trains the dual encoder, which stands in for a CLIP and is not one")
+    else:
+        kind, options = "clip", {"clip": clip}
+        given = _given(image_backbone=image_backbone, image_size=image_size, text_backbone=text_backbone)
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            raise typer.BadParameter(f"--{option} is of the dual encoder, and --clip {clip} brings its own; give one")
+    options |= {"recipe": recipe, "text_level": text_level}
+    train(Request((kind,), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options))
 
 
 def baseline(

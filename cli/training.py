@@ -141,6 +141,7 @@ def _configs(asked: Request, target: str) -> list[TrainConfig]:
                 config,
                 readout=replace(config.readout, max_epochs=asked.max_epochs),
                 finetune=replace(config.finetune, max_epochs=asked.max_epochs),
+                align=replace(config.align, max_epochs=asked.max_epochs),
             )
         configs.append(config)
     return configs
@@ -181,7 +182,7 @@ def _make_default(session: Session, asked: Request, target: str) -> Split:
     from registry.splits import ensure_default_split
 
     recipe, text_level = none_or(asked.recipe), none_or(asked.text_level)
-    if recipe is not None and not {"image", "stacked"} & set(asked.kinds):
+    if recipe is not None and not {"image", "stacked", "clip", "dual-encoder"} & set(asked.kinds):
         # All kinds share one split where they can; without any image there is none to share.
         try:
             find_recipe(session, recipe)
