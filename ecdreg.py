@@ -190,19 +190,20 @@ class Registry:
         Returns
         -------
         list of dict
-            ``id``, ``formula``, ``target``, ``predicted`` and ``spread`` (in ``unit``; the standard deviation over the
-            fold models, no error bar), ``model``, and the ``subset`` that the crystal plays in the model's split.
+            ``id``, ``formula``, ``target``, ``predicted``, ``lower`` and ``upper`` (ends of the interval of ``level``)
+            and ``spread`` (the standard deviation over the fold models, no error bar), all in ``unit``; whether the
+            crystal is ``out_of_domain``; ``model``, and the ``subset`` that the crystal plays in the model's split.
 
         Raises
         ------
         NotFoundError, IncompatibleInputError, ArtifactError
-            As :func:`train.inference.predict_crystals`.
+            As :func:`train.repeating.predict_crystals`.
         """
         from registry.crystals import resolve
         from registry.database import session_scope
         from registry.model_store import resolve_model
         from registry.properties import property_named
-        from train.inference import predict_crystals
+        from train.repeating import predict_crystals
 
         with session_scope(self.engine) as session:
             models = resolve_model(session, model)
@@ -220,6 +221,10 @@ class Registry:
                     "formula": crystal.formula,
                     "target": target.name,
                     "predicted": one.value,
+                    "lower": one.lower,
+                    "upper": one.upper,
+                    "level": one.level,
+                    "out_of_domain": one.out_of_domain,
                     "spread": one.spread,
                     "unit": target.unit,
                     "subset": one.subset,

@@ -37,7 +37,9 @@ def leaderboard(
     """Show how the models compare, best in cross-validation first, baselines beside them.
 
     R2 and RMSE are means over folds and runs with their standard deviation; RMSE is in the unit of the
-    target. The same rows are in the view v_leaderboard.
+    target. "in 90 % interval" is the share of the holdout that its intervals hold (ecdreg models coverage tells more).
+    A peer that was trained elsewhere says on what: such a row is not leakage-free. The same rows are in the view
+    v_leaderboard.
 
     \b
     Examples:
@@ -95,6 +97,7 @@ def show_leaderboard(rows: Sequence[dict[str, Any]]) -> None:
     """
     for target, split, unit in dict.fromkeys((row["target"], row["split"], row["unit"]) for row in rows):
         chosen = [row for row in rows if (row["target"], row["split"]) == (target, split)]
+        foreign = any(row["trained_on"] for row in chosen)
         output.table(
             [
                 {
@@ -105,13 +108,19 @@ def show_leaderboard(rows: Sequence[dict[str, Any]]) -> None:
                     f"cv RMSE [{unit}]": _with_sd(row["cv_rmse"], row["cv_rmse_sd"]),
                     "holdout R2": _with_sd(row["holdout_r2"], row["holdout_r2_sd"]),
                     f"holdout RMSE [{unit}]": _with_sd(row["holdout_rmse"], row["holdout_rmse_sd"]),
-                    "n cv / holdout": f"{row['n_cv']} / {row['n_holdout'] or 0}",
+                    "in 90 % interval": _percent(row["holdout_coverage"]),
+                    "n cv / holdout": f"{row['n_cv'] or 0} / {row['n_holdout'] or 0}",
                 }
+                | ({"trained on": row["trained_on"] or "this split"} if foreign else {})
                 for row in chosen
             ],
             title=f"{target}, split {split!r}",
         )
         output.line()
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def _with_sd(mean: float | None, sd: float | None) -> str:

@@ -18,7 +18,7 @@ ModelArgument = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg models list|show|alias``.
+    """Attach ``ecdreg models list|show|alias|coverage``.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_)
     group.command("show")(show)
     group.command("alias")(alias)
+    group.command("coverage")(coverage)
     app.add_typer(group, name="models")
 
 
@@ -102,6 +103,68 @@ def alias(
     output.rows(rows, json=json)
 
 
+def coverage(
+    model: ModelArgument,
+    interval: Annotated[
+        list[float] | None,
+        typer.Option("--interval", metavar="LEVEL", help="Share of true values that intervals hold; repeatable."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how many true values lie in their intervals, with the exact binomial interval of that share.
+
+    Without --interval the kept intervals of 90 % count; those of a model that was trained before there were any are
+    made and kept. Cross-validated crystals are counted around their out-of-fold predictions.
+
+    \b
+    Examples:
+      ecdreg models coverage stacked:k_vrh
+      ecdreg models coverage stacked --interval 0.5 --interval 0.8 --interval 0.95 --json
+    """
+    from sqlalchemy.orm import Session
+
+    from cli.options import open_engine, settings
+    from registry.model_store import resolve_model
+    from registry.properties import property_named
+    from train.inference import Predictor
+    from train.intervals import fill_intervals, split_intervals
+    from train.uncertainty import LEVEL, coverage
+
+    levels = tuple(interval or (LEVEL,))
+    if wrong := [level for level in levels if not 0 < level < 1]:
+        raise typer.BadParameter(f"--interval is {wrong[0]:g}; give a number between 0 and 1, for instance 0.9")
+    engine = open_engine()
+    with Session(engine) as session:
+        models = resolve_model(session, model)
+        session.expunge_all()
+    rows: list[dict[str, Any]] = []
+    with output.progress() as progress:
+        for found in models:
+            with Session(engine) as session:
+                predictor = Predictor.load(session, settings(), found)
+            parts = split_intervals(predictor, engine, levels, progress=progress)
+            if interval is None:
+                fill_intervals(predictor, engine, progress=progress)
+            for part in parts:
+                for level, intervals in part.by_level.items():
+                    counted = coverage(intervals, part.truth)
+                    flags = intervals.out_of_domain
+                    rows.append(
+                        {"model": found.name, "level": level, "subset": part.subset, "n": counted.n}
+                        | {"covered": counted.covered, "share": counted.share, "low": counted.low}
+                        | {"high": counted.high, "median_width": counted.median_width}
+                        | {"unit": property_named(found.experiment.target).unit}
+                        | {"out_of_domain": None if flags is None else int(flags.sum())}
+                    )
+    if json:
+        output.json(rows)
+        return
+    for name, unit in dict.fromkeys((row["model"], row["unit"]) for row in rows):
+        chosen = [row for row in rows if row["model"] == name]
+        shown = [{"interval": f"{100 * row['level']:g} %"} | coverage_row(row["subset"], row, unit) for row in chosen]
+        output.table(shown, title=name)
+
+
 def _list_row(row: dict[str, Any]) -> dict[str, Any]:
     aliases = "".join(f" @{name}" for name in row["aliases"])
     return {
@@ -153,9 +216,37 @@ def _print(card: dict[str, Any]) -> None:
         )
     if scores:
         output.table(scores, title=f"Scores of the last phase, RMSE and MAE in {card['unit']}")
+    if card["coverage"]:
+        output.table(
+            [coverage_row(subset, one, card["unit"]) for subset, one in card["coverage"].items()],
+            title="Coverage of the 90 % intervals",
+        )
     output.line("config")
     for name, value in sorted(_flat(card["config"]).items()):
         output.line(f"  {name} = {value}")
+
+
+def coverage_row(subset: str, found: dict[str, Any], unit: str) -> dict[str, Any]:
+    """A line of a table of coverages.
+
+    Parameters
+    ----------
+    subset
+        validation or holdout.
+    found
+        As ``cli.scores.coverages`` has it.
+    unit
+        Of the width.
+    """
+    return {
+        "subset": {"validation": "cv, out of fold", "holdout": "holdout, refit"}.get(subset, subset),
+        "n": found["n"],
+        "covered": found["covered"],
+        "share": f"{100 * found['share']:.1f} %",
+        "95 % binomial interval": f"{100 * found['low']:.1f} to {100 * found['high']:.1f} %",
+        f"median width [{unit}]": found["median_width"],
+        "out of domain": found["out_of_domain"],
+    }
 
 
 _METRICS = {"r2": "R2", "rmse": "RMSE", "mae": "MAE"}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from registry.model_store import ResolvedModel
+    from train.inference import PredictionResult
+    from train.repeating import CrystalPrediction
 
 __all__ = ["register"]
 
@@ -51,19 +53,24 @@ def predict(
     density: DensityOption = None,
     reference: ReferenceOption = None,
     level_of_theory: LevelOfTheoryOption = None,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="LEVEL", help="Share of true values that intervals hold.")
+    ] = 0.9,
     json: JsonOption = False,
 ) -> None:
     """Predict with a trained model, for crystals of the registry or for files.
 
-    A file goes through the same slices and texts as an ingest. The spread is the standard deviation over the
-    models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen
+    A file goes through the same slices and texts as an ingest. The interval comes from the errors that the model
+    made on crystals that it had not seen (CV+; docs/uncertainty.md), and is wider for a crystal unlike all of them;
+    "out of domain" marks one so unlike that its interval may be too narrow. The spread is the standard deviation over
+    the models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen
     it is repeated: "validation" by the fold that left it out, "holdout" by the refit. "train" marks a material
     that the model was fitted to under another id or revision.
 
     \b
     Examples:
       ecdreg predict stacked mp-1022 mp-361
-      ecdreg predict stacked:k_vrh@best mp-1022 --json
+      ecdreg predict stacked:k_vrh@best mp-1022 --interval 0.8 --json
       ecdreg predict text --structure NaCl.cif
       ecdreg predict stacked --density CHGCAR --reference CHGCAR.reference --level-of-theory GGA
     """
@@ -72,6 +79,8 @@ def predict(
         raise typer.BadParameter("give ids of the registry, or --structure and --density files, and not both")
     if not files and (reference is not None or level_of_theory is not None):
         raise typer.BadParameter("--reference and --level-of-theory belong to --density")
+    if not 0 < interval < 1:
+        raise typer.BadParameter(f"--interval is {interval:g}; give a number between 0 and 1, for instance 0.9")
     engine = open_engine()
     try:
         from sqlalchemy.orm import Session
@@ -81,9 +90,9 @@ def predict(
         with Session(engine) as session:
             models = resolve_model(session, model)
         if files:
-            rows = _files(engine, models, structure, density, reference, level_of_theory)
+            rows = _files(engine, models, structure, density, reference, level_of_theory, interval)
         else:
-            rows = _registered(engine, models, idents or [])
+            rows = _registered(engine, models, idents or [], interval)
     finally:
         engine.dispose()
     if json:
@@ -94,36 +103,44 @@ def predict(
         "id": "id",
         "formula": "formula",
         "predicted": "predicted",
+        "interval": f"{100 * interval:g} % interval",
         "spread": "spread",
         "known": "known",
         "unit": "unit",
         "subset": "subset",
     }
-    output.table(rows, columns, formats=FORMATS)
+    if any(row["out_of_domain"] for row in rows):
+        columns["domain"] = "domain"
+    output.table([row | _words(row) for row in rows], columns, formats=FORMATS)
 
 
-def _registered(engine: Engine, models: Sequence[ResolvedModel], idents: Sequence[str]) -> list[dict[str, Any]]:
+def _words(row: dict[str, Any]) -> dict[str, str]:
+    interval = "" if row["lower"] is None else f"{row['lower']:.4g} to {row['upper']:.4g}"
+    return {"interval": interval, "domain": "out of domain" if row["out_of_domain"] else ""}
+
+
+def _registered(
+    engine: Engine, models: Sequence[ResolvedModel], idents: Sequence[str], level: float
+) -> list[dict[str, Any]]:
     from sqlalchemy.orm import Session
 
     from registry.crystals import resolve
 
     with Session(engine) as session:
         crystals = [resolve(session, ident) for ident in idents]
-    from train.inference import predict_crystals  # torch: not before it is clear that there is work
+    from train.repeating import predict_crystals  # torch: not before it is clear that there is work
 
     rows = []
     with output.progress() as progress:
         for model in models:
-            said = predict_crystals(
-                engine, environment(), model, [crystal.revision_id for crystal in crystals], progress=progress
-            )
+            ids = [crystal.revision_id for crystal in crystals]
+            said = predict_crystals(engine, environment(), model, ids, level=level, progress=progress)
             rows += [
                 _row(
                     model,
                     f"{crystal.source}:{crystal.source_id}",
                     crystal.formula,
-                    predicted=prediction.value,
-                    spread=prediction.spread,
+                    prediction,
                     known=prediction.known,
                     subset=prediction.subset,
                 )
@@ -139,6 +156,7 @@ def _files(
     density: Path | None,
     reference: Path | None,
     level_of_theory: str | None,
+    level: float,
 ) -> list[dict[str, Any]]:
     from sqlalchemy.orm import Session
 
@@ -164,18 +182,9 @@ def _files(
     )
     rows = []
     for predictor in predictors:
-        (result,) = predictor.predict([crystal])
-        rows.append(
-            _row(
-                predictor.model,
-                crystal.source_id,
-                crystal.formula,
-                predicted=result.value,
-                spread=result.spread,
-                known=None,
-                subset="none",
-            )
-        )
+        predictor.calibrate(engine)
+        (result,) = predictor.predict([crystal], level=level)
+        rows.append(_row(predictor.model, crystal.source_id, crystal.formula, result, known=None, subset="none"))
     return rows
 
 
@@ -183,9 +192,8 @@ def _row(
     model: ResolvedModel,
     ident: str,
     formula: str,
+    said: CrystalPrediction | PredictionResult,
     *,
-    predicted: float,
-    spread: float | None,
     known: float | None,
     subset: str,
 ) -> dict[str, Any]:
@@ -197,8 +205,12 @@ def _row(
         "unit": property_named(model.experiment.target).unit,
         "id": ident,
         "formula": formula,
-        "predicted": predicted,
-        "spread": spread,
+        "predicted": said.value,
+        "lower": said.lower,
+        "upper": said.upper,
+        "level": said.level,
+        "out_of_domain": said.out_of_domain,
+        "spread": said.spread,
         "known": known,
         "subset": subset,
     }

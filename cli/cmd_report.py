@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.sessions import open_session
+from cli.options import open_engine, settings
 
 __all__ = ["register"]
 
@@ -34,7 +34,7 @@ def report(
         int, typer.Option("--samples", min=1, max=8, help="Crystals whose slices and texts are shown.")
     ] = 4,
 ) -> None:
-    """Write a report of a model: scores beside the baselines, parity plot, learning curves, worst cases.
+    """Write a report of a model: scores beside the baselines, parity plot, intervals, learning curves.
 
     The file is self-contained: it can be mailed, and opens without a network. Without a target in
     MODEL there is a section for each.
@@ -44,17 +44,32 @@ def report(
       ecdreg report stacked:k_vrh -o stacked-k_vrh.html
       ecdreg report stacked -o stacked.html --samples 6
     """
+    from sqlalchemy.orm import Session
+
     from registry.errors import ConfigurationError
     from registry.model_store import resolve_model
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise ConfigurationError(f"cannot write {out}: no such folder, or a folder itself; give a file to -o")
-    with open_session() as session:
+    engine = open_engine()
+    with Session(engine) as session:
         found = resolve_model(session, model)
+        from cli.report.calibration import calibrate
         from cli.report.content import collect
         from cli.report.page import render
 
-        page = render([collect(session, m.experiment, m.model_version, n_samples=samples) for m in found])
+        page = render(
+            [
+                collect(
+                    session,
+                    m.experiment,
+                    m.model_version,
+                    n_samples=samples,
+                    calibration=calibrate(engine, settings(), m),
+                )
+                for m in found
+            ]
+        )
     part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         part.write_text(page, encoding="utf-8")

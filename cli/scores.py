@@ -15,7 +15,18 @@ from sqlalchemy.orm import Session
 
 from registry.models import Encoder, Epoch, Experiment, Metric, ModelAlias, ModelVersion, Property, Split
 
-__all__ = ["PHASES", "Fold", "Score", "fold_scores", "last_phase", "list_models", "mean_sd", "model_card", "scores"]
+__all__ = [
+    "PHASES",
+    "Fold",
+    "Score",
+    "coverages",
+    "fold_scores",
+    "last_phase",
+    "list_models",
+    "mean_sd",
+    "model_card",
+    "scores",
+]
 
 PHASES = ("fit", "align", "readout", "finetune")
 """In the order in which they are run; the last one that an experiment has is its result."""
@@ -88,6 +99,43 @@ def mean_sd(values: Iterable[float | None]) -> tuple[float | None, float | None]
     return mean, (sum((v - mean) ** 2 for v in known) / (len(known) - 1)) ** 0.5
 
 
+_COVERED = """
+SELECT v.subset, count(*) AS n, count(*) FILTER (WHERE v.covered) AS covered,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY v.upper - v.lower) AS median_width,
+       count(*) FILTER (WHERE v.out_of_domain) AS out_of_domain
+FROM v_predictions v
+WHERE v.model_version_id = ANY(:versions) AND v.covered IS NOT NULL
+  AND v.subset = CASE WHEN v.fold IS NULL THEN 'holdout' ELSE 'validation' END
+GROUP BY v.subset
+"""
+
+
+def coverages(session: Session, versions: Sequence[ModelVersion]) -> dict[str, dict[str, Any]]:
+    """How many known values lie in their 90 % intervals, by subset (validation, holdout).
+
+    Parameters
+    ----------
+    session
+        Only read.
+    versions
+        Of the experiment's last phase.
+
+    Returns
+    -------
+    dict
+        By subset: ``n``, ``covered``, ``share`` with the ends ``low`` and ``high`` of its Clopper-Pearson 95 %
+        interval, ``median_width`` in the unit of the target, and how many crystals are ``out_of_domain``.
+    """
+    from train.uncertainty import LEVEL, clopper_pearson
+
+    found = {}
+    for row in session.execute(text(_COVERED), {"versions": [v.id for v in versions]}).mappings():
+        low, high = clopper_pearson(row["covered"], row["n"])
+        share = row["covered"] / row["n"]
+        found[row["subset"]] = {"level": LEVEL, **row, "share": share, "low": low, "high": high}
+    return found
+
+
 # The last phase alone is scored; one row a model version, its metrics as columns.
 _MODELS = """
 WITH scored AS (
@@ -157,7 +205,7 @@ def model_card(session: Session, experiment: Experiment) -> dict[str, Any]:
     dict
         Its identity, config, versions (fold, phase, rows fitted to, epochs, scores by subset,
         weights), the summary of its last phase (``cv``: mean and standard deviation over the folds;
-        ``holdout``), and its encoders. ``rmse`` and ``mae`` are in ``unit``.
+        ``holdout``; ``coverage`` of its intervals by subset), and its encoders. ``rmse`` and ``mae`` are in ``unit``.
     """
     epochs = dict(
         session.execute(
@@ -197,6 +245,7 @@ def model_card(session: Session, experiment: Experiment) -> dict[str, Any]:
         | {name: mean for name, (mean, _) in cv.items()}
         | {f"{name}_sd": sd for name, (_, sd) in cv.items()},
         "holdout": None if holdout is None else asdict(holdout),
+        "coverage": coverages(session, last),
         "versions": [
             {
                 "fold": v.fold,

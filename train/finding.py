@@ -24,7 +24,7 @@ from registry.progress import Progress
 from registry.properties import PROPERTIES
 from registry.settings import Settings
 from registry.wishes import Preference, Value, Wish, chance, lacking, order
-from train.inference import predict_crystals
+from train.repeating import predict_crystals
 from train.results import config_of
 
 __all__ = ["Elements", "Found", "FoundMaterials", "check_wishes", "find_materials"]

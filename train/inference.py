@@ -1,14 +1,13 @@
 """Predicting with a trained model: crystals of the registry, or crystals that were only just read from files.
 
 A model refuses what it was not trained on: another recipe, density kind, level of theory or text level.
-Of crystals in its split it repeats what it said when it had not seen them: a cross-validated crystal is
-answered by the fold that left it out, a holdout crystal by the one prediction that was made.
+:mod:`train.repeating` answers for crystals of the model's split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,31 +17,25 @@ from sqlalchemy.orm import Session
 
 from registry.artifacts import ArtifactStore
 from registry.crystals import CrystalData
-from registry.database import session_scope
 from registry.errors import IncompatibleInputError
 from registry.grids import GridStore
-from registry.model_store import ResolvedModel, write_predictions
+from registry.model_store import ResolvedModel
 from registry.models import (
-    Crystal,
-    CrystalRevision,
-    Experiment,
     ModelVersion,
-    Prediction,
-    SplitMember,
 )
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.compatibility import Reader
 from train.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
-from train.data import crystal_inputs, known_values
+from train.data import crystal_inputs
 from train.features import FeatureCache
 from train.fitting import FittedModel, FittedNetwork, Shown, restore
 from train.inputs import ModelInputs
-from train.intervals import read_calibration, split_intervals
+from train.intervals import read_calibration
 from train.results import config_of
 from train.uncertainty import LEVEL, Calibration, Intervals
 
-__all__ = ["CrystalPrediction", "PredictionResult", "Predictor", "predict_crystals"]
+__all__ = ["PredictionResult", "Predictor"]
 
 
 @dataclass(frozen=True)
@@ -68,27 +61,6 @@ class PredictionResult:
     def out_of_domain(self) -> bool | None:
         """Whether the crystal lies outside the domain, where the interval may be too narrow."""
         return None if self.novelty is None else self.novelty > 1
-
-
-@dataclass(frozen=True)
-class CrystalPrediction:
-    """What a model says of one crystal of the registry."""
-
-    revision_id: int
-    value: float
-    """In the unit of the target."""
-    spread: float | None
-    """As in :class:`PredictionResult`; None for a cross-validated crystal, which one fold alone has not seen."""
-    known: float | None
-    """The value at the preferred level of theory, in the unit of the target."""
-    subset: str
-    """validation and holdout: made when the model had not seen the crystal; train: the model was fitted to this
-    material; none: the crystal is outside the model's split."""
-    lower: float | None = None
-    """As in :class:`PredictionResult`; around the out-of-fold prediction for a cross-validated crystal."""
-    upper: float | None = None
-    level: float | None = None
-    out_of_domain: bool | None = None
 
 
 class Predictor:
@@ -187,7 +159,7 @@ class Predictor:
                     session,
                     self.model.experiment,
                     self.model.model_version.phase,
-                    lambda ids: self._inputs(engine, ids.tolist(), progress).frozen(ids),
+                    lambda ids: self.inputs(engine, ids.tolist(), progress).frozen(ids),
                 )
             if read is not None:
                 self.calibrated_rows, self.calibration = read
@@ -218,7 +190,7 @@ class Predictor:
             Told of features that are computed.
         """
         assert self.calibration is not None
-        inputs = self._inputs(engine, revision_ids.tolist(), progress)
+        inputs = self.inputs(engine, revision_ids.tolist(), progress)
         shown, features = inputs.shown(revision_ids), inputs.frozen(revision_ids)
         said = {fold: model.predict(shown) for fold, model in self._folds.items()}
         make = self.calibration.intervals
@@ -319,12 +291,34 @@ class Predictor:
             self._reader.check(crystals, row)
         ids = np.array(revision_ids, dtype=np.int64)
         self.calibrate(engine, progress=progress)
-        inputs = self._inputs(engine, ids.tolist(), progress, raw_alone=self.calibration is None)
+        inputs = self.inputs(engine, ids.tolist(), progress, raw_alone=self.calibration is None)
         return self._predict(inputs.shown(ids), level=level)
 
-    def _inputs(
-        self, engine: Engine, revision_ids: list[int], progress: Progress | None, *, raw_alone: bool = False
+    def fitted(self, fold: int | None = None) -> FittedModel:
+        """The refit, or the model of a fold."""
+        return self._refit if fold is None else self._folds[fold]
+
+    def inputs(
+        self,
+        engine: Engine,
+        revision_ids: list[int],
+        progress: Progress | None = None,
+        *,
+        raw_alone: bool = False,
     ) -> ModelInputs:
+        """What the model is shown of crystals of the registry.
+
+        Parameters
+        ----------
+        engine
+            Features that are missing are computed, and kept.
+        revision_ids
+            N revisions.
+        progress
+            Told of features that are computed.
+        raw_alone
+            No frozen features, where the model holds backbones of its own.
+        """
         with Session(engine) as session:
             recipe_id = self._reader.recipe_id(session)
         return ModelInputs(
@@ -390,160 +384,3 @@ class Predictor:
             check_known(backbone, self.described["backbones"][tower])
             features[tower] = backbone.features(values)
         return Shown(len(formulas), features, kept)
-
-
-def predict_crystals(
-    engine: Engine,
-    settings: Settings,
-    model: ResolvedModel,
-    revision_ids: Sequence[int],
-    *,
-    level: float = LEVEL,
-    progress: Progress | None = None,
-) -> list[CrystalPrediction]:
-    """What a model says of crystals of the registry; new predictions are kept, made ones are repeated.
-
-    Parameters
-    ----------
-    engine
-        Predictions for crystals outside the split are written to it.
-    settings
-        Where weights are kept.
-    model
-        As ``registry.model_store.resolve_model`` gives it.
-    revision_ids
-        N revisions; the answer is in their order.
-    level
-        What the intervals promise. Those of :data:`train.uncertainty.LEVEL` are kept; others are made anew.
-    progress
-        Told of features that are computed.
-
-    Raises
-    ------
-    IncompatibleInputError
-        If a crystal lacks what the model reads.
-    ArtifactError
-        If weights are missing or do not match their checksum.
-    """
-    with Session(engine) as session:
-        known = known_values(session, model.experiment.target, revision_ids)
-        made = _made(session, model, revision_ids, known)
-        new = [rid for rid in dict.fromkeys(int(r) for r in revision_ids) if rid not in made]
-        anew = [rid for rid, said in made.items() if said.lower is None or level != LEVEL]
-        predictor = Predictor.load(session, settings, model) if new or anew else None
-        fitted = _fitted_to(session, model.experiment, new)
-    if predictor is not None and new:
-        results = predictor.predict_registered(engine, new, level=level, progress=progress)
-        kept = results if level == LEVEL else predictor.predict_registered(engine, new, progress=progress)
-        for rid, result in zip(new, results, strict=True):
-            subset = "train" if rid in fitted else "none"
-            made[rid] = CrystalPrediction(
-                rid,
-                result.value,
-                result.spread,
-                known.get(rid),
-                subset,
-                lower=result.lower,
-                upper=result.upper,
-                level=result.level,
-                out_of_domain=result.out_of_domain,
-            )
-        with session_scope(engine) as session:
-            for subset in ("train", "none"):
-                chosen = [(rid, result) for rid, result in zip(new, kept, strict=True) if made[rid].subset == subset]
-                _write(session, model, chosen, subset=subset)
-    if predictor is not None and anew and predictor.calibrate(engine, progress=progress) is not None:
-        made |= _other_intervals(predictor, engine, [made[rid] for rid in anew], level, progress)
-    return [made[int(rid)] for rid in revision_ids]
-
-
-def _other_intervals(
-    predictor: Predictor,
-    engine: Engine,
-    predictions: Sequence[CrystalPrediction],
-    level: float,
-    progress: Progress | None,
-) -> dict[int, CrystalPrediction]:
-    """The same predictions with intervals of another level than the kept one, or that were not kept."""
-    found: dict[int, tuple[float | None, float | None, bool | None]] = {}
-    for part in split_intervals(predictor, engine, (level,), progress=progress):
-        intervals, flags = part.by_level[level], part.by_level[level].out_of_domain
-        for i, rid in enumerate(part.revision_ids.tolist()):
-            flag = None if flags is None else bool(flags[i])
-            found[rid] = (float(intervals.lower[i]), float(intervals.upper[i]), flag)
-    others = [p.revision_id for p in predictions if p.revision_id not in found]  # the model was fitted to their twins
-    for rid, result in zip(others, predictor.predict_registered(engine, others, level=level), strict=True):
-        found[rid] = (result.lower, result.upper, result.out_of_domain)
-    return {
-        p.revision_id: replace(p, lower=lower, upper=upper, level=level, out_of_domain=flag)
-        for p in predictions
-        for lower, upper, flag in [found[p.revision_id]]
-    }
-
-
-def _write(
-    session: Session, model: ResolvedModel, chosen: Sequence[tuple[int, PredictionResult]], *, subset: str
-) -> None:
-    results = [result for _, result in chosen]
-
-    def column(name: str) -> list[Any] | None:
-        values = [getattr(result, name) for result in results]
-        return None if any(value is None for value in values) else values
-
-    write_predictions(
-        session,
-        model.model_version.id,
-        [rid for rid, _ in chosen],
-        [result.value for result in results],
-        subset=subset,
-        spread=column("spread"),
-        lower=column("lower"),
-        upper=column("upper"),
-        out_of_domain=column("out_of_domain"),
-    )
-
-
-def _made(
-    session: Session, model: ResolvedModel, revision_ids: Sequence[int], known: Mapping[int, float]
-) -> dict[int, CrystalPrediction]:
-    """Predictions that were made inside the split; those outside are made anew."""
-    found = session.scalars(
-        select(Prediction)
-        .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
-        .where(
-            ModelVersion.experiment_id == model.experiment.id,
-            ModelVersion.phase == model.model_version.phase,
-            Prediction.subset != "none",
-            Prediction.revision_id.in_([int(rid) for rid in revision_ids]),
-        )
-    )
-    return {
-        p.revision_id: CrystalPrediction(
-            p.revision_id,
-            p.value,
-            p.spread,
-            known.get(p.revision_id),
-            p.subset,
-            lower=p.lower,
-            upper=p.upper,
-            level=None if p.lower is None else LEVEL,
-            out_of_domain=p.out_of_domain,
-        )
-        for p in found
-    }
-
-
-def _fitted_to(session: Session, experiment: Experiment, revision_ids: Sequence[int]) -> set[int]:
-    """Those whose material the model was fitted to, under another revision or another source."""
-    fitted = (
-        select(Crystal.material_key)
-        .join(SplitMember, SplitMember.crystal_id == Crystal.id)
-        .where(SplitMember.split_id == experiment.split_id, SplitMember.subset == "cv")
-    )
-    return set(
-        session.scalars(
-            select(CrystalRevision.id)
-            .join(Crystal, Crystal.id == CrystalRevision.crystal_id)
-            .where(CrystalRevision.id.in_(revision_ids), Crystal.material_key.in_(fitted))
-        )
-    )

@@ -110,7 +110,7 @@ class ModelInputs:
         raw: dict[str, NDArray[np.float32] | list[str]] = {}
         if self.config.finetune_enabled:
             if "image" in wanted:
-                raw["image"] = self._images(revision_ids)
+                raw["image"] = self.images(revision_ids)
             if "text" in wanted:
                 raw["text"] = self._read(revision_ids)
         return Shown(n=len(revision_ids), features=features, raw=raw)
@@ -131,7 +131,8 @@ class ModelInputs:
             ids = self.crystals.revision_ids[batch]
             yield ids, [sha for row in batch if (sha := shas[row]) is not None], self.shown(ids, modalities=read)
 
-    def _images(self, revision_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def images(self, revision_ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Slices of these crystals, (N, C, H, W) in the unit of the recipe."""
         assert self.recipe_id is not None  # load_rows has found the recipe of every config with an image tower
         with Session(self._engine) as session:
             return load_images(session, [int(i) for i in revision_ids], recipe_id=self.recipe_id)

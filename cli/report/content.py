@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from cli.scores import PHASES, Fold, Score, fold_scores, last_phase, scores
+from cli.scores import PHASES, Fold, Score, coverages, fold_scores, last_phase, scores
 from registry.errors import NotFoundError
 from registry.models import (
     CrystalRevision,
@@ -34,7 +34,7 @@ from registry.models import (
     SplitMember,
 )
 
-__all__ = ["Curve", "Point", "ReportContent", "Rival", "Sample", "collect"]
+__all__ = ["CalibrationPoint", "Curve", "Point", "ReportContent", "Rival", "Sample", "collect"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,9 @@ class Point:
     true: float
     predicted: float
     spread: float | None
+    lower: float | None = None
+    upper: float | None = None
+    out_of_domain: bool | None = None
 
     @property
     def error(self) -> float:
@@ -102,6 +105,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class CalibrationPoint:
+    """How many true values lie in intervals of one level."""
+
+    subset: str
+    """``validation`` (out of fold) or ``holdout``."""
+    level: float
+    share: float
+    low: float
+    high: float
+    """Ends of the Clopper-Pearson 95 % interval of the share."""
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything that a report shows about one experiment."""
 
@@ -118,6 +134,10 @@ class ReportContent:
     rivals: list[Rival]
     curves: list[Curve]
     points: list[Point]
+    coverage: dict[str, dict[str, Any]]
+    """Of the kept 90 % intervals, by subset, as :func:`cli.scores.coverages` has it."""
+    calibration: Sequence[CalibrationPoint]
+    """Of other levels too; empty where the weights are gone."""
     recipe: ImageRecipe | None
     channels: list[str]
     """What each channel of the slices is, as ``total, (1-10), GGA``."""
@@ -137,7 +157,14 @@ class ReportContent:
         return None if size is None else (float(size[0]), float(size[1]))
 
 
-def collect(session: Session, experiment: Experiment, refit: ModelVersion, *, n_samples: int = 4) -> ReportContent:
+def collect(
+    session: Session,
+    experiment: Experiment,
+    refit: ModelVersion,
+    *,
+    n_samples: int = 4,
+    calibration: Sequence[CalibrationPoint] = (),
+) -> ReportContent:
     """Read what a report shows.
 
     Parameters
@@ -149,6 +176,8 @@ def collect(session: Session, experiment: Experiment, refit: ModelVersion, *, n_
         :func:`registry.model_store.resolve_model` yields them.
     n_samples
         How many crystals to show slices and texts of.
+    calibration
+        Coverage of several levels, which needs the weights; see :func:`cli.report.calibration.calibrate`.
 
     Returns
     -------
@@ -197,6 +226,8 @@ def collect(session: Session, experiment: Experiment, refit: ModelVersion, *, n_
         rivals=_rivals(session, experiment, split),
         curves=_curves(session, experiment),
         points=points,
+        coverage=coverages(session, versions),
+        calibration=calibration,
         recipe=recipe,
         channels=channels,
         samples=_samples(session, points, recipe=recipe, text_level=text_level, n_samples=n_samples),
@@ -267,7 +298,7 @@ def _recipe(session: Session, experiment: Experiment, split: Split) -> tuple[Ima
 
 _POINTS = """
 SELECT source || ':' || source_id AS source_id, v.revision_id, formula, r.prototype, subset, fold,
-       true_value AS true, predicted, spread
+       true_value AS true, predicted, spread, lower, upper, out_of_domain
 FROM v_predictions v
 JOIN (SELECT id, prototype FROM crystal_revisions) r ON r.id = v.revision_id
 WHERE model_version_id = ANY(:versions) AND true_value IS NOT NULL

@@ -24,9 +24,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cli.report.content import Curve, Point, Sample
+    from cli.report.content import CalibrationPoint, Curve, Point, Sample
 
-__all__ = ["learning_curves", "parity", "slices"]
+__all__ = [
+    "FieldScale",
+    "field_scale",
+    "inline_svg",
+    "intervals",
+    "learning_curves",
+    "parity",
+    "show_field",
+    "slices",
+]
 
 BLUE = "#0072B2"
 ORANGE = "#E69F00"
@@ -94,7 +103,46 @@ def parity(points: Sequence[Point], *, target: str, unit: str) -> str:
             panel.set_xlabel(f"{target}, true [{unit}]")
             panel.set_ylabel(f"predicted [{unit}]")
         _residuals(axes[2], points, unit=unit)
-        return _svg(figure, f"{target}-parity")
+        return inline_svg(figure, f"{target}-parity")
+
+
+def intervals(points: Sequence[Point], calibration: Sequence[CalibrationPoint], *, target: str, unit: str) -> str:
+    """The holdout's intervals beside the true values, and how many intervals of each level hold theirs.
+
+    Parameters
+    ----------
+    points
+        Predictions with their labels and intervals, in the unit of the target.
+    calibration
+        Coverage by level; may be empty.
+    target, unit
+        For the labels of the axes.
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element.
+
+    Raises
+    ------
+    ValueError
+        If no prediction has an interval.
+    """
+    shown = [p for p in points if p.lower is not None and p.upper is not None]
+    if not shown:
+        raise ValueError("no intervals to draw")
+    held_out = [p for p in shown if p.subset == "holdout"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 3.7), layout="constrained")
+        axes = figure.subplots(1, 2, width_ratios=[1.9, 1])
+        _interval_panel(axes[0], held_out or shown)
+        axes[0].set(
+            title="Holdout: intervals of 90 %" if held_out else "Out of fold: intervals of 90 %",
+            xlabel=f"crystals, by true {target}",
+            ylabel=f"{target} [{unit}]",
+        )
+        _calibration_panel(axes[1], calibration)
+        return inline_svg(figure, f"{target}-intervals")
 
 
 def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
@@ -155,7 +203,7 @@ def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
         )
         lines = {str(line.get_label()): line for line in labelled}
         figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=len(lines))
-        return _svg(figure, f"{target}-epochs")
+        return inline_svg(figure, f"{target}-epochs")
 
 
 def slices(
@@ -200,10 +248,10 @@ def slices(
         grid = figure.subplots(n_channels, len(shown), squeeze=False)
         for channel in range(n_channels):
             name = channels[channel] if channel < len(channels) else f"channel {channel}"
-            scale = _scale([pixels[channel] for _, pixels in shown])
+            scale = field_scale([pixels[channel] for _, pixels in shown])
             for column, (sample, pixels) in enumerate(shown):
                 panel = grid[channel, column]
-                image = _slice_panel(panel, pixels[channel], extent=extent, scale=scale)
+                image = show_field(panel, pixels[channel], extent=extent, scale=scale)
                 if channel == 0:
                     panel.set_title(f"{sample.formula}\n{sample.source_id}")
                 if column == 0:
@@ -213,7 +261,7 @@ def slices(
             bar = figure.colorbar(image, ax=list(grid[channel]), extend="both", pad=0.01, aspect=18)
             bar.set_label(unit or "no unit")
             bar.outline.set_visible(False)
-        return _svg(figure, f"{target}-slices")
+        return inline_svg(figure, f"{target}-slices")
 
 
 # ------------------------------------------------------------------------------- panels
@@ -235,6 +283,60 @@ def _parity_panel(panel: Axes, points: Sequence[Point], *, subset: str) -> None:
     )
     panel.scatter(true, predicted, rasterized=len(points) > RASTER_ABOVE, zorder=3, **style)
     panel.text(0.04, 0.96, f"n = {len(points)}", transform=panel.transAxes, va="top")
+
+
+def _interval_panel(panel: Axes, points: Sequence[Point]) -> None:
+    ranked = sorted(points, key=lambda p: (p.true, p.source_id))
+    place = np.arange(len(ranked))
+    low, high = np.array([p.lower for p in ranked]), np.array([p.upper for p in ranked])
+    true, predicted = np.array([p.true for p in ranked]), np.array([p.predicted for p in ranked])
+    held = (low <= true) & (true <= high)
+    strange = np.array([bool(p.out_of_domain) for p in ranked])
+    panel.vlines(place[held], low[held], high[held], color=BLUE, alpha=0.45, linewidth=3.0, label="interval")
+    panel.vlines(
+        place[~held],
+        low[~held],
+        high[~held],
+        color=VERMILION,
+        linewidth=1.6,
+        linestyles="dashed",
+        label="interval that misses",
+    )
+    panel.plot(place, predicted, linestyle="none", marker="_", color=INK, markersize=7, label="predicted")
+    panel.plot(place, true, linestyle="none", marker="o", color=ORANGE, markeredgecolor=INK, markersize=4, label="true")
+    if strange.any():
+        panel.plot(place[strange], high[strange], linestyle="none", marker="x", color=VERMILION, label="out of domain")
+    panel.grid(color="#dddddd", linewidth=0.5, axis="y")
+    panel.set_axisbelow(True)
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    panel.legend(loc="upper left", handlelength=1.4, ncols=2)
+
+
+def _calibration_panel(panel: Axes, calibration: Sequence[CalibrationPoint]) -> None:
+    panel.axline((0.0, 0.0), slope=1.0, color=GREY, linewidth=0.8, zorder=1)
+    panel.set(xlim=(0.45, 1.0), ylim=(0.35, 1.02), xlabel="promised", ylabel="held", title="Calibration")
+    panel.grid(color="#dddddd", linewidth=0.5)
+    panel.set_axisbelow(True)
+    if not calibration:
+        panel.text(
+            0.5, 0.5, "no weights to make\nother levels with", transform=panel.transAxes, ha="center", color=GREY
+        )
+        return
+    for subset, colour, marker, label in (
+        ("validation", BLUE, "o", "out of fold"),
+        ("holdout", VERMILION, "D", "holdout, 95 % binomial"),
+    ):
+        chosen = sorted((p for p in calibration if p.subset == subset), key=lambda p: p.level)
+        if not chosen:
+            continue
+        level, share = np.array([p.level for p in chosen]), np.array([p.share for p in chosen])
+        bars = None
+        if subset == "holdout":
+            bars = np.array([[p.share - p.low for p in chosen], [p.high - p.share for p in chosen]])
+        panel.errorbar(
+            level, share, yerr=bars, color=colour, marker=marker, markersize=5, linewidth=1.2, capsize=2.5, label=label
+        )
+    panel.legend(loc="upper left", handlelength=1.4)
 
 
 def _residuals(panel: Axes, points: Sequence[Point], *, unit: str) -> None:
@@ -277,7 +379,22 @@ def _curve_panel(panel: Axes, curve: Curve) -> None:
     panel.set_axisbelow(True)
 
 
-def _slice_panel(panel: Axes, field: NDArray[np.float64], *, extent: tuple[float, float] | None, scale: _Scale) -> Any:
+def show_field(
+    panel: Axes, field: NDArray[np.float64], *, extent: tuple[float, float] | None, scale: FieldScale
+) -> Any:
+    """Draw a slice with its contours; returns the image.
+
+    Parameters
+    ----------
+    panel
+        To draw on.
+    field
+        (H, W)
+    extent
+        Width and height of the window [Å]; None: axes in pixels.
+    scale
+        Its colours.
+    """
     # Row 0 is the top; in Å the middle of the window is the origin, and y points up.
     width, height = extent if extent else (float(field.shape[1]), float(field.shape[0]))
     box = (-width / 2, width / 2, -height / 2, height / 2) if extent else (0.0, width, height, 0.0)
@@ -295,7 +412,7 @@ def _slice_panel(panel: Axes, field: NDArray[np.float64], *, extent: tuple[float
     return image
 
 
-class _Scale:
+class FieldScale:
     """Colours of a channel, the same for all crystals shown: linear around zero, logarithmic far from it.
 
     A density spans four decades between the bonds and the cores; on a linear scale only cores are seen.
@@ -308,7 +425,8 @@ class _Scale:
         self.levels = high * np.array([-0.5, -0.05, 0.05, 0.5]) if signed else np.empty(0)
 
 
-def _scale(fields: Sequence[NDArray[np.float64]]) -> _Scale:
+def field_scale(fields: Sequence[NDArray[np.float64]]) -> FieldScale:
+    """Colours that fields (H, W) of one channel share."""
     # Quantiles, because a cusp at one nucleus would take the whole scale.
     everything = np.concatenate([f.ravel() for f in fields])
     low, high = (float(q) for q in np.quantile(everything, [0.01, 0.99]))
@@ -319,13 +437,14 @@ def _scale(fields: Sequence[NDArray[np.float64]]) -> _Scale:
     elif high <= low:
         high = low + 1.0
     linear = float(np.median(np.abs(everything)))
-    return _Scale(low, high, linear=max(linear, 1e-3 * (high - low)), signed=signed)
+    return FieldScale(low, high, linear=max(linear, 1e-3 * (high - low)), signed=signed)
 
 
-def _svg(figure: Figure, name: str) -> str:
+def inline_svg(figure: Figure, name: str) -> str:
+    """One ``<svg>`` element, whose ids begin with the name."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "ecdreg"}):  # else every call has other ids
-        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).printinline_svg(  # type: ignore[no-untyped-call]
             buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = buffer.getvalue()

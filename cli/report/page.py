@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cli.report import figures
+from cli.report.markup import document
+from cli.report.markup import escaped as _e
+from cli.report.markup import figure as _figure
+from cli.report.markup import number as _num
+from cli.report.markup import plus_minus as _pm
+from cli.report.markup import table as _table
 from cli.scores import mean_sd
 
 if TYPE_CHECKING:
@@ -19,44 +24,6 @@ __all__ = ["render"]
 
 N_WORST = 12
 """Rows of the table of worst predictions."""
-
-CSS = """
-:root { color-scheme: light; --ink: #1a1a1a; --soft: #5c5c5c; --line: #d9d9d9; --wash: #f5f6f8; --accent: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 68rem; background: #fff; color: var(--ink);
-  font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-bottom: .25rem; border-bottom: 2px solid var(--accent); }
-h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
-p, figcaption { max-width: 52rem; }
-.lead, figcaption, .soft { color: var(--soft); }
-.lead { margin: 0 0 1.2rem; font-size: 1.05rem; }
-nav { margin: .8rem 0 0; } nav a { margin-right: 1rem; }
-a { color: var(--accent); }
-figure { margin: .8rem 0 0; } figure svg { width: 100%; height: auto; display: block; }
-figcaption { font-size: .9rem; margin-top: .4rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(12.5rem, 1fr)); gap: .8rem; margin: 1rem 0; }
-.card { background: var(--wash); border-left: 3px solid var(--accent); padding: .6rem .9rem; }
-.card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
-.card span { color: var(--soft); font-size: .88rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
-th, td { padding: .32rem .7rem .32rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
-thead th { border-bottom: 1.5px solid var(--ink); font-weight: 600; }
-td:first-child { white-space: nowrap; }
-td.n, th.n { text-align: right; padding-right: .9rem; white-space: nowrap; }
-tr.this td { font-weight: 700; background: var(--wash); }
-tr.sum td { font-weight: 700; border-top: 1.5px solid var(--ink); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .6rem 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-code, pre { font: .88em/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
-pre { background: var(--wash); padding: .8rem; overflow-x: auto; }
-details { margin: .5rem 0; } summary { cursor: pointer; color: var(--accent); }
-footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; border-top: 1px solid var(--line);
-  padding-top: .6rem; }
-@media print { body { max-width: none; padding: 0; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
-"""
 
 
 def render(contents: Sequence[ReportContent]) -> str:
@@ -92,11 +59,7 @@ def render(contents: Sequence[ReportContent]) -> str:
         " tables; <code>ecdreg report</code> makes it anew.</footer>"
     )
     body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_e(name)} · ecdreg report</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return document(f"{name} · ecdreg report", body)
 
 
 # ----------------------------------------------------------------------------- sections
@@ -109,6 +72,7 @@ def _target(content: ReportContent) -> str:
             _cards(content),
             _scores(content),
             _parity(content),
+            _intervals(content),
             _worst(content),
             _curves(content),
             _inputs(content),
@@ -203,12 +167,44 @@ def _parity(content: ReportContent) -> str:
     )
 
 
+def _intervals(content: ReportContent) -> str:
+    if not any(p.lower is not None for p in content.points):
+        return ""
+    unit = content.unit
+    head = ["crystals", "n", "in their interval", "share", "95 % binomial", f"median width [{unit}]", "out of domain"]
+    rows = [
+        [
+            "cv, out of fold" if subset == "validation" else "holdout",
+            str(found["n"]),
+            str(found["covered"]),
+            f"{100 * found['share']:.1f} %",
+            f"{100 * found['low']:.1f} to {100 * found['high']:.1f} %",
+            _num(found["median_width"]),
+            str(found["out_of_domain"]),
+        ]
+        for subset, found in sorted(content.coverage.items(), key=lambda item: item[0] != "validation")
+    ]
+    svg = figures.intervals(content.points, content.calibration, target=content.target, unit=unit)
+    return (
+        "<h2>How far off it may be</h2>"
+        + _table(head, rows, numeric=range(1, 7))
+        + _figure(
+            svg,
+            f"Intervals and calibration of {content.target}",
+            "Intervals of CV+ from the errors on crystals that a model had not seen, wider for crystals far from those"
+            " that it was fitted to. Left: the holdout, sorted by its true values. Right: the share of true values that"
+            " intervals of each level hold; on the line they hold what they promise. “Out of domain” is a crystal"
+            " farther from the cross-validated ones than 99 % of these from those of other folds.",
+        )
+    )
+
+
 def _worst(content: ReportContent) -> str:
     if not content.points:
         return ""
     worst = sorted(content.points, key=lambda p: -abs(p.error))[:N_WORST]
     unit = content.unit
-    head = ["id", "formula", "prototype", "subset", f"true [{unit}]", "predicted", "error", "spread"]
+    head = ["id", "formula", "prototype", "subset", f"true [{unit}]", "predicted", "90 % interval", "error", "spread"]
     note = (
         "<p class=soft>“spread” is the standard deviation of the fold models' predictions for a crystal that none of"
         " them saw: where it is large they disagree; it is no error bar. Out-of-fold predictions come from one model"
@@ -216,7 +212,7 @@ def _worst(content: ReportContent) -> str:
     )
     return (
         "<h2>Worst predictions</h2>"
-        + _table(head, [_point_row(p) for p in worst], numeric=range(4, 8))
+        + _table(head, [_point_row(p) for p in worst], numeric=range(4, 9))
         + (note if any(p.spread is not None for p in worst) else "")
     )
 
@@ -346,6 +342,7 @@ def _point_row(point: Point) -> list[str]:
         subset,
         _num(point.true),
         _num(point.predicted),
+        "" if point.lower is None else f"{_num(point.lower)} to {_num(point.upper)}",
         f"{point.error:+#.3g}".rstrip("."),
         _num(point.spread),
     ]
@@ -354,43 +351,9 @@ def _point_row(point: Point) -> list[str]:
 # ------------------------------------------------------------------------------ helpers
 
 
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iterable[int] = (), classes: Sequence[str] = ()
-) -> str:
-    right = set(numeric)
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i in right else ''}>{_e(value)}</{tag}>" for i, value in enumerate(values)
-        )
-
-    body = "".join(
-        f"<tr{f' class={classes[i]}' if i < len(classes) and classes[i] else ''}>{cells('td', row)}</tr>"
-        for i, row in enumerate(rows)
-    )
-    return f"<div class=wide><table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _figure(svg: str, label: str, caption: str, *, raw_caption: bool = False) -> str:
-    described = svg.replace("<svg ", f'<svg role="img" aria-label="{_e(label)}" ', 1)
-    return f"<figure>{described}<figcaption>{caption if raw_caption else _e(caption)}</figcaption></figure>"
-
-
 def _get(score: Score, name: str) -> float | None:
     value: float | None = getattr(score, name)
     return value
-
-
-def _num(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
-
-
-def _pm(mean: float | None, sd: float | None) -> str:
-    if mean is None:
-        return ""
-    return _num(mean) if sd is None else f"{_num(mean)} ± {sd:#.2g}".rstrip(".")
 
 
 def _when(moment: object) -> str:
@@ -399,7 +362,3 @@ def _when(moment: object) -> str:
 
 def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:].rstrip(".")
-
-
-def _e(value: object) -> str:
-    return escape(str(value), quote=True)

@@ -11,7 +11,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from cli.report.page import CSS
+from cli.report.markup import CSS
 from train.published import SUBSETS, Published, published_for
 
 if TYPE_CHECKING:

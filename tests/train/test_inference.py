@@ -15,7 +15,8 @@ from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, IncompatibleInputError
 from registry.model_store import ResolvedModel, resolve_model
 from registry.models import Prediction
-from train.inference import Predictor, predict_crystals
+from train.inference import Predictor
+from train.repeating import predict_crystals
 
 
 def resolved(small: Any, name: str) -> ResolvedModel:
