@@ -325,9 +325,7 @@ def load_densities(
             text("SELECT id, structure FROM crystal_revisions WHERE id = ANY(:ids)").bindparams(
                 bindparam("ids", [int(i) for i in revision_ids], ARRAY(BIGINT))
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     for revision_id, found in zip(revision_ids, files, strict=True):
         structure = structures.get(int(revision_id))

@@ -399,9 +399,7 @@ class _Run:
                     select(Prediction.revision_id, Prediction.value)
                     .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
                     .where(ModelVersion.experiment_id == self.towers[name], Prediction.subset == "validation")
-                )
-                .tuples()
-                .all()
+                ).all()
             )
         return np.array([said[int(rid)] for rid in self.rows.cv.revision_ids], dtype=np.float64)
 
