@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,10 @@ ImageBackboneOption = Annotated[
 TextBackboneOption = Annotated[
     str | None, typer.Option("--text-backbone", metavar="NAME", help="Text backbone: a name, a folder or a hub id.")
 ]
+ClipOption = Annotated[
+    str | None,
+    typer.Option("--clip", metavar="NAME", help="CLIP of the stage clip, a folder or a hub id; else a dual encoder."),
+]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print every number as CSV instead of tables.")]
 PhasesOption = Annotated[bool, typer.Option("--phases", help="Show every phase, not only the last of each model.")]
 OutOption = Annotated[
@@ -115,6 +120,7 @@ def paper(
     finetune: FinetuneOption = False,
     image_backbone: ImageBackboneOption = None,
     text_backbone: TextBackboneOption = None,
+    clip: ClipOption = None,
     max_epochs: MaxEpochsOption = None,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
@@ -140,6 +146,7 @@ def paper(
 
     given = _options(image_backbone, text_backbone)
     plan = _plan(target, seed, split, recipe or ["metric"], text_level, stage or STAGES, finetune, max_epochs, given)
+    plan = replace(plan, clip=clip)
     _reproduce(
         plan, "The paper, reproduced", make_splits, iqr, jobs, scheduler, phases=phases, out=out, csv=csv, json=json
     )

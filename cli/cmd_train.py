@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,10 @@ ClipOption = Annotated[
 FinetuneOption = Annotated[
     bool | None,
     typer.Option("--finetune/--no-finetune", help="Fine-tune the backbones; by default only where there is a GPU."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML with fields of the configuration, as `ecdreg tune` writes it."),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the model.")]
 MaxEpochsOption = Annotated[
@@ -119,6 +124,7 @@ def image(
     image_size: ImageSizeOption = None,
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -140,7 +146,21 @@ def image(
     """
     options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
     train(
-        Request(("image",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
+        Request(
+            ("image",),
+            target,
+            split,
+            recipe,
+            text_level,
+            seed,
+            again,
+            json,
+            finetune,
+            name,
+            max_epochs,
+            options,
+            config,
+        )
     )
 
 
@@ -152,6 +172,7 @@ def text(
     text_backbone: TextBackboneOption = "minilm",
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -168,9 +189,14 @@ def text(
       ecdreg train text
       ecdreg train text --recipe none
       ecdreg train text --target efermi --text-level all
+      ecdreg train text --target efermi --config tuned/text-efermi.toml
     """
     options = _given(text_level=text_level, text_backbone=text_backbone, text_regressor=regressor)
-    train(Request(("text",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options))
+    train(
+        Request(
+            ("text",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options, config
+        )
+    )
 
 
 def composition(
@@ -180,6 +206,7 @@ def composition(
     text_level: TextLevelOption = "keywords",
     features: CompositionOption = None,
     regressor: RegressorOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -198,7 +225,21 @@ def composition(
     """
     options = _given(composition_backbone=features, composition_regressor=regressor)
     train(
-        Request(("composition",), target, split, recipe, text_level, seed, again, json, None, name, max_epochs, options)
+        Request(
+            ("composition",),
+            target,
+            split,
+            recipe,
+            text_level,
+            seed,
+            again,
+            json,
+            None,
+            name,
+            max_epochs,
+            options,
+            config,
+        )
     )
 
 
@@ -209,6 +250,7 @@ def density(
     text_level: TextLevelOption = "keywords",
     features: DensityFeaturesOption = None,
     regressor: RegressorOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -226,7 +268,11 @@ def density(
       ecdreg train density --target k_vrh --regressor network
     """
     options = _given(density_backbone=features, density_regressor=regressor)
-    train(Request(("density",), target, split, recipe, text_level, seed, again, json, None, name, max_epochs, options))
+    train(
+        Request(
+            ("density",), target, split, recipe, text_level, seed, again, json, None, name, max_epochs, options, config
+        )
+    )
 
 
 def stacked(
@@ -244,6 +290,7 @@ def stacked(
     density_features: DensityFeaturesOption = None,
     stack_features: StackFeaturesOption = None,
     finetune: FinetuneOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -277,7 +324,21 @@ def stacked(
     options |= _given(**{name: value for values in used for name, value in values.items()})
     options |= {f"{tower}_regressor": value for tower, value in _assignments(regressor).items()}
     train(
-        Request(("stacked",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options)
+        Request(
+            ("stacked",),
+            target,
+            split,
+            recipe,
+            text_level,
+            seed,
+            again,
+            json,
+            finetune,
+            name,
+            max_epochs,
+            options,
+            config,
+        )
     )
 
 
@@ -295,6 +356,7 @@ def clip(
         str | None, typer.Option("--text-backbone", metavar="NAME", help="Text backbone of the dual encoder.")
     ] = None,
     finetune: FinetuneOption = None,
+    config: ConfigOption = None,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -325,7 +387,11 @@ def clip(
             option = next(iter(given)).replace("_", "-")
             raise typer.BadParameter(f"--{option} is of the dual encoder, and --clip {clip} brings its own; give one")
     options |= {"recipe": recipe, "text_level": text_level}
-    train(Request((kind,), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options))
+    train(
+        Request(
+            (kind,), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options, config
+        )
+    )
 
 
 def baseline(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cli import output
 from cli.cmd_leaderboard import leaderboard_rows, show_leaderboard
+from cli.configs import read_config
 from cli.options import none_or, open_engine
 from cli.options import settings as environment
 
@@ -43,6 +45,8 @@ class Request:
     max_epochs: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """Of the configuration; what the model sees is among them."""
+    config: Path | None = None
+    """A TOML file with fields of the configuration, which win over the options."""
 
 
 def train(asked: Request) -> None:
@@ -132,9 +136,11 @@ def _configs(asked: Request, target: str) -> list[TrainConfig]:
 
     configs = []
     for kind in asked.kinds:
-        config = TrainConfig.from_dict({"kind": kind, "target": target, **asked.options})
+        from_file = {} if asked.config is None else read_config(asked.config, kind)
+        config = TrainConfig.from_dict({"kind": kind, "target": target, **asked.options, **from_file})
         if "finetune_enabled" in config.to_dict() and kind not in FIXED_MODALITIES:
-            finetune = has_accelerator() if asked.finetune is None else asked.finetune
+            usual = from_file.get("finetune_enabled", has_accelerator())
+            finetune = usual if asked.finetune is None else asked.finetune
             config = replace(config, finetune_enabled=finetune)
         if asked.max_epochs is not None and "readout" in config.to_dict():
             config = replace(

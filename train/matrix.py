@@ -12,9 +12,9 @@ from typing import Any
 
 from registry.errors import ConfigurationError
 from registry.properties import TARGETS
-from train.config import KINDS, TOKEN_LIMITS, TrainConfig
+from train.config import TOKEN_LIMITS, TrainConfig
 
-__all__ = ["PAPER_SEEDS", "PAPER_SPLIT", "STAGES", "Job", "Plan", "TableRow", "clip_kind", "enumerate_jobs"]
+__all__ = ["PAPER_SEEDS", "PAPER_SPLIT", "STAGES", "Job", "Plan", "TableRow", "enumerate_jobs"]
 
 PAPER_SEEDS: Mapping[str, tuple[int, ...]] = {
     "formation_energy_per_atom": (42, 52, 62),
@@ -30,9 +30,6 @@ STAGES = ("image", "text", "image+text", "clip")
 """What is trained, as the paper names it."""
 
 BASELINES = ("baseline-mean", "baseline-magpie")
-
-# The dual encoder has one of these names.
-_CLIP_KINDS = ("dual-encoder", "clip")
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,8 @@ class Plan:
     """Fine-tune the backbones too; without it the towers have their readout phase alone."""
     max_epochs: int | None = None
     """Epochs of each phase at most; None: the default."""
+    clip: str | None = None
+    """The CLIP, a folder or a hub id; None: the offline dual encoder in its place."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the configuration, for every kind on which they act."""
 
@@ -109,11 +108,6 @@ class Plan:
     def split_name(self, target: str, seed: int) -> str:
         """Name of the split of a target and a seed."""
         return self.split.format(target=target, seed=seed)
-
-
-def clip_kind() -> str | None:
-    """The kind of model that stands for CLIP here; None where there is none."""
-    return next((kind for kind in _CLIP_KINDS if kind in KINDS), None)
 
 
 def enumerate_jobs(plan: Plan) -> list[Job]:
@@ -168,9 +162,10 @@ def _one_run(plan: Plan, target: str, split: str, seed: int, jobs: list[Job]) ->
                 towers = (TableRow("image", recipe, None), TableRow("text", None, level))
                 stacked = {"kind": "stacked", "stack_towers": ["image", "text"], **both}
                 add(TableRow("image+text", recipe, level), stacked, towers)
-            clip = clip_kind()
-            if "clip" in plan.stages and clip is not None:
-                add(TableRow("clip", recipe, level), {"kind": clip, **both})
+            if "clip" in plan.stages:
+                # A CLIP is large and has to be there; the dual encoder is made of the two backbones that always are.
+                clip = {"kind": "clip", "clip": plan.clip} if plan.clip else {"kind": "dual-encoder"}
+                add(TableRow("clip", recipe, level), {**clip, **both})
 
 
 def _config(plan: Plan, fields: Mapping[str, Any]) -> TrainConfig:
@@ -185,5 +180,6 @@ def _config(plan: Plan, fields: Mapping[str, Any]) -> TrainConfig:
             config,
             readout=replace(config.readout, max_epochs=plan.max_epochs),
             finetune=replace(config.finetune, max_epochs=plan.max_epochs),
+            align=replace(config.align, max_epochs=plan.max_epochs),
         )
     return config

@@ -1,0 +1,141 @@
+"""What a search varies, kind by kind: a table of parameters, each a field of the configuration.
+
+A parameter of a phase is named ``readout.learning_rate``; widths are written ``512-256``. Whatever is not in the table
+stays as the configuration has it. The configuration's own value always belongs to the space, so that it can be the
+first trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from registry.errors import ConfigurationError
+from train.config import PhaseConfig, TrainConfig
+
+__all__ = ["SPACES", "Parameter", "apply", "space_of"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One dimension of a space: a range, or a choice."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    """Whether a range is searched on a logarithmic scale."""
+    choices: tuple[Any, ...] = ()
+
+    def value_in(self, config: TrainConfig) -> Any:
+        """The configuration's value, as the search knows it."""
+        value: Any = config
+        for part in self.name.split("."):
+            value = getattr(value, part)
+        return "-".join(map(str, value)) if isinstance(value, tuple) else value
+
+    def holding(self, config: TrainConfig) -> Parameter:
+        """The parameter, widened where the configuration's own value lies outside."""
+        value = self.value_in(config)
+        if self.choices:
+            return self if value in self.choices else replace(self, choices=(*self.choices, value))
+        assert self.low is not None
+        assert self.high is not None
+        return replace(self, low=min(self.low, value), high=max(self.high, value))
+
+    def suggest(self, trial: Any) -> Any:
+        """Ask an Optuna trial for a value."""
+        if self.choices:
+            return trial.suggest_categorical(self.name, list(self.choices))
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+
+def _phase(name: str, low: float, high: float) -> tuple[Parameter, ...]:
+    return (
+        Parameter(f"{name}.learning_rate", low, high, log=True),
+        Parameter(f"{name}.weight_decay", choices=(0.0, 1e-4, 1e-3, 1e-2, 1e-1)),
+        Parameter(f"{name}.batch_size", choices=(16, 32, 64)),
+    )
+
+
+def _tower(kind: str, *widths: str) -> tuple[Parameter, ...]:
+    return (
+        Parameter(f"{kind}_widths", choices=widths),
+        Parameter(f"{kind}_dropout", 0.0, 0.6),
+        *_phase("readout", 1e-4, 5e-3),
+    )
+
+
+SPACES: Mapping[str, tuple[Parameter, ...]] = {
+    "image": _tower("image", "1024-512-256", "512-256", "256", "1024-256"),
+    "text": _tower("text", "512-512-256", "512-256", "256", "128"),
+    "composition": _tower("composition", "512-512-256", "256-256", "256", "128-64"),
+    "density": _tower("density", "512-512-256", "256-256", "256", "128-64"),
+    "stacked": (
+        Parameter("stacked_widths", choices=("256", "512-256", "128", "64")),
+        Parameter("stacked_dropout", 0.0, 0.6),
+        *_phase("readout", 1e-4, 5e-3),
+        Parameter("finetune.learning_rate", 1e-6, 1e-3, log=True),
+    ),
+    "dual-encoder": (
+        Parameter("projection_dim", choices=(128, 256, 512)),
+        Parameter("align.learning_rate", 1e-4, 1e-2, log=True),
+        Parameter("align.weight_decay", choices=(0.0, 1e-3, 1e-2, 1e-1)),
+        *_phase("readout", 3e-5, 3e-3),
+    ),
+    "clip": _phase("readout", 3e-5, 3e-3),
+    "baseline-magpie": (Parameter("n_estimators", choices=(100, 200, 400, 800)),),
+}
+"""What is searched for each kind. The rates of a stack act on its towers too, which every trial trains anew."""
+
+
+def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
+    """The space of a configuration's kind, its own values included.
+
+    Parameters
+    ----------
+    config
+        What the search begins with.
+
+    Raises
+    ------
+    ConfigurationError
+        If the kind has no space, or is joined or read out in a way that has none.
+    """
+    if config.kind not in SPACES:
+        raise ConfigurationError(f"nothing to search for kind {config.kind!r}; choose from {', '.join(SPACES)}")
+    if not config.is_baseline and not config.is_network:
+        raise ConfigurationError(
+            f"{config.kind} with a regressor has no parameters to search; leave the regressor out, or take `network`"
+        )
+    if config.kind == "stacked" and config.stack_features != "in-sample":
+        raise ConfigurationError(
+            f"stack_features is {config.stack_features!r}, whose towers are too many to search with; search in-sample,"
+            " and train with what was found"
+        )
+    acting = config.to_dict()
+    return tuple(p.holding(config) for p in SPACES[config.kind] if p.name.partition(".")[0] in acting)
+
+
+def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """A configuration with the values of a trial.
+
+    Parameters
+    ----------
+    config
+        What the search began with.
+    values
+        By name of the parameter, as :meth:`Parameter.suggest` gave them.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        head, _, inner = name.partition(".")
+        if inner:
+            phase: PhaseConfig = fields.get(head, getattr(config, head))
+            fields[head] = replace(phase, **{inner: value})
+        elif name.endswith("_widths"):
+            fields[name] = tuple(int(width) for width in value.split("-"))
+        else:
+            fields[name] = value
+    return replace(config, **fields)
