@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import output
+from cli.cmd_explain import check_page, explained, write_page
 from cli.options import open_engine, settings
 
 __all__ = ["register"]
@@ -33,6 +32,10 @@ def report(
     samples: Annotated[
         int, typer.Option("--samples", min=1, max=8, help="Crystals whose slices and texts are shown.")
     ] = 4,
+    crystal: Annotated[
+        list[str] | None,
+        typer.Option("--crystal", metavar="ID", help="Explain what is said of this crystal as well; repeatable."),
+    ] = None,
 ) -> None:
     """Write a report of a model: scores beside the baselines, parity plot, intervals, learning curves.
 
@@ -43,17 +46,19 @@ def report(
     Examples:
       ecdreg report stacked:k_vrh -o stacked-k_vrh.html
       ecdreg report stacked -o stacked.html --samples 6
+      ecdreg report stacked:k_vrh --crystal mp-1022 -o stacked-k_vrh.html
     """
     from sqlalchemy.orm import Session
 
-    from registry.errors import ConfigurationError
+    from registry.crystals import resolve
     from registry.model_store import resolve_model
 
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ConfigurationError(f"cannot write {out}: no such folder, or a folder itself; give a file to -o")
+    check_page(out)
     engine = open_engine()
     with Session(engine) as session:
         found = resolve_model(session, model)
+        crystals = [resolve(session, ident).revision_id for ident in crystal or ()]
+        explanations = [one for revision_id in crystals for one in explained(engine, found, revision_id)]
         from cli.report.calibration import calibrate
         from cli.report.content import collect
         from cli.report.page import render
@@ -68,13 +73,7 @@ def report(
                     calibration=calibrate(engine, settings(), m),
                 )
                 for m in found
-            ]
+            ],
+            explanations=explanations,
         )
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ConfigurationError(f"cannot write {out}: {error.strerror}; choose another file with -o") from error
-    output.line(f"{out} ({len(page.encode()) / 1024:.0f} kB)")
+    write_page(out, page)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from registry.errors import IncompatibleInputError
 from registry.model_store import ResolvedModel
-from registry.models import Crystal, CrystalRevision, ModelVersion, Prediction
+from registry.models import Crystal, CrystalRevision, ImageRecipe, ModelVersion, Prediction
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.attribution import Shapley, integrated_gradients, shapley
@@ -89,6 +89,8 @@ class Pixels:
     steps: int
     gap: float
     """What the shares miss of ``full - empty``."""
+    window: tuple[float, float] | None = None
+    """Width and height of the slice [Å]; None where its recipe has no metric."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def explain(
         found: dict[str, Any] = {"features": {}}
         for name in names:
             if name == "image":
-                found["pixels"] = asked.pixels()
+                found["pixels"] = replace(asked.pixels(), window=asked.window(engine))
             elif name == "text":
                 found["text"], found["words"] = asked.words()
             else:
@@ -265,6 +267,13 @@ class _Asked:
         return Pixels(
             images[0], found.values, kinds, "integrated gradients", found.start, found.end, found.steps, found.gap
         )
+
+    def window(self, engine: Engine) -> tuple[float, float] | None:
+        """Width and height of the slices [Å]; None for a transform, and for pictures rendered elsewhere."""
+        with Session(engine) as session:
+            recipe = session.get(ImageRecipe, self._inputs.recipe_id)
+        size = None if recipe is None or recipe.unit is None else recipe.parameters.get("window")
+        return None if size is None else (float(size[0]), float(size[1]))
 
     def _network(self, kinds: Sequence[str]) -> tuple[Any, Any] | None:
         """The differentiable part of the model as a function of what a backbone sees, and what comes behind it."""

@@ -38,13 +38,13 @@ CSS = """
 """
 
 
-def render(explanations: Sequence[tuple[Explanation, str | None, tuple[float, float] | None]]) -> str:
+def render(explanations: Sequence[tuple[Explanation, str | None]]) -> str:
     """A self-contained page.
 
     Parameters
     ----------
     explanations
-        One item per target: what is explained, the 90 % interval in words, and the window of its slices [Å].
+        One item per target: what is explained, and the 90 % interval in words.
 
     Raises
     ------
@@ -54,17 +54,11 @@ def render(explanations: Sequence[tuple[Explanation, str | None, tuple[float, fl
     if not explanations:
         raise ValueError("nothing to explain")
     first = explanations[0][0]
-    body = "\n".join(section(one, interval=interval, window=window) for one, interval, window in explanations)
+    body = "\n".join(section(one, interval=interval) for one, interval in explanations)
     return document(f"{first.formula} · {first.model} · ecdreg explain", body, css=CSS)
 
 
-def section(
-    content: Explanation,
-    *,
-    interval: str | None,
-    window: tuple[float, float] | None,
-    heading: str = "h1",
-) -> str:
+def section(content: Explanation, *, interval: str | None, heading: str = "h1") -> str:
     """One explanation.
 
     Parameters
@@ -73,8 +67,6 @@ def section(
         What is explained.
     interval
         The 90 % interval in words, where there is one.
-    window
-        Width and height of the slices [Å]; None where the recipe has no metric.
     heading
         Element of its title.
     """
@@ -83,7 +75,7 @@ def section(
         for part in (
             _header(content, interval, heading),
             _modalities(content),
-            _pixels(content, window),
+            _pixels(content),
             _words(content),
             *[_features(content, name, parts) for name, parts in content.features.items()],
             "</section>",
@@ -146,7 +138,7 @@ def _modalities(content: Explanation) -> str:
     )
 
 
-def _pixels(content: Explanation, window: tuple[float, float] | None) -> str:
+def _pixels(content: Explanation) -> str:
     if content.pixels is None:
         return ""
     pixels, unit = content.pixels, content.unit
@@ -158,7 +150,7 @@ def _pixels(content: Explanation, window: tuple[float, float] | None) -> str:
         else f"Shapley values of {pixels.steps} square patches, because this image tower has no gradients"
     )
     return "<h2>Which pixels</h2>" + figure(
-        _maps(content, pixels, window),
+        _maps(content, pixels),
         f"Slices of {content.formula} and the shares of their pixels",
         f"With the mean slice of the split instead of its own the prediction is {number(pixels.empty)} {unit}, with its"
         f" own {number(pixels.full)} {unit}. {how} divide the step of {step:+.3g} {unit} among the pixels: they sum to"
@@ -243,8 +235,8 @@ def _number(panel: Axes, x: float, y: float, text: str, *, ahead: bool) -> None:
     )
 
 
-def _maps(content: Explanation, pixels: Pixels, window: tuple[float, float] | None) -> str:
-    channels = len(pixels.channels)
+def _maps(content: Explanation, pixels: Pixels) -> str:
+    channels, window = len(pixels.channels), pixels.window
     area = 1.0 if window is None else window[0] * window[1] / float(np.prod(pixels.image.shape[1:]))
     per = f"{content.unit}/{'pixel' if window is None else 'Å²'}"
     smooth = np.stack([_smoothed(pixels.values[c]) for c in range(channels)]) / area

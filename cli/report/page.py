@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cli.report import figures
+from cli.report import explanation, figures
 from cli.report.markup import document
 from cli.report.markup import escaped as _e
 from cli.report.markup import figure as _figure
@@ -19,6 +19,7 @@ from cli.scores import mean_sd
 if TYPE_CHECKING:
     from cli.report.content import Point, ReportContent, Rival
     from cli.scores import Fold, Score
+    from train.explain import Explanation
 
 __all__ = ["render"]
 
@@ -26,13 +27,15 @@ N_WORST = 12
 """Rows of the table of worst predictions."""
 
 
-def render(contents: Sequence[ReportContent]) -> str:
+def render(contents: Sequence[ReportContent], *, explanations: Sequence[tuple[Explanation, str | None]] = ()) -> str:
     """The page of one model, a section per target.
 
     Parameters
     ----------
     contents
         One item per target.
+    explanations
+        Predictions that are explained, with their 90 % intervals in words.
 
     Returns
     -------
@@ -54,12 +57,13 @@ def render(contents: Sequence[ReportContent]) -> str:
         links = "".join(f'<a href="#{_e(c.target)}">{_e(c.target)}</a>' for c in contents)
         parts.append(f"<p class=lead>{len(contents)} targets</p><nav>{links}</nav>")
     parts += [_target(c) for c in contents]
+    parts += [explanation.section(one, interval=interval) for one, interval in explanations]
     parts.append(
         f"<footer>Made by ecdreg ({_e(first.code_version)}) on {first.made_at:%Y-%m-%d %H:%M %Z} from the registry's"
         " tables; <code>ecdreg report</code> makes it anew.</footer>"
     )
     body = "\n".join(part for part in parts if part)
-    return document(f"{name} · ecdreg report", body)
+    return document(f"{name} · ecdreg report", body, css=explanation.CSS if explanations else "")
 
 
 # ----------------------------------------------------------------------------- sections
