@@ -1,4 +1,4 @@
-r"""The generated references: ``docs/cli.md`` and ``docs/schema.md``.
+r"""The generated references: ``docs/cli.md``, ``docs/schema.md`` and ``docs/sql.md``.
 
 ``python -m cli.docs`` writes them; a test fails when they are stale. Both come from what the
 code declares, so a command, a column or a view is documented where it is defined.
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import typer
 
+from cli.sql_page import sql_reference
+
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
 
-__all__ = ["PAGES", "cli_reference", "schema_reference", "write"]
+__all__ = ["PAGES", "cli_reference", "schema_reference", "surface_comments", "write"]
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -73,7 +75,14 @@ def schema_reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"cli.md": cli_reference, "schema.md": schema_reference}
+def surface_comments() -> list[tuple[str, str, str]]:
+    """Comments on the SQL surface in their order: kind (VIEW, TYPE, COLUMN or FUNCTION), name, text."""
+    from registry.views import surface_sql
+
+    return [(kind, name, _literal(value)) for kind, name, value in _COMMENT.findall(surface_sql())]
+
+
+PAGES = {"cli.md": cli_reference, "schema.md": schema_reference, "sql.md": sql_reference}
 """File under ``docs/`` and what makes it."""
 
 
@@ -226,10 +235,11 @@ def _cells(column: Column[Any], dialect: Any) -> tuple[str, ...]:
 
 def _surface() -> list[str]:
     """Views, types and functions of the SQL surface, from their comments."""
-    from registry.views import _surface as surface_sql
-
-    parts = ["# The SQL surface", "Views and functions for people who write SQL, with their comments."]
-    comments = [(kind, name, _literal(value)) for kind, name, value in _COMMENT.findall(surface_sql())]
+    parts = [
+        "# The SQL surface",
+        "Views and functions for people who write SQL, with their comments; [sql.md](sql.md) has examples.",
+    ]
+    comments = surface_comments()
     columns = {name: value for kind, name, value in comments if kind == "COLUMN"}
     for kind, name, value in comments:
         if kind in ("VIEW", "TYPE"):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from registry.errors import ConfigurationError
 from registry.properties import LEVELS_OF_THEORY, PROPERTIES
 
-__all__ = ["SURFACE_OBJECTS", "SURFACE_SHA256", "create_surface", "drop_surface"]
+__all__ = ["SURFACE_OBJECTS", "SURFACE_SHA256", "create_surface", "drop_surface", "surface_sql"]
 
 SURFACE_OBJECTS = (
     "FUNCTION similar_crystals(text, text, int, bigint[], text)",
@@ -47,7 +47,7 @@ def create_surface(connection: Connection) -> None:
     """Make all views and functions, and note their checksum; the tables must be at head."""
     # Settings of pgvector's may stand in a function only after the extension is loaded.
     _run(connection, "SELECT '[1]'::vector")
-    _run(connection, _surface())
+    _run(connection, surface_sql())
     marker = f"SELECT '{SURFACE_SHA256}'::text"
     _run(connection, f"CREATE FUNCTION ecdreg_surface() RETURNS text LANGUAGE sql IMMUTABLE AS $${marker}$$")
     objects = "\n".join(SURFACE_OBJECTS)
@@ -85,7 +85,8 @@ def _run(connection: Connection, sql: str) -> None:
     connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
-def _surface() -> str:
+def surface_sql() -> str:
+    """The SQL that makes the surface, with the columns of the properties filled in."""
     folder = Path(__file__).parent / "sql"
     sql = "\n".join((folder / name).read_text(encoding="utf-8") for name in FILES)
     columns, comments = [], []
@@ -105,5 +106,5 @@ def _surface() -> str:
     return sql.replace(PROPERTY_COLUMNS, "\n       ".join(columns)) + "\n".join(comments) + "\n"
 
 
-SURFACE_SHA256 = hashlib.sha256(f"{_surface()}{PROPERTIES}{LEVELS_OF_THEORY}".encode()).hexdigest()
+SURFACE_SHA256 = hashlib.sha256(f"{surface_sql()}{PROPERTIES}{LEVELS_OF_THEORY}".encode()).hexdigest()
 """Checksum of the surface that this version makes, and of the definitions that stand in tables."""
