@@ -64,7 +64,7 @@ class RidgeRegressor:
     """In the unit of the target."""
 
     @classmethod
-    def fit(cls, features: ArrayLike, values: ArrayLike, seed: int = 0) -> RidgeRegressor:
+    def fit(cls, features: ArrayLike, values: ArrayLike) -> RidgeRegressor:
         """Fit to features (N, D) and values (N,), any unit; nothing in it is random.
 
         Raises
@@ -144,9 +144,26 @@ def rows_of(features: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64]
     return x, y
 
 
+def _ridge(features: NDArray[np.float64], values: NDArray[np.float64], _seed: int) -> RidgeRegressor:
+    return RidgeRegressor.fit(features, values)
+
+
 def _trees(features: NDArray[np.float64], values: NDArray[np.float64], seed: int) -> MagpieBaseline:
     return MagpieBaseline.fit(features, values, seed=seed)
 
 
-REGRESSORS.add("ridge", RegressorKind(RidgeRegressor.fit, RidgeRegressor.from_bytes))
+def _kernel(features: NDArray[np.float64], values: NDArray[np.float64], _seed: int) -> Regressor:
+    from train.kernels import KernelRegressor
+
+    return KernelRegressor.fit(features, values)
+
+
+def _kernel_from_bytes(data: bytes) -> Regressor:
+    from train.kernels import KernelRegressor
+
+    return KernelRegressor.from_bytes(data)
+
+
+REGRESSORS.add("kernel", RegressorKind(_kernel, _kernel_from_bytes))
+REGRESSORS.add("ridge", RegressorKind(_ridge, RidgeRegressor.from_bytes))
 REGRESSORS.add("trees", RegressorKind(_trees, MagpieBaseline.from_bytes))

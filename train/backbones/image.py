@@ -64,6 +64,12 @@ class ChannelScale:
         compressed = torch.asinh(pixels / self.scale) / math.asinh(self.limit / self.scale)
         return ((1 + compressed) / 2 if self.form == "signed" else compressed).clamp(0, 1)
 
+    def compress(self, pixels: Tensor) -> Tensor:
+        """Compressed alike, but to [-1, 1] with the sign of the pixels, of the shape given."""
+        if self.form == "linear":
+            return (pixels / self.limit).clamp(-1, 1)
+        return (torch.asinh(pixels / self.scale) / math.asinh(self.limit / self.scale)).clamp(-1, 1)
+
 
 CHANNEL_SCALES: Catalog[ChannelScale] = Catalog("channel scales")
 """By density kind [e/Å^3], and for images without unit: ``imported`` (already in [0, 1]) and
@@ -88,6 +94,8 @@ class PretrainedImageNetwork:
     """Pixels a side that it needs at least."""
     fixed_size: int | None = None
     """Pixels a side that it takes and no others, where it has such."""
+    backbone_type: type[ImageBackbone] | None = None
+    """Adapter that it needs, where the one of this module is not right for it."""
 
     @property
     def dim(self) -> int:
@@ -169,14 +177,18 @@ class ImageBackbone(Backbone):
         InputError
             If a channel of kind ``imported`` is not in [0, 1].
         """
+        self.check(pixels)
+        views = torch.stack([scale(pixels[:, i]) for i, scale in enumerate(self._scales)], dim=1)
+        return (self.resize(views).unsqueeze(2) - self.mean) / self.std
+
+    def check(self, pixels: Tensor) -> None:
+        """Refuse slices of other channels, and imported ones on another scale; raises as :meth:`prepare`."""
         if pixels.ndim != 4 or pixels.shape[1] != len(self.channels):
             raise ModelError(
                 f"slices of shape {tuple(pixels.shape)}; the backbone takes (N, {len(self.channels)}, H, W)"
                 f" with the channels {', '.join(self.channels)}"
             )
         _check_imported(pixels[:, [kind == "imported" for kind in self.channels]])
-        views = torch.stack([scale(pixels[:, i]) for i, scale in enumerate(self._scales)], dim=1)
-        return (self.resize(views).unsqueeze(2) - self.mean) / self.std
 
     def resize(self, views: Tensor) -> Tensor:
         """Views in [0, 1] at the network's input size, (N, C, H, W) -> (N, C, S, S)."""
@@ -238,7 +250,9 @@ def load_image_backbone(
         channel kind is unknown, or the size is too small.
     """
     loader = IMAGE_BACKBONES[name] if name in IMAGE_BACKBONES else functools.partial(_from_timm, name)
-    return ImageBackbone(name, loader(models), channels=channels, image_size=image_size)
+    pretrained = loader(models)
+    adapter = pretrained.backbone_type or ImageBackbone
+    return adapter(name, pretrained, channels=channels, image_size=image_size)
 
 
 # ------------------------------------------------------------------------------- loaders
@@ -352,5 +366,14 @@ def _timm_hub_id(name: str) -> str:
     return owner if "/" in owner else f"{owner}/{config.architecture}.{config.tag}"
 
 
+def _pixel_statistics(_models: Path | None) -> PretrainedImageNetwork:
+    """Nothing is loaded; the bank is made anew for the channels that it meets."""
+    from train.backbones.pixels import FilterBank, PixelStatistics
+
+    none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return PretrainedImageNetwork(FilterBank((), 1), none, one, min_size=32, backbone_type=PixelStatistics)
+
+
 IMAGE_BACKBONES.add("efficientnet_lite0", _efficientnet_lite0)
 IMAGE_BACKBONES.add("inception_v3", functools.partial(_from_timm, "inception_v3"))
+IMAGE_BACKBONES.add("pixel_statistics", _pixel_statistics)

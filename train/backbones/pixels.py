@@ -1,0 +1,215 @@
+"""What a slice's pixels say without a trained network: histograms and a bank of fixed filters.
+
+An image backbone like the pre-trained ones, but nothing in it has been learnt, no picture has a scale of its own, and
+absolute densities stay: a pre-trained network is made to ignore brightness, and the brightness of a slice in e/Å^3 is
+its physics. Of each picture:
+
+1. each channel is compressed by the fixed scale of its kind, to [-1, 1] (:meth:`ChannelScale.compress`);
+2. a joint histogram of the kinds that show one plane (square root of the shares of pixels; linear in each value, so
+   that it moves smoothly with the density), and of each channel with the length of its gradient;
+3. of a filter bank (Gaussian derivatives at scales of 1 to 16 pixels) four fields that in-plane rotations and
+   reflections leave as they are: the value, the length of the gradient, the Laplacian, and the anisotropy of the
+   curvature; of each its mean, standard deviation and five quantiles over the picture.
+
+So the features hardly know where the window lies and how it is turned. Filters: J. J. Koenderink, A. J. van Doorn,
+Biol. Cybern. 55, 367 (1987).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from train.backbones.image import ImageBackbone, PretrainedImageNetwork
+
+__all__ = ["FilterBank", "PixelStatistics", "joint_histogram"]
+
+SCALES = (1, 2, 4, 8, 16)
+"""Standard deviations of the filters [pixels]."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BINS = 20
+"""Of each axis of a joint histogram."""
+VALUE_RANGE = (-1.0, 1.0)
+"""Of compressed values, in histograms."""
+GRADIENT_LIMIT = 0.15
+"""Largest length of a gradient [compressed value per pixel] in histograms; larger ones count as this."""
+FIELDS = 4
+
+_SMALL = 1e-10
+"""Below a root, so that it has a slope at nought: pictures are attributed by gradients."""
+
+
+class FilterBank(nn.Module):
+    """Compressed channels -> statistics, (N, C, H, W) -> (N, D).
+
+    Parameters
+    ----------
+    pairs
+        Channels whose joint histogram is made.
+    channels
+        Number of channels C.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[int, int]], channels: int) -> None:
+        super().__init__()
+        self.pairs = tuple(pairs)
+        self.num_features = (len(self.pairs) + channels) * BINS**2 + channels * len(SCALES) * FIELDS * (
+            2 + len(QUANTILES)
+        )
+        # What makes the features, as weights would: the checksum of a backbone is that of its tensors.
+        self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
+        self.register_buffer("quantiles", torch.tensor(QUANTILES, dtype=torch.float32))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Statistics of pictures of values in [-1, 1]."""
+        fields = [self._fields(values, scale) for scale in SCALES]
+        slopes = fields[0][:, :, 1]
+        parts = [joint_histogram(values[:, i], values[:, j], VALUE_RANGE, VALUE_RANGE) for i, j in self.pairs]
+        parts += [
+            joint_histogram(values[:, i], slopes[:, i], VALUE_RANGE, (0.0, GRADIENT_LIMIT))
+            for i in range(values.shape[1])
+        ]
+        parts = [torch.sqrt(histogram + _SMALL) - math.sqrt(_SMALL) for histogram in parts]
+        for scale, field in zip(SCALES, fields, strict=True):
+            step = max(1, scale // 2)  # a smooth field needs fewer points
+            coarse = nn.functional.avg_pool2d(field.flatten(1, 2), step)
+            pixels = coarse.unflatten(1, field.shape[1:3]).flatten(3)  # N x C x 4 x M
+            spread = torch.sqrt(pixels.var(dim=3, correction=0) + _SMALL)
+            marks = torch.quantile(pixels, self.quantiles, dim=3)  # 5 x N x C x 4
+            parts.append(torch.cat([pixels.mean(3)[None], spread[None], marks]).permute(1, 2, 3, 0).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _fields(self, values: Tensor, scale: int) -> Tensor:
+        """Value, gradient length, Laplacian and anisotropy at a scale, each per pixel, (N, C, 4, H, W)."""
+        height, width = values.shape[-2:]
+        down = [torch.from_numpy(_derivative(height, scale, order)).to(values) for order in range(3)]
+        across = [torch.from_numpy(_derivative(width, scale, order)).to(values).T for order in range(3)]
+        rows = [filter_ @ values for filter_ in down]
+        smooth, x, xx = (rows[0] @ filter_ for filter_ in across)
+        y, xy = rows[1] @ across[0], rows[1] @ across[1]
+        yy = rows[2] @ across[0]
+        slope = torch.sqrt(x**2 + y**2 + _SMALL)
+        bend, twist = xx + yy, torch.sqrt((xx - yy) ** 2 + 4 * xy**2 + _SMALL)
+        # Derivatives times the scale, so that scales are alike in size.
+        return torch.stack([smooth, slope * scale, bend * scale**2, twist * scale**2], dim=2)
+
+
+class PixelStatistics(ImageBackbone):
+    """The filter bank behind the fixed scale of each channel; made by :func:`train.backbones.load_image_backbone`."""
+
+    def __init__(
+        self, name: str, pretrained: PretrainedImageNetwork, *, channels: Sequence[str], image_size: int
+    ) -> None:
+        super().__init__(name, pretrained, channels=channels, image_size=image_size)
+        self._network = FilterBank(_pairs(self.channels), len(self.channels))
+        self.dim = self._network.num_features
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Compressed channels, (N, C, H, W) in the unit of their recipe -> (N, C, S, S) in [-1, 1].
+
+        Raises
+        ------
+        ModelError
+            If the number of channels is another.
+        InputError
+            If a channel of kind ``imported`` is not in [0, 1].
+        """
+        self.check(pixels)
+        values = torch.stack([scale.compress(pixels[:, i]) for i, scale in enumerate(self._scales)], dim=1)
+        return self.resize(values)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features, (N, C, H, W) in the unit of the recipe -> (N, dim); see :meth:`prepare`."""
+        features: Tensor = self._network(self.prepare(pixels))
+        return features
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The compression, and every number of the filter bank."""
+        common = super().preprocessing()
+        return {
+            "channels": common["channels"],
+            "compressed": "to [-1, 1]",
+            "resize": common["resize"],
+            "filters": "Gaussian derivatives, orders 0 to 2; value, slope, Laplacian, anisotropy",
+            "scales": list(SCALES),
+            "statistics": ["mean", "std", *QUANTILES],
+            "histograms": {
+                "bins": BINS,
+                "values": list(VALUE_RANGE),
+                "gradient": GRADIENT_LIMIT,
+                "pairs": [list(pair) for pair in _pairs(self.channels)],
+                "root": True,
+            },
+            "version": 1,
+        }
+
+
+def joint_histogram(first: Tensor, second: Tensor, one: tuple[float, float], two: tuple[float, float]) -> Tensor:
+    """Shares of pixels by two values at once; a pixel is shared linearly by the bins that it lies between.
+
+    Parameters
+    ----------
+    first, second
+        Shape (N, H, W), any unit.
+    one, two
+        Range of each; what lies outside counts as its end.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, B^2) with B = :data:`BINS`; each row sums to 1.
+    """
+    rows = _shares(first.flatten(1), *one)  # N x M x B
+    columns = _shares(second.flatten(1), *two)
+    return (rows.transpose(1, 2) @ columns / first[0].numel()).flatten(1)
+
+
+def _shares(values: Tensor, low: float, high: float) -> Tensor:
+    at = ((values - low) / (high - low)).clamp(0, 1) * (BINS - 1)
+    return (1 - (at.unsqueeze(-1) - torch.arange(BINS).to(values)).abs()).clamp(min=0)
+
+
+@cache
+def _derivative(size: int, scale: int, order: int) -> NDArray[np.float32]:
+    """Convolution with a derivative of a Gaussian along an axis of ``size`` pixels, as a matrix (size, size).
+
+    Beyond its edge a picture is continued by its mirror image: no made-up density, and no step.
+    """
+    reach = 4 * scale
+    x = np.arange(-reach, reach + 1)
+    kernel = np.exp(-(x**2) / (2 * scale**2))
+    kernel = kernel / kernel.sum()
+    if order == 1:
+        kernel = kernel * x / scale**2
+    elif order == 2:
+        kernel = kernel * (x**2 - scale**2) / scale**4
+        kernel = kernel - kernel.mean()  # a constant has no curvature
+    matrix = np.zeros((size, size))
+    rows = np.arange(size)
+    for offset, weight in zip(x, kernel, strict=True):
+        source = (rows + offset) % (2 * size)
+        np.add.at(matrix, (rows, np.where(source < size, source, 2 * size - 1 - source)), weight)
+    return matrix.astype(np.float32)
+
+
+def _pairs(channels: Sequence[str]) -> list[tuple[int, int]]:
+    """Channels that show one plane: a kind that comes again begins the next plane.
+
+    >>> _pairs(["total", "deformation", "total", "deformation"])
+    [(0, 1), (2, 3)]
+    """
+    pairs: list[tuple[int, int]] = []
+    plane: list[int] = []
+    for i, kind in enumerate(channels):
+        if any(channels[j] == kind for j in plane):
+            plane = []
+        pairs += [(j, i) for j in plane]
+        plane.append(i)
+    return pairs
