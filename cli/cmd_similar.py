@@ -34,7 +34,7 @@ __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg similar`` and ``ecdreg encoders list|default``.
+    """Attach ``ecdreg similar`` and ``ecdreg encoders list|default|add``.
 
     Parameters
     ----------
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     group = command_group("List what yields vectors, and choose what searches use.")
     group.command("list")(list_encoders)
     group.command("default")(default)
+    group.command("add")(add)
     app.add_typer(group, name="encoders")
 
 
@@ -143,7 +144,7 @@ def list_encoders(json: JsonOption = False) -> None:
     """
 
     with open_session() as session:
-        rows = _encoders(session)
+        rows = [{n: v for n, v in row.items() if n != "id"} for row in _encoders(session)]
     if json:
         output.json(rows)
     elif not rows:
@@ -171,6 +172,37 @@ def default(
         set_encoder_alias(session, DEFAULT_ALIAS, chosen)
         row = {"alias": DEFAULT_ALIAS, "encoder": chosen.name, "modality": chosen.modality, "dim": chosen.dim}
     output.rows([row], json=json)
+
+
+def add(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Features of compositions: pettifor or magpie.", show_default=False)
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Give every crystal a vector by a fixed rule of its composition, to search by.
+
+    `pettifor` lays the elements out on Pettifor's chemical scale, where those that replace each other are neighbours,
+    and puts the amounts beside them. It has seen no label, and is made to be fused with an encoder of densities:
+    `ecdreg evaluate search` shows what it is worth. Crystals that have one keep it; new ones get theirs.
+
+    \b
+    Examples:
+      ecdreg encoders add pettifor
+      ecdreg similar mp-1022 --encoder pettifor --encoder efficientnet_lite0:metric
+    """
+    from sqlalchemy.orm import Session
+
+    from cli.options import open_engine
+    from cli.options import settings as environment
+    from train.features import add_composition_encoder
+
+    engine = open_engine()
+    with output.progress() as progress:
+        encoder_id = add_composition_encoder(engine, name, models=environment().models, progress=progress)
+    with Session(engine) as session:
+        row = next(r for r in _encoders(session) if r.pop("id") == encoder_id)
+    output.rows([row], json=json, columns=["encoder", "modality", "dim", "vectors"])
 
 
 _COLUMNS = {"rank": "rank", "id": "id", "formula": "formula"}
@@ -274,7 +306,7 @@ def _encoders(session: Session) -> list[dict[str, Any]]:
     rows = session.execute(
         text(
             """
-            SELECT e.name AS encoder, e.modality, e.dim, r.name AS recipe, e.text_level,
+            SELECT e.id, e.name AS encoder, e.modality, e.dim, r.name AS recipe, e.text_level,
                    (SELECT count(*) FROM embeddings v WHERE v.encoder_id = e.id) AS vectors,
                    e.model_version_id IS NULL AS frozen,
                    ARRAY(SELECT a.alias FROM encoder_aliases a WHERE a.encoder_id = e.id ORDER BY a.alias) AS aliases

@@ -27,6 +27,7 @@ from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.grids import GridStore
 from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.progress import Progress
+from registry.properties import TARGETS
 from train.backbones import (
     Backbone,
     load_backbone,
@@ -36,9 +37,17 @@ from train.backbones import (
     load_text_backbone,
 )
 from train.config import TrainConfig
-from train.data import Inputs, load_densities, load_images, text_sha256
+from train.data import Inputs, crystal_inputs, load_densities, load_images, text_sha256
 
-__all__ = ["FeatureCache", "FeatureTable", "check_known", "described", "input_sha256", "recipe_channels"]
+__all__ = [
+    "FeatureCache",
+    "FeatureTable",
+    "add_composition_encoder",
+    "check_known",
+    "described",
+    "input_sha256",
+    "recipe_channels",
+]
 
 _BATCH = 64
 """Crystals between two commits."""
@@ -331,6 +340,39 @@ class FeatureCache:
             finally:
                 self._progress.end()
         return {rid: vectors[rid] for rid in wanted}
+
+
+def add_composition_encoder(engine: Engine, name: str, *, models: Path | None, progress: Progress) -> int:
+    """Give every crystal its features of a composition backbone as a vector, where it has none.
+
+    Parameters
+    ----------
+    engine
+        Written to batch by batch.
+    name
+        Of ``train.backbones.fixed.COMPOSITION_BACKBONES``.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+    progress
+        Told of what is computed.
+
+    Returns
+    -------
+    int
+        Id of the encoder.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such backbone.
+    ModelError
+        If there is no crystal.
+    """
+    config = TrainConfig(kind="composition", target=TARGETS[0], composition_backbone=name)
+    with Session(engine) as session:
+        inputs = crystal_inputs(session)
+    cache = FeatureCache(engine, models=models, progress=progress)
+    return cache.table(config, "composition", inputs, recipe_id=None).encoder_id
 
 
 def described(backbone: Backbone) -> dict[str, Any]:

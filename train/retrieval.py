@@ -20,12 +20,12 @@ from sqlalchemy.orm import Session
 
 from registry.encoders import read_embeddings
 from registry.errors import ConfigurationError, NotFoundError
-from registry.formulas import composition
 from registry.progress import Progress, Silent
 from registry.properties import TARGETS
 from train.baselines import magpie_features
+from train.pettifor import pettifor_distances
 
-__all__ = ["CHANCE", "ELMD", "MAGPIE", "Score", "evaluate_search", "pettifor_distances"]
+__all__ = ["CHANCE", "ELMD", "MAGPIE", "Score", "evaluate_search"]
 
 CHANCE = "chance"
 MAGPIE = "composition, Magpie"
@@ -148,43 +148,6 @@ def evaluate_search(
             progress.advance(1, name)
     progress.end()
     return scores
-
-
-def pettifor_distances(formulas: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-    """Earth mover's distances of compositions on Pettifor's scale, in its places.
-
-    On a line the cheapest way to move one distribution onto another costs the area between their cumulative sums.
-
-    Parameters
-    ----------
-    formulas, others
-        M and N formulas.
-
-    Returns
-    -------
-    NDArray
-        (M, N)
-
-    Examples
-    --------
-    >>> pettifor_distances(["TiC"], ["TiC", "ZrC"]).tolist()
-    [[0.0, 1.0]]
-    """
-    from pymatgen.core.periodic_table import Element
-
-    amounts = [composition(formula) for formula in (*formulas, *others)]
-    symbols = sorted({symbol for one in amounts for symbol in one})
-    places = {symbol: float(Element(symbol).mendeleev_no) for symbol in symbols}
-    order = sorted(symbols, key=lambda symbol: places[symbol])
-    shares = np.array([[one.get(symbol, 0.0) for symbol in order] for one in amounts])
-    shares /= shares.sum(axis=1, keepdims=True)
-    gaps = np.diff([places[symbol] for symbol in order])
-    sums = (np.cumsum(shares, axis=1)[:, :-1] * gaps).astype(np.float32)
-    left, right = sums[: len(formulas)], sums[len(formulas) :]
-    distances = np.empty((len(formulas), len(others)))
-    for i, row in enumerate(left):
-        distances[i] = np.abs(right - row).sum(axis=1)
-    return distances
 
 
 class _Judge:

@@ -135,3 +135,19 @@ def _magpie() -> FixedFeatures:
 
 
 COMPOSITION_BACKBONES.add("magpie", _magpie)
+
+
+def _pettifor() -> FixedFeatures:
+    from train.pettifor import PETTIFOR_DIM, STOICHIOMETRY, WIDTH, pettifor_features
+
+    about = {"scale": "Pettifor 1984", "width": WIDTH, "stoichiometry": STOICHIOMETRY, "version": 1}
+    return FixedFeatures(
+        "pettifor",
+        "composition",
+        dim=PETTIFOR_DIM,
+        compute=lambda formulas: pettifor_features(list(formulas)),
+        about=about,
+    )
+
+
+COMPOSITION_BACKBONES.add("pettifor", _pettifor)
