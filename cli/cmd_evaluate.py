@@ -31,6 +31,10 @@ def search(
         list[str] | None,
         typer.Option("--encoder", metavar="NAME", help="Only this encoder; may be repeated. All by default."),
     ] = None,
+    fuse: Annotated[
+        list[str] | None,
+        typer.Option("--fuse", metavar="NAME,NAME", help="Encoders that are asked together; may be repeated."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours are looked at.")] = 5,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Ask with so many crystals at most.")] = 2000,
     seed: SeedOption = 0,
@@ -45,13 +49,22 @@ def search(
     \b
     Examples:
       ecdreg evaluate search
+      ecdreg evaluate search --fuse efficientnet_lite0:metric,pettifor
       ecdreg evaluate search -k 10 --encoder minilm:keywords --json
     """
     from registry.properties import PROPERTIES, TARGETS
     from train.retrieval import evaluate_search
 
     with open_session() as session, output.progress() as progress:
-        scores = evaluate_search(session, encoders=encoder, k=k, limit=limit, seed=seed, progress=progress)
+        scores = evaluate_search(
+            session,
+            encoders=encoder,
+            fused=[[name.strip() for name in one.split(",") if name.strip()] for one in fuse or ()],
+            k=k,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+        )
     if json:
         output.json(scores)
         return

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from registry.encoders import read_embeddings
 from registry.errors import ConfigurationError, NotFoundError
+from registry.fusion import DAMPING
 from registry.progress import Progress, Silent
 from registry.properties import TARGETS
 from train.baselines import magpie_features
@@ -84,6 +85,7 @@ def evaluate_search(
     session: Session,
     *,
     encoders: Sequence[str] | None = None,
+    fused: Sequence[Sequence[str]] = (),
     k: int = 5,
     limit: int = 2000,
     seed: int = 0,
@@ -97,6 +99,8 @@ def evaluate_search(
         Only read.
     encoders
         Names or aliases; None: all that have vectors.
+    fused
+        Sets of encoders that are asked together, joined by their reciprocal ranks as ``ecdreg similar`` does.
     k
         Neighbours that are looked at.
     limit
@@ -123,19 +127,23 @@ def evaluate_search(
     progress = progress or Silent()
     everything = _crystals(session)
     row_of = {int(rid): i for i, rid in enumerate(everything.revision_ids)}
-    blocks: dict[tuple[str, tuple[int, ...], tuple[int, ...]], list[tuple[str, bool, NDArray[np.float32]]]] = {}
-    for encoder in _encoders(session, encoders):
-        stored = read_embeddings(session, encoder["id"])
-        kept = sorted((row_of[rid], vector) for rid, (_, vector) in stored.items() if rid in row_of)[:]
-        if len(kept) < 2:
+    blocks: dict[tuple[str, tuple[int, ...], tuple[int, ...]], list[tuple[str, bool, _Distances]]] = {}
+    single = [[encoder] for encoder in _encoders(session, encoders)]
+    together = [_encoders(session, names) for names in fused]
+    for group in [*single, *together]:
+        stored = [read_embeddings(session, encoder["id"]) for encoder in group]
+        pool = np.array([i for rid, i in row_of.items() if all(rid in one for one in stored)], dtype=np.int64)
+        if len(pool) < 2:
             continue
-        pool = np.array([row for row, _ in kept], dtype=np.int64)
-        asked, told = _queries(session, encoder, everything.revision_ids[pool])
+        ids = everything.revision_ids[pool]
+        asked, told = _queries(session, group, ids)
         if len(asked) > limit:
             asked = np.sort(np.random.default_rng(seed).choice(asked, limit, replace=False))
         if len(asked):
+            measures = [_cosine(np.stack([one[int(rid)][1] for rid in ids])) for one in stored]
             block = blocks.setdefault((told, tuple(asked.tolist()), tuple(pool.tolist())), [])
-            block.append((encoder["name"], encoder["split_id"] is not None, np.stack([v for _, v in kept])))
+            supervised = any(encoder["split_id"] is not None for encoder in group)
+            block.append((" + ".join(encoder["name"] for encoder in group), supervised, _joined(measures)))
     if not blocks:
         raise NotFoundError("no encoder has vectors of at least two crystals; `ecdreg train` makes some")
     scores = []
@@ -143,8 +151,8 @@ def evaluate_search(
     for (told, asked_rows, pool_rows), block in blocks.items():
         judge = _Judge(everything.take(np.array(pool_rows)), np.array(asked_rows), told, k)
         scores += judge.references()
-        for name, supervised, vectors in sorted(block, key=lambda one: one[0]):
-            scores.append(judge.score(name, _cosine(vectors), supervised=supervised))
+        for name, supervised, distances in sorted(block, key=lambda one: (" + " in one[0], one[0])):
+            scores.append(judge.score(name, distances, supervised=supervised))
             progress.advance(1, name)
     progress.end()
     return scores
@@ -227,6 +235,22 @@ def _cosine(vectors: NDArray[np.float32]) -> _Distances:
     return lambda rows: np.asarray(1.0 - unit[rows] @ unit.T, dtype=np.float64)
 
 
+def _joined(measures: Sequence[_Distances]) -> _Distances:
+    """One measure as it is; of several minus the sum of their reciprocal ranks."""
+    if len(measures) == 1:
+        return measures[0]
+
+    def distances(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        total = np.zeros(0)
+        for measure in measures:
+            # The crystal itself is the nearest of all and has place 0: the others count from 1.
+            places = np.argsort(np.argsort(measure(rows), axis=1, kind="stable"), axis=1, kind="stable")
+            total = total + 1.0 / (DAMPING + places) if total.size else 1.0 / (DAMPING + places)
+        return -total
+
+    return distances
+
+
 def _euclidean(points: NDArray[np.float64]) -> _Distances:
     squares = np.einsum("nd,nd->n", points, points)
     return lambda rows: squares[rows][:, None] + squares[None, :] - 2.0 * points[rows] @ points.T
@@ -276,16 +300,20 @@ def _encoders(session: Session, names: Sequence[str] | None) -> list[dict[str, A
 
 
 def _queries(
-    session: Session, encoder: Mapping[str, Any], revision_ids: NDArray[np.int64]
+    session: Session, encoders: Sequence[Mapping[str, Any]], revision_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], str]:
-    """Rows of the pool that an encoder may be asked with, and what they are called."""
-    if encoder["split_id"] is None:
-        return np.arange(len(revision_ids)), "all crystals"
-    holdout = set(
-        session.scalars(
-            text("SELECT revision_id FROM split_members WHERE split_id = :split AND subset = 'holdout'"),
-            {"split": encoder["split_id"]},
+    """Rows of the pool that encoders may be asked with, and what they are called."""
+    allowed = np.ones(len(revision_ids), dtype=bool)
+    told = []
+    for split_id, split, target in sorted(
+        {(e["split_id"], e["split"], e["target"]) for e in encoders if e["split_id"] is not None}
+    ):
+        holdout = set(
+            session.scalars(
+                text("SELECT revision_id FROM split_members WHERE split_id = :split AND subset = 'holdout'"),
+                {"split": split_id},
+            )
         )
-    )
-    rows = np.flatnonzero([int(rid) in holdout for rid in revision_ids])
-    return rows, f"holdout of {encoder['split']} for {encoder['target']}"
+        allowed &= np.array([int(rid) in holdout for rid in revision_ids])
+        told.append(f"holdout of {split} for {target}")
+    return np.flatnonzero(allowed), " and ".join(told) or "all crystals"
