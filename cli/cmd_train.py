@@ -51,6 +51,9 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="TOML with fields of the configuration, as `ecdreg tune` writes it."),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the model.")]
+MultiTaskOption = Annotated[
+    bool, typer.Option("--multi-task", help="Dense readouts learn the other targets too, from the same training rows.")
+]
 MaxEpochsOption = Annotated[
     int | None, typer.Option("--max-epochs", min=1, help="Epochs of each phase at most. [clip: 800, others: 700]")
 ]
@@ -125,6 +128,7 @@ def image(
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
     config: ConfigOption = None,
+    multi_task: MultiTaskOption = False,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -160,6 +164,7 @@ def image(
             max_epochs,
             options,
             config,
+            multi_task=multi_task,
         )
     )
 
@@ -173,6 +178,7 @@ def text(
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
     config: ConfigOption = None,
+    multi_task: MultiTaskOption = False,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -194,7 +200,20 @@ def text(
     options = _given(text_level=text_level, text_backbone=text_backbone, text_regressor=regressor)
     train(
         Request(
-            ("text",), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options, config
+            ("text",),
+            target,
+            split,
+            recipe,
+            text_level,
+            seed,
+            again,
+            json,
+            finetune,
+            name,
+            max_epochs,
+            options,
+            config,
+            multi_task=multi_task,
         )
     )
 
@@ -207,6 +226,7 @@ def composition(
     features: CompositionOption = None,
     regressor: RegressorOption = None,
     config: ConfigOption = None,
+    multi_task: MultiTaskOption = False,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -239,6 +259,7 @@ def composition(
             max_epochs,
             options,
             config,
+            multi_task=multi_task,
         )
     )
 
@@ -251,6 +272,7 @@ def density(
     features: DensityFeaturesOption = None,
     regressor: RegressorOption = None,
     config: ConfigOption = None,
+    multi_task: MultiTaskOption = False,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -270,7 +292,20 @@ def density(
     options = _given(density_backbone=features, density_regressor=regressor)
     train(
         Request(
-            ("density",), target, split, recipe, text_level, seed, again, json, None, name, max_epochs, options, config
+            ("density",),
+            target,
+            split,
+            recipe,
+            text_level,
+            seed,
+            again,
+            json,
+            None,
+            name,
+            max_epochs,
+            options,
+            config,
+            multi_task=multi_task,
         )
     )
 
@@ -291,6 +326,7 @@ def stacked(
     stack_features: StackFeaturesOption = None,
     finetune: FinetuneOption = None,
     config: ConfigOption = None,
+    multi_task: MultiTaskOption = False,
     seed: SeedOption = 0,
     name: NameOption = None,
     max_epochs: MaxEpochsOption = None,
@@ -338,6 +374,7 @@ def stacked(
             max_epochs,
             options,
             config,
+            multi_task=multi_task,
         )
     )
 

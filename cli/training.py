@@ -47,6 +47,8 @@ class Request:
     """Of the configuration; what the model sees is among them."""
     config: Path | None = None
     """A TOML file with fields of the configuration, which win over the options."""
+    multi_task: bool = False
+    """Whether dense readouts learn the other targets too."""
 
 
 def train(asked: Request) -> None:
@@ -131,6 +133,7 @@ def _check_text_level(asked: Request) -> None:
 
 
 def _configs(asked: Request, target: str) -> list[TrainConfig]:
+    from registry.properties import TARGETS
     from train.config import FIXED_MODALITIES, TrainConfig
     from train.devices import has_accelerator
 
@@ -142,6 +145,10 @@ def _configs(asked: Request, target: str) -> list[TrainConfig]:
             usual = from_file.get("finetune_enabled", has_accelerator())
             finetune = usual if asked.finetune is None else asked.finetune
             config = replace(config, finetune_enabled=finetune)
+        if asked.multi_task:
+            if "auxiliary_targets" not in config.to_dict():
+                raise typer.BadParameter("--multi-task is for dense readouts, and this model has none")
+            config = replace(config, auxiliary_targets=tuple(name for name in TARGETS if name != target))
         if asked.max_epochs is not None and "readout" in config.to_dict():
             config = replace(
                 config,

@@ -188,6 +188,8 @@ class TrainConfig:
     """Dimension of the space that a dual encoder shares between images and texts."""
     align: PhaseConfig = field(default_factory=lambda: _usual("align"))
     """Phase before the readout of a dual encoder: its projections, by the contrastive loss."""
+    auxiliary_targets: tuple[str, ...] = ()
+    """Targets that dense readouts learn beside their own, from the same training rows."""
     readout: PhaseConfig = field(default_factory=lambda: _usual("readout"))
     """First phase: the readout on what is frozen; for a CLIP and a dual encoder Adam with 1.5e-4 for at most 800 epochs
     with a patience of 50, as published of CLIP."""
@@ -240,6 +242,15 @@ class TrainConfig:
             if not isinstance(getattr(self, name), PhaseConfig):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give a PhaseConfig")
         self._check_stack()
+        self._check_auxiliary_targets()
+
+    def _check_auxiliary_targets(self) -> None:
+        given = self.auxiliary_targets
+        if not isinstance(given, tuple | list) or any(not isinstance(name, str) or not name for name in given):
+            raise ConfigurationError(f"auxiliary_targets is {given!r}; give a list of properties")
+        if self.target in given or len(set(given)) != len(given):
+            raise ConfigurationError(f"auxiliary_targets is {list(given)}; give other properties than the target, once")
+        object.__setattr__(self, "auxiliary_targets", tuple(sorted(given)))
 
     def _check_stack(self) -> None:
         for name in (*(f"{tower}_regressor" for tower in TOWERS), "join"):
@@ -383,6 +394,7 @@ _INPUTS = {
     "composition": ("composition_backbone",),
     "density": ("density_backbone",),
 }
+_DENSE = ("auxiliary_targets",)
 _PHASES = ("readout", "finetune", "finetune_enabled", "stop_fraction")
 
 
@@ -398,14 +410,14 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
         return ("kind", "target", *_INPUTS["image"], *_INPUTS["text"], "projection_dim", "align", *_PHASES)
     if kind in TOWERS:
         own = _tower_fields(kind, values)
-        return ("kind", "target", *own, *(_PHASES if f"{kind}_widths" in own else ()))
+        return ("kind", "target", *own, *((*_DENSE, *_PHASES) if f"{kind}_widths" in own else ()))
     if kind == "stacked":
         given = values["stack_towers"]
         chosen = [tower for tower in TOWERS if isinstance(given, tuple | list) and tower in given]
         towers = [name for tower in chosen for name in _tower_fields(tower, values)]
         joined = ("stacked_widths", "stacked_dropout", "stack_features") if values["join"] == NETWORK else ()
         trains = joined or any(name.endswith("_widths") for name in towers)
-        return ("kind", "target", "stack_towers", *towers, "join", *joined, *(_PHASES if trains else ()))
+        return ("kind", "target", "stack_towers", *towers, "join", *joined, *((*_DENSE, *_PHASES) if trains else ()))
     return ("kind", "target", *(("n_estimators",) if kind == "baseline-magpie" else ()))
 
 

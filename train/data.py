@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from registry.errors import IncompatibleInputError, NotFoundError, SplitError
 from registry.grids import GridStore
 from registry.models import Property
+from registry.properties import property_named
 from registry.splits import find_split, members
 
 __all__ = [
@@ -135,6 +136,14 @@ class SplitRows:
     text_level: str | None
     cv: Rows
     holdout: Rows
+    auxiliary: NDArray[np.float64]
+    """(N, A), of the cross-validated rows: values of A other targets in their units, NaN where one is not known or is
+    suspect"""
+
+    @property
+    def taught(self) -> NDArray[np.float64]:
+        """What a model learns of the cross-validated rows: (N,), or (N, 1 + A) with the auxiliary targets behind."""
+        return np.column_stack([self.cv.values, self.auxiliary]) if self.auxiliary.shape[1] else self.cv.values
 
     @property
     def folds(self) -> list[int]:
@@ -154,6 +163,7 @@ def load_rows(
     recipe: str | None = None,
     text_level: str | None = None,
     densities: bool = False,
+    auxiliary: Sequence[str] = (),
 ) -> SplitRows:
     """Read the rows of a split in two queries.
 
@@ -171,6 +181,8 @@ def load_rows(
         ``formula``, ``keywords`` or ``all``, or None for a model that reads no text.
     densities
         Whether the model reads the densities themselves.
+    auxiliary
+        Other targets, whose values are read of the cross-validated rows alone.
 
     Raises
     ------
@@ -201,6 +213,7 @@ def load_rows(
         text_level=text_level,
         cv=rows.take(cv),
         holdout=rows.take(~cv),
+        auxiliary=_auxiliary(session, auxiliary, rows.revision_ids[cv]),
     )
 
 
@@ -448,6 +461,15 @@ def _facts(
     if missing:
         raise NotFoundError(f"no crystal revision {missing[0]} in the registry")
     return [by_id[int(i)] for i in ids]
+
+
+def _auxiliary(session: Session, targets: Sequence[str], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    columns = []
+    for target in targets:
+        property_named(target)
+        facts = _facts(session, ids, target=target, recipe_id=None, text_level=None)
+        columns.append([np.nan if f["value"] is None or f["suspect"] else f["value"] for f in facts])
+    return np.array(columns, dtype=np.float64).T.reshape(len(ids), len(targets))
 
 
 def _check(

@@ -70,7 +70,8 @@ def fit(
     network
         In the phase that is meant (:meth:`Network.set_phase`).
     inputs, targets
-        Training rows: inputs by modality, and standardised targets, shape (N,).
+        Training rows: inputs by modality, and standardised targets, shape (N,); or (N, A), the target first and
+        those that are learnt beside it, NaN where one is not known.
     phase
         Learning rate, batch size, epochs, patience.
     seed
@@ -233,7 +234,7 @@ def _length(inputs: Inputs) -> int:
 def _rows(inputs: Inputs, targets: ArrayLike, device: torch.device) -> tuple[Inputs, Tensor]:
     y = torch.tensor(np.asarray(targets, dtype=np.float32), device=device)
     n = _length(inputs)
-    if y.shape != (n,):
+    if y.ndim not in (1, 2) or len(y) != n:
         raise ModelError(f"{n} rows of inputs and targets of shape {tuple(y.shape)}; give ({n},)")
     return _to(inputs, device), y
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ from registry.model_store import (
     write_metrics,
     write_predictions,
 )
-from registry.models import CrystalRevision, Experiment, ModelVersion, Prediction
+from registry.models import CrystalRevision, Experiment, ModelVersion
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train import metrics
@@ -47,9 +47,9 @@ from train.features import described as identify
 from train.fitting import FittedModel, FittedNetwork, Shown, derived_seed, fit_phases, phases_of, restore
 from train.inputs import ModelInputs
 from train.intervals import keep_intervals
+from train.prerequisites import TrainedTowers
 from train.publish import publish_encoder, update_best, update_default_encoder
 from train.results import ExperimentResult, read_result
-from train.stacking import out_of_fold, unseen_predictions
 
 __all__ = ["ExperimentResult", "run_experiment"]
 
@@ -152,6 +152,7 @@ def _rows(engine: Engine, config: TrainConfig, split: str) -> SplitRows:
             recipe=config.recipe if "image" in config.towers else None,
             text_level=config.text_level if "text" in config.towers else None,
             densities="density" in config.towers,
+            auxiliary=config.auxiliary_targets,
         )
 
 
@@ -174,12 +175,13 @@ def _inputs(engine: Engine, config: TrainConfig, rows: SplitRows, cache: Feature
 def _fingerprint(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
     """What a config names, by checksum: of another recipe, backbone, text or value, it is another experiment."""
     cv = rows.cv
+    read = [cv.formulas, cv.image_sha256, cv.texts, [None if files is None else files.sha256 for files in cv.densities]]
+    # As JSON has it, which knows no NaN.
+    taught = [[value if np.isfinite(value) else None for value in row] for row in rows.taught.reshape(len(cv), -1)]
     return {
         "recipe_sha256": rows.recipe_sha256,
         "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
-        "rows_sha256": json_sha256(
-            [cv.revision_ids.tolist(), cv.folds.tolist(), cv.values.tolist(), cv.formulas, cv.image_sha256, cv.texts]
-        ),
+        "rows_sha256": json_sha256([cv.revision_ids.tolist(), cv.folds.tolist(), taught, *read]),
     }
 
 
@@ -230,12 +232,14 @@ class _Run:
         self.rows = rows
         self.seed = seed
         self.experiment_id = experiment_id
-        self.towers = towers
         self.progress = progress
-        self.cache = cache
         self.store = ArtifactStore(settings.artifacts)
         self.cv = inputs.shown(rows.cv.revision_ids)
         self.backbones = inputs.backbones
+        self.taught = rows.taught
+        self.towers = TrainedTowers(
+            engine, self.store, self.config, towers, backbones=self.backbones, cache=cache, seed=seed
+        )
 
     def all(self, label: str) -> None:
         """Every fold that is missing, then the refit."""
@@ -327,37 +331,24 @@ class _Run:
         epochs: Mapping[str, int] | None = None,
     ) -> Iterator[FittedModel]:
         """Fit on the rows ``fit`` of cv, stop on the rows ``stop`` of cv, and see no others."""
-        values = self.rows.cv.values
-        shown = self.cv.take(fit)
-        seed = derived_seed(self.seed, "fold", fold)
+        shown, taught, rows = self.cv.take(fit), self.taught[fit], self.rows.cv
         towers: dict[str, FittedModel] | None = None
         joined, unseen = None, None
         if self.config.kind == "stacked":
-            fitted = {name: self._tower(name, fold) for name in self.config.towers}
+            fitted = self.towers.fitted(fold)
             towers = {name: tower for name, (tower, _) in fitted.items()}
-            groups = [self.rows.cv.material_keys[i] for i in fit]
+            groups = [rows.material_keys[i] for i in fit]
             if not self.config.is_network:
-                columns = [self._unseen(name, counts, fold, fit, groups) for name, (_, counts) in fitted.items()]
-                unseen = np.column_stack(columns)
+                ids = rows.revision_ids[fit]
+                unseen = self.towers.unseen(fitted, shown, taught, revision_ids=ids, groups=groups, fold=fold)
             elif self.config.stack_features == "out-of-fold":
-                joined = out_of_fold(
-                    {
-                        name: (self.config.tower_config(name), tower, counts)
-                        for name, (tower, counts) in fitted.items()
-                        if isinstance(tower, FittedNetwork)
-                    },
-                    shown,
-                    values[fit],
-                    groups=groups,
-                    seed=seed,
-                    backbones=self.backbones,
-                )
+                joined = self.towers.features(fitted, shown, taught, groups=groups, fold=fold)
         return fit_phases(
             self.config,
             shown,
-            values[fit],
-            seed=seed,
-            stop=None if stop is None else (self.cv.take(stop), values[stop]),
+            taught,
+            seed=derived_seed(self.seed, "fold", fold),
+            stop=None if stop is None else (self.cv.take(stop), rows.values[stop]),
             epochs=epochs,
             towers=towers,
             joined=joined,
@@ -365,43 +356,6 @@ class _Run:
             backbones=self.backbones,
             on_epoch=self._teller(fold),
         )
-
-    def _unseen(
-        self, name: str, epochs: Mapping[str, int], fold: int | None, fit: NDArray[np.int64], groups: Sequence[str]
-    ) -> NDArray[np.float64]:
-        """What a tower's kind says of the rows ``fit`` when it has not seen them, (N,).
-
-        For the refit that is what the towers of the folds said of the rows that they were scored on; a fold, whose own
-        rows nothing may be fitted to, has towers trained inside its training rows.
-        """
-        if fold is None:
-            return self._said_in_validation(name)[fit]
-        config = self.config.tower_config(name)
-        key = json_sha256(["unseen", config.to_dict(), self.towers[name], self.seed, fold, fit.tolist()])
-        return self.cache.remember(
-            key,
-            lambda: unseen_predictions(
-                config,
-                self.cv.take(fit),
-                self.rows.cv.values[fit],
-                epochs=epochs,
-                groups=groups,
-                seed=derived_seed(self.seed, "fold", fold),
-                backbones={name: self.backbones[name]},
-            ),
-        )
-
-    def _said_in_validation(self, name: str) -> NDArray[np.float64]:
-        """What the towers of the folds said of the cross-validated rows, (N,), each of rows it was scored on."""
-        with Session(self.engine) as session:
-            said = dict(
-                session.execute(
-                    select(Prediction.revision_id, Prediction.value)
-                    .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
-                    .where(ModelVersion.experiment_id == self.towers[name], Prediction.subset == "validation")
-                ).all()
-            )
-        return np.array([said[int(rid)] for rid in self.rows.cv.revision_ids], dtype=np.float64)
 
     def _stopping(self, train: Rows, fold: int) -> NDArray[np.bool_]:
         share = self.config.stop_fraction
@@ -496,21 +450,6 @@ class _Run:
             fold: restore(self.config, self.store.read(uri, sha), backbones=self.backbones).predict(shown)
             for fold, uri, sha in versions
         }
-
-    def _tower(self, modality: str, fold: int | None) -> tuple[FittedModel, dict[str, int]]:
-        """The tower of the same fold, and the number of epochs that each of its phases was trained for."""
-        with Session(self.engine) as session:
-            found = session.scalars(
-                select(ModelVersion).where(
-                    ModelVersion.experiment_id == self.towers[modality],
-                    ModelVersion.fold.is_(None) if fold is None else ModelVersion.fold == fold,
-                )
-            ).all()
-        (ready,) = [version for version in found if version.status == "ready"]
-        data = self.store.read(ready.artifact_uri or "", ready.artifact_sha256 or "")
-        backbones = {name: b for name, b in self.backbones.items() if name == modality}
-        tower = restore(self.config.tower_config(modality), data, backbones=backbones)
-        return tower, {version.phase: version.best_epoch or 1 for version in found}
 
 
 def _ready_folds(session: Session, experiment_id: int) -> list[tuple[int, str, str]]:

@@ -220,7 +220,8 @@ def fit_phases(
     config
         Kind, layers and phases.
     shown, values
-        The rows to fit, N of them; values in the unit of the target. Scalers are fitted on these alone.
+        The rows to fit, N of them; values (N,) in the unit of the target, or (N, 1 + A) with those of the config's A
+        auxiliary targets behind, in their units, NaN where one is not known. Scalers are fitted on these alone.
     seed
         Of the initial weights, the order of the rows and dropout.
     stop
@@ -247,6 +248,7 @@ def fit_phases(
     if config.kind == "stacked" and towers is None:
         raise ModelError("a stack needs the trained towers of its fold")
     frozen = dict(backbones or {})
+    taught, values = values, values if values.ndim == 1 else values[:, 0]
     if not config.is_network:
         yield _fit_at_once(config, shown, values, seed=seed, towers=towers, unseen=unseen, backbones=frozen)
         return
@@ -273,7 +275,7 @@ def fit_phases(
         result = engine.fit(
             network,
             see(shown) if joined is None or phase != "readout" else engine.to_inputs(joined=joined),
-            scaler.transform(values),
+            _standardised(taught) if config.auxiliary_targets else scaler.transform(values),
             phase=settings,
             seed=derived_seed(seed, "fit", phase),
             stop=None if stop is None else (see(stop[0]), scaler.transform(stop[1])),
@@ -297,6 +299,15 @@ class _Seen:
             # The towers are frozen: their features are computed once, not in every epoch.
             return engine.to_inputs(joined=engine.encode(self.network, inputs, joined=True))
         return inputs
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Every column standardised on the rows where it is known, (N, 1 + A) -> (N, 1 + A)."""
+    columns = []
+    for column in values.T:
+        known = np.isfinite(column)
+        columns.append(StandardScaler.fit(column[known]).transform(column) if known.any() else column)
+    return np.column_stack(columns)
 
 
 def telling(on_epoch: OnEpoch, phase: str) -> Callable[[EpochRecord], None]:

@@ -99,17 +99,18 @@ class Scale(nn.Module):
 class Readout(nn.Module):
     """Dense layers to one number: ``dim - widths... - 1``.
 
-    Each but the last is Linear, ReLU, BatchNorm, dropout (Massa et al., arXiv 2401.09301).
+    Each but the last is Linear, ReLU, BatchNorm, dropout (Massa et al., arXiv 2401.09301). With ``outputs`` above 1 it
+    learns other targets beside its own, which is the first.
     """
 
-    def __init__(self, dim: int, widths: Sequence[int], *, dropout: float) -> None:
+    def __init__(self, dim: int, widths: Sequence[int], *, dropout: float, outputs: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for width in widths:
             layers += [nn.Linear(dim, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Dropout(dropout)]
             dim = width
         self.body = nn.Sequential(*layers)
-        self.head: nn.Module = nn.Linear(dim, 1)
+        self.head: nn.Module = nn.Linear(dim, outputs)
         self.width = dim
 
     def penultimate(self, features: Tensor) -> Tensor:
@@ -118,7 +119,11 @@ class Readout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The standardised target, (N, dim) -> (N,)."""
-        return self.head(self.penultimate(features)).squeeze(-1)  # type: ignore[no-any-return]
+        return self.every(features)[:, 0]
+
+    def every(self, features: Tensor) -> Tensor:
+        """The standardised target and those learnt beside it, (N, dim) -> (N, outputs)."""
+        return self.head(self.penultimate(features))  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):
@@ -150,8 +155,15 @@ class Network(nn.Module):
         return self.readout(self.forward_features(inputs))  # type: ignore[no-any-return]
 
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """What training minimises: the mean squared error of the standardised target, ()."""
-        return nn.functional.mse_loss(self(inputs), targets)
+        """What training minimises: the mean squared error of the standardised target, ().
+
+        Targets (N, outputs) are all those that the readout learns; NaN where one is not known.
+        """
+        if targets.ndim == 1:
+            return nn.functional.mse_loss(self(inputs), targets)
+        known = targets.isfinite()
+        wrong = torch.where(known, self.readout.every(self.forward_features(inputs)) - targets.nan_to_num(), 0.0)
+        return (wrong.square().sum(0) / known.sum(0).clamp(min=1)).mean()
 
     def set_phase(self, phase: Phase) -> None:
         """Choose what trains from here on; see the module's table.
@@ -257,10 +269,11 @@ class StackedNetwork(Network):
         Trained towers by modality; the stack takes copies. Their last layers stay unused.
     """
 
-    def __init__(self, towers: Mapping[str, Tower], *, widths: Sequence[int], dropout: float) -> None:
+    def __init__(self, towers: Mapping[str, Tower], *, widths: Sequence[int], dropout: float, outputs: int = 1) -> None:
         super().__init__()
         self.towers = nn.ModuleDict({name: copy.deepcopy(tower) for name, tower in towers.items()})
-        self.readout = Readout(sum(tower.width for tower in towers.values()), widths, dropout=dropout)
+        joined = sum(tower.width for tower in towers.values())
+        self.readout = Readout(joined, widths, dropout=dropout, outputs=outputs)
         self.phase = "readout"
         self.set_phase("readout")
 
@@ -362,13 +375,19 @@ def build_network(
         if tuple(sorted(towers)) != tuple(sorted(config.towers)):
             raise ModelError(f"towers {sorted(towers)} for a stack of {', '.join(config.towers)}")
         ordered = {name: towers[name] for name in config.towers}
-        return StackedNetwork(ordered, widths=config.stacked_widths, dropout=config.stacked_dropout)
+        return StackedNetwork(
+            ordered,
+            widths=config.stacked_widths,
+            dropout=config.stacked_dropout,
+            outputs=1 + len(config.auxiliary_targets),
+        )
 
 
 def _tower(config: TrainConfig, modality: str, input_dims: Mapping[str, int]) -> Tower:
     dim = input_dims[modality]
     widths, dropout = getattr(config, f"{modality}_widths"), getattr(config, f"{modality}_dropout")
-    return Tower(modality, Readout(dim, widths, dropout=dropout), dim=dim)
+    readout = Readout(dim, widths, dropout=dropout, outputs=1 + len(config.auxiliary_targets))
+    return Tower(modality, readout, dim=dim)
 
 
 def _keep_statistics(modules: Iterable[nn.Module]) -> None:
