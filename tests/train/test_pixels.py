@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from registry.errors import InputError, ModelError
 from train.backbones import ImageBackbone, load_backbone, load_image_backbone
-from train.backbones.pixels import BINS, PixelStatistics, _pairs, joint_histogram
+from train.backbones.pixels import BINS, PixelStatistics, joint_histogram, planes_of
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,14 @@ def test_any_channels_will_do(kinds: list[str]) -> None:
     assert len({row.tobytes() for row in features}) == 3
 
 
-def test_channels_of_one_plane_are_paired() -> None:
-    assert _pairs(["total", "spin", "deformation"]) == [(0, 1), (0, 2), (1, 2)]
-    assert _pairs(["total", "total"]) == []
+def test_channels_of_one_plane_belong_together(statistics: ImageBackbone) -> None:
+    assert planes_of(["total", "spin", "deformation"]) == [[0, 1, 2]]
+    assert planes_of(["total", "total"]) == [[0], [1]]
+    # Plane after plane, so that views of a crystal lie side by side.
+    both = load_image_backbone("pixel_statistics", channels=["total", "deformation"] * 2, image_size=64)
+    first, second = pictures()
+    found = both.features(np.concatenate([first, second])[None])[0]
+    np.testing.assert_allclose(found, statistics.features(pictures()).ravel(), atol=1e-6)
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])

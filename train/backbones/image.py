@@ -371,7 +371,7 @@ def _pixel_statistics(_models: Path | None) -> PretrainedImageNetwork:
     from train.backbones.pixels import FilterBank, PixelStatistics
 
     none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return PretrainedImageNetwork(FilterBank((), 1), none, one, min_size=32, backbone_type=PixelStatistics)
+    return PretrainedImageNetwork(FilterBank([[0]]), none, one, min_size=32, backbone_type=PixelStatistics)
 
 
 IMAGE_BACKBONES.add("efficientnet_lite0", _efficientnet_lite0)

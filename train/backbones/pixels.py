@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from train.backbones.image import ImageBackbone, PretrainedImageNetwork
 
-__all__ = ["FilterBank", "PixelStatistics", "joint_histogram"]
+__all__ = ["FilterBank", "PixelStatistics", "joint_histogram", "planes_of"]
 
 SCALES = (1, 2, 4, 8, 16)
 """Standard deviations of the filters [pixels]."""
@@ -47,21 +48,20 @@ _SMALL = 1e-10
 
 
 class FilterBank(nn.Module):
-    """Compressed channels -> statistics, (N, C, H, W) -> (N, D).
+    """Compressed channels -> statistics, (N, C, H, W) -> (N, D), plane after plane.
 
     Parameters
     ----------
-    pairs
-        Channels whose joint histogram is made.
-    channels
-        Number of channels C.
+    planes
+        For each plane the channels that show it.
     """
 
-    def __init__(self, pairs: Sequence[tuple[int, int]], channels: int) -> None:
+    def __init__(self, planes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self.pairs = tuple(pairs)
-        self.num_features = (len(self.pairs) + channels) * BINS**2 + channels * len(SCALES) * FIELDS * (
-            2 + len(QUANTILES)
+        self.planes = tuple(tuple(plane) for plane in planes)
+        filtered = len(SCALES) * FIELDS * (2 + len(QUANTILES))
+        self.num_features = sum(
+            (math.comb(len(plane), 2) + len(plane)) * BINS**2 + len(plane) * filtered for plane in self.planes
         )
         # What makes the features, as weights would: the checksum of a backbone is that of its tensors.
         self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
@@ -69,13 +69,16 @@ class FilterBank(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Statistics of pictures of values in [-1, 1]."""
+        return torch.cat([self._plane(values[:, list(plane)]) for plane in self.planes], dim=1)
+
+    def _plane(self, values: Tensor) -> Tensor:
         fields = [self._fields(values, scale) for scale in SCALES]
         slopes = fields[0][:, :, 1]
-        parts = [joint_histogram(values[:, i], values[:, j], VALUE_RANGE, VALUE_RANGE) for i, j in self.pairs]
-        parts += [
-            joint_histogram(values[:, i], slopes[:, i], VALUE_RANGE, (0.0, GRADIENT_LIMIT))
-            for i in range(values.shape[1])
+        kinds = range(values.shape[1])
+        parts = [
+            joint_histogram(values[:, i], values[:, j], VALUE_RANGE, VALUE_RANGE) for i, j in combinations(kinds, 2)
         ]
+        parts += [joint_histogram(values[:, i], slopes[:, i], VALUE_RANGE, (0.0, GRADIENT_LIMIT)) for i in kinds]
         parts = [torch.sqrt(histogram + _SMALL) - math.sqrt(_SMALL) for histogram in parts]
         for scale, field in zip(SCALES, fields, strict=True):
             step = max(1, scale // 2)  # a smooth field needs fewer points
@@ -108,7 +111,7 @@ class PixelStatistics(ImageBackbone):
         self, name: str, pretrained: PretrainedImageNetwork, *, channels: Sequence[str], image_size: int
     ) -> None:
         super().__init__(name, pretrained, channels=channels, image_size=image_size)
-        self._network = FilterBank(_pairs(self.channels), len(self.channels))
+        self._network = FilterBank(planes_of(self.channels))
         self.dim = self._network.num_features
 
     def prepare(self, pixels: Tensor) -> Tensor:
@@ -144,9 +147,9 @@ class PixelStatistics(ImageBackbone):
                 "bins": BINS,
                 "values": list(VALUE_RANGE),
                 "gradient": GRADIENT_LIMIT,
-                "pairs": [list(pair) for pair in _pairs(self.channels)],
                 "root": True,
             },
+            "planes": [list(plane) for plane in planes_of(self.channels)],
             "version": 1,
         }
 
@@ -169,6 +172,23 @@ def joint_histogram(first: Tensor, second: Tensor, one: tuple[float, float], two
     rows = _shares(first.flatten(1), *one)  # N x M x B
     columns = _shares(second.flatten(1), *two)
     return (rows.transpose(1, 2) @ columns / first[0].numel()).flatten(1)
+
+
+def planes_of(channels: Sequence[str]) -> list[list[int]]:
+    """Channels by the plane that they show: a kind that comes again begins the next plane.
+
+    >>> planes_of(["total", "deformation", "total", "deformation"])
+    [[0, 1], [2, 3]]
+    """
+    planes: list[list[int]] = []
+    seen: set[str] = set()
+    for i, kind in enumerate(channels):
+        if not planes or kind in seen:
+            planes.append([])
+            seen = set()
+        planes[-1].append(i)
+        seen.add(kind)
+    return planes
 
 
 def _shares(values: Tensor, low: float, high: float) -> Tensor:
@@ -197,19 +217,3 @@ def _derivative(size: int, scale: int, order: int) -> NDArray[np.float32]:
         source = (rows + offset) % (2 * size)
         np.add.at(matrix, (rows, np.where(source < size, source, 2 * size - 1 - source)), weight)
     return matrix.astype(np.float32)
-
-
-def _pairs(channels: Sequence[str]) -> list[tuple[int, int]]:
-    """Channels that show one plane: a kind that comes again begins the next plane.
-
-    >>> _pairs(["total", "deformation", "total", "deformation"])
-    [(0, 1), (2, 3)]
-    """
-    pairs: list[tuple[int, int]] = []
-    plane: list[int] = []
-    for i, kind in enumerate(channels):
-        if any(channels[j] == kind for j in plane):
-            plane = []
-        pairs += [(j, i) for j in plane]
-        plane.append(i)
-    return pairs
