@@ -10,6 +10,7 @@ import typer
 
 from cli import output
 from cli.options import command_group
+from cli.plot_map import plot_map
 from cli.sessions import open_session
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     """
     group = command_group("Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.")
     group.command("composition")(composition)
+    group.command("map")(plot_map)
     app.add_typer(group, name="plot")
 
 
