@@ -129,7 +129,7 @@ def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None =
     """
     wanted = [(target, name, seed) for target in plan.targets for name, seed in plan.runs(target)]
     with Session(engine) as session:
-        known = set(session.execute(select(Split.name, Split.target)).tuples().all())
+        known = set(session.execute(select(Split.name, Split.target)).all())
     missing = [(target, name, seed) for target, name, seed in wanted if (name, target) not in known]
     if missing and not make:
         target, name, _ = missing[0]
@@ -278,7 +278,7 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
         if outcome.result is not None:
             job = jobs[outcome.place]
             groups.setdefault((job.config.target, job.row), []).append((job, outcome.result.experiment_id))
-    units = dict(session.execute(select(Property.name, Property.unit)).tuples().all())
+    units = dict(session.execute(select(Property.name, Property.unit)).all())
     everything = _scores(session, [ident for found in groups.values() for _, ident in found])
     lines = []
     for (target, row), found in groups.items():
