@@ -102,8 +102,9 @@ def integrated_gradients(
     *,
     outer: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     tolerance: float,
+    share: float = 0.01,
     steps: int = 32,
-    most: int = 512,
+    most: int = 256,
     batch: int = 16,
 ) -> Path:
     """Integrated gradients along a straight line, with as many steps as completeness needs.
@@ -119,6 +120,8 @@ def integrated_gradients(
         instance. Its slope is taken between neighbouring points of the line, so that the sum stays complete.
     tolerance
         Gap that is small enough, in the unit of the prediction.
+    share
+        Gap that is small enough as a share of the difference of the two predictions; the larger counts.
     steps
         Steps to begin with; doubled until the gap is small enough.
     most
@@ -128,7 +131,7 @@ def integrated_gradients(
     """
     while True:
         path = _along(model, start, end, outer, steps, batch)
-        if abs(path.gap) <= tolerance or 2 * steps > most:
+        if abs(path.gap) <= max(tolerance, share * abs(path.end - path.start)) or 2 * steps > most:
             return path
         steps *= 2
 
