@@ -18,7 +18,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -279,6 +279,8 @@ def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
     slices = _slices([] if pictured else recipes, densities, own, problems)
     if options.slim:
         densities = slimmed(densities, recipes)
+    if own is not None and structure is not None and not _same_cell(structure, own):
+        densities = [replace(density, structure=_as_dict(own)) for density in densities]
     if raw.image is not None:
         slices.append(SliceData(IMPORTED, {"method": IMPORTED}, None, raw.image))
     data = CrystalData(

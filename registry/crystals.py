@@ -83,6 +83,8 @@ class DensityData:
     """How it was calculated, as its file says."""
     origin: dict[str, Any] | None = None
     """What it was downloaded from, JSON values: task_id, bucket, key, etag, sha256, bytes; slim, native_grid."""
+    structure: dict[str, Any] | None = None
+    """Atoms in the grid's cell, as pymatgen's ``Structure.as_dict()`` [Å]; None where that is the crystal's own."""
 
     @property
     def volume(self) -> float:
@@ -249,6 +251,7 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
                     "sha256": grid.sha256,
                     "provenance": density.provenance,
                     "origin": density.origin,
+                    "structure": density.structure,
                 }
                 for density, grid in zip(data.densities, stored, strict=True)
             ],

@@ -284,6 +284,9 @@ class Density(Base):
             " native_grid; null for a local file at its native grid"
         )
     )
+    structure: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="atoms in the grid's cell, as pymatgen has them [Å]; null where that is the revision's own structure"
+    )
 
 
 class ImageRecipe(Base):

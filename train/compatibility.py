@@ -19,7 +19,8 @@ from registry.errors import IncompatibleInputError, NotFoundError
 from registry.image_recipes import recipe_sha256
 from registry.models import ImageRecipe
 from train.config import TrainConfig
-from train.data import DENSITY_KINDS, ChannelInputs, DensityGrids, Inputs
+from train.data import ChannelInputs, Inputs
+from train.densities import DENSITY_KINDS, DensityGrids, grids_of
 
 __all__ = ["Reader"]
 
@@ -125,13 +126,10 @@ class Reader:
         raise self._no_text(crystal.source_id)
 
     def _grids(self, crystal: CrystalData) -> DensityGrids:
-        if crystal.structure is not None:
-            for level in self._described["density_levels"]:
-                found = {d.kind: d for d in crystal.densities if d.level_of_theory == level}
-                if all(kind in found for kind in DENSITY_KINDS):
-                    values = {kind: found[kind].values for kind in DENSITY_KINDS}
-                    return DensityGrids(values, found[DENSITY_KINDS[0]].lattice, crystal.structure)
-        raise self._no_density(crystal.source_id, {d.level_of_theory for d in crystal.densities})
+        grids = grids_of(crystal, self._described["density_levels"])
+        if grids is None:
+            raise self._no_density(crystal.source_id, {d.level_of_theory for d in crystal.densities})
+        return grids
 
     def _check_channels(self, name: str, channels: ChannelInputs) -> None:
         trained = [tuple((kind, level) for kind, level in one) for one in self._described["image_inputs"]]

@@ -8,7 +8,7 @@ recipe made them: whatever is fitted to them belongs to a model version, not to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
@@ -19,23 +19,19 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.orm import Session
 
 from registry.errors import IncompatibleInputError, NotFoundError, SplitError
-from registry.grids import GridStore
 from registry.models import Property
 from registry.properties import property_named
 from registry.splits import find_split, members
+from train.densities import DENSITY_KINDS, DensityFiles
 
 __all__ = [
-    "DENSITY_KINDS",
     "ChannelInputs",
-    "DensityFiles",
-    "DensityGrids",
     "Inputs",
     "Rows",
     "SplitRows",
     "crystal_inputs",
     "inner_stop",
     "known_values",
-    "load_densities",
     "load_images",
     "load_rows",
     "text_sha256",
@@ -44,36 +40,6 @@ __all__ = [
 ChannelInputs: TypeAlias = tuple[tuple[str, str], ...]
 """Per channel of an image, the density kind and the level of theory that it was cut from; empty for
 images that were imported or are not there."""
-
-
-DENSITY_KINDS = ("total", "deformation")
-"""The density kinds that a density tower reads, of one level of theory."""
-
-
-@dataclass(frozen=True)
-class DensityFiles:
-    """Where the densities of one crystal lie in the grid store, kind by kind of :data:`DENSITY_KINDS`."""
-
-    level_of_theory: str
-    uris: tuple[str, ...]
-    sha256s: tuple[str, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Checksum of all kinds together, as embeddings record it."""
-        return hashlib.sha256("".join(self.sha256s).encode()).hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class DensityGrids:
-    """The densities of one crystal, as a density backbone reads them."""
-
-    values: Mapping[str, NDArray[np.floating[Any]]]
-    """By kind: (n1, n2, n3) along the lattice vectors [e/Å^3]."""
-    lattice: NDArray[np.float64]
-    """(3, 3), lattice vectors as rows [Å]."""
-    structure: Mapping[str, Any]
-    """pymatgen ``Structure.as_dict()``: the atoms in the grids' cell."""
 
 
 @dataclass(frozen=True)
@@ -308,53 +274,6 @@ def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int
             " bring imported images to one shape and ingest them again"
         )
     return np.stack([images[int(i)] for i in revision_ids])
-
-
-def load_densities(
-    session: Session, grids: GridStore, revision_ids: Sequence[int], files: Sequence[DensityFiles | None]
-) -> Iterator[DensityGrids]:
-    """Densities with their atoms, one crystal at a time, in the order of ``revision_ids``.
-
-    Parameters
-    ----------
-    session
-        Only read.
-    grids
-        Where the grids lie.
-    revision_ids, files
-        Aligned, as :class:`Inputs` has them.
-
-    Raises
-    ------
-    NotFoundError
-        If a crystal has no densities of all of :data:`DENSITY_KINDS`, or no structure.
-    ArtifactError
-        If a grid is missing or does not match its checksum.
-    IncompatibleInputError
-        If the kinds of one crystal lie on different cells.
-    """
-    structures = dict(
-        session.execute(
-            text("SELECT id, structure FROM crystal_revisions WHERE id = ANY(:ids)").bindparams(
-                bindparam("ids", [int(i) for i in revision_ids], ARRAY(BIGINT))
-            )
-        ).all()
-    )
-    for revision_id, found in zip(revision_ids, files, strict=True):
-        structure = structures.get(int(revision_id))
-        if found is None or structure is None:
-            raise NotFoundError(
-                f"revision {int(revision_id)} has no {' and '.join(DENSITY_KINDS)} density with a structure; ingest"
-                " the crystal with its densities"
-            )
-        read = [grids.get(uri, sha256) for uri, sha256 in zip(found.uris, found.sha256s, strict=True)]
-        lattice = read[0][1]
-        if any(not np.allclose(other, lattice, atol=1e-6) for _, other in read):
-            raise IncompatibleInputError(
-                f"the densities of revision {int(revision_id)} lie on different cells; ingest them from one calculation"
-            )
-        values = {kind: grid for kind, (grid, _) in zip(DENSITY_KINDS, read, strict=True)}
-        yield DensityGrids(values, lattice, structure)
 
 
 def inner_stop(rows: Rows, fold: int | None, *, seed: int, share: float = 0.1) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
-from registry.crystals import CrystalData, DensityData
+from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
 from registry.image_recipes import recipe_sha256
 from registry.model_store import ResolvedModel
@@ -29,7 +29,7 @@ from train.backbones import (
     load_text_backbone,
 )
 from train.config import CLIP_TOKENS, SHARED_SPACE
-from train.data import DENSITY_KINDS, DensityGrids
+from train.densities import DENSITY_KINDS, DensityGrids, grids_of
 from train.inference import Predictor
 
 __all__ = [
@@ -298,13 +298,9 @@ def _fixed(encoder: Encoder) -> Backbone:
 
 
 def _grids(encoder: Encoder, crystal: CrystalData) -> DensityGrids:
-    by_level: dict[str, dict[str, DensityData]] = {}
-    for density in crystal.densities:
-        by_level.setdefault(density.level_of_theory, {})[density.kind] = density
-    for found in by_level.values():
-        if crystal.structure is not None and all(kind in found for kind in DENSITY_KINDS):
-            values = {kind: found[kind].values for kind in DENSITY_KINDS}
-            return DensityGrids(values, found[DENSITY_KINDS[0]].lattice, crystal.structure)
+    grids = grids_of(crystal)
+    if grids is not None:
+        return grids
     raise IncompatibleInputError(
         f"{crystal.source_id} has no {' and '.join(DENSITY_KINDS)} density with a structure, which encoder"
         f" {encoder.name!r} reads; give them, or choose another encoder"

@@ -37,7 +37,8 @@ from train.backbones import (
     load_text_backbone,
 )
 from train.config import TrainConfig
-from train.data import Inputs, crystal_inputs, load_densities, load_images, text_sha256
+from train.data import Inputs, crystal_inputs, load_images, text_sha256
+from train.densities import load_densities
 
 __all__ = [
     "FeatureCache",

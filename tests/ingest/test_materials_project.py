@@ -168,6 +168,24 @@ def test_materials_go_in_whole(
     assert values.shape == (12, 12, 12)
 
 
+def test_a_density_has_the_atoms_of_its_own_cell(
+    run: Callable[..., IngestReport], session: Session, home: Path
+) -> None:
+    """Where the atoms lie in a grid must not be taken from a structure in another cell."""
+    run()
+    assert densities_of(session, "mp-1")["total"].structure is None  # the cell of the structure that is shown
+    other = densities_of(session, "mp-3")
+    from pymatgen.core.structure import Structure
+
+    own = Structure.from_dict(other["total"].structure)
+    assert len(own) == 8
+    assert other["deformation"].structure == other["total"].structure
+    grid, lattice = GridStore((home / "grids").as_uri()).get(other["total"].uri, other["total"].sha256)
+    np.testing.assert_allclose(lattice, own.lattice.matrix, atol=1e-6)
+    peaks = [grid[tuple(np.rint(site.frac_coords * grid.shape).astype(int) % grid.shape)] for site in own]
+    assert min(peaks) > 3 * grid.mean()
+
+
 def test_a_density_says_where_it_came_from(
     run: Callable[..., IngestReport], standin: Standin, session: Session
 ) -> None:

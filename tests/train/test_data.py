@@ -13,10 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.database import session_scope
-from registry.errors import IncompatibleInputError, NotFoundError, SplitError
+from registry.errors import ArtifactError, IncompatibleInputError, NotFoundError, SplitError
+from registry.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.splits import create_split
 from train.data import Rows, crystal_inputs, inner_stop, known_values, load_images, load_rows
+from train.densities import load_densities
 
 
 def rows_of(keys: list[str]) -> Rows:
@@ -138,3 +140,33 @@ def test_stop_rows_are_a_seeded_share_of_the_materials(numbers: list[int], fold:
 def test_too_few_rows_to_stop_on_are_refused() -> None:
     with pytest.raises(SplitError, match="leaves 2 materials"):
         inner_stop(rows_of(["a", "b", "a"]), 0, seed=0)
+
+
+def test_densities_come_with_the_atoms_of_their_cell(small: Any) -> None:
+    grids = GridStore((small.settings.home.parent / "elsewhere").as_uri())
+    with Session(small.engine) as session:
+        crystals = crystal_inputs(session, [small.revisions["mp-2"], small.revisions["mp-1"]], densities=True)
+        files = crystals.densities
+        assert all(found is not None and found.level_of_theory == "GGA" for found in files)
+        # What the store does not have is said; no density takes another's place.
+        with pytest.raises(ArtifactError, match="is not in"):
+            next(load_densities(session, grids, crystals.revision_ids.tolist(), files))
+        with pytest.raises(NotFoundError, match="has no total and deformation density with a structure"):
+            next(load_densities(session, grids, crystals.revision_ids.tolist(), [None, None]))
+        assert crystal_inputs(session, crystals.revision_ids).densities == (None, None)
+
+
+def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, crystal_of: Any, write: Any) -> None:
+    own = {"lattice": {"matrix": [[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]}, "sites": ["those of the grid"]}
+    crystal = dataclasses.replace(crystal_of(5), source="other")
+    densities = tuple(dataclasses.replace(d, structure=own) for d in crystal.densities)
+    write(dataclasses.replace(crystal, densities=densities))
+    grids = GridStore(small.settings.grids_url)
+    with Session(small.engine) as session:
+        ids = session.scalars(text("SELECT revision_id FROM v_materials WHERE source = 'other'")).all()
+        crystals = crystal_inputs(session, ids, densities=True)
+        (read,) = load_densities(session, grids, crystals.revision_ids.tolist(), crystals.densities)
+    assert read.structure == own
+    assert list(read.values) == ["total", "deformation"]
+    np.testing.assert_array_equal(read.values["total"], np.full((2, 2, 2), 0.1, np.float32))
+    np.testing.assert_allclose(read.lattice, crystal.densities[0].lattice)
