@@ -32,6 +32,8 @@ __all__ = ["DEFAULT_RECIPE", "RECIPES", "FourierRecipe", "ImageRecipe", "MetricR
 
 DENSITY_UNIT = "e/Å^3"
 
+View = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class ImageRecipe(ABC):
@@ -159,6 +161,10 @@ class MetricRecipe(ImageRecipe):
     """Width and height [Å]."""
     pixels: tuple[int, int] = (160, 160)
     """Height and width."""
+    views: tuple[View, ...] = ((0.0, 0.0, 0.0),)
+    """Windows of each plane: turn [degrees], shift to the right and shift up [Å] (:meth:`PlaneFrame.moved`). Several
+    views are for augmentation: what labels a crystal does not depend on where the window lies or how it is turned, and
+    each view is cut from the density itself. None is a magnification: that would be another crystal."""
     spline_order: int = 3
     symprec: float = SYMPREC
     version: int = 1
@@ -167,6 +173,8 @@ class MetricRecipe(ImageRecipe):
         _check_kinds(self.name, self.density_kinds)
         if not self.planes or any(not any(miller) for miller, _ in self.planes):
             raise ConfigurationError(f"recipe {self.name} needs planes with Miller indices other than (0, 0, 0)")
+        if not self.views or len(set(self.views)) != len(self.views):
+            raise ConfigurationError(f"recipe {self.name} has views {self.views}; give at least one, each once")
         if min(self.window) <= 0 or min(self.pixels) < 1 or not 0 <= self.spline_order <= 5:
             raise ConfigurationError(
                 f"recipe {self.name}: window {self.window} Å, pixels {self.pixels} and spline order "
@@ -179,13 +187,15 @@ class MetricRecipe(ImageRecipe):
 
     @property
     def channel_kinds(self) -> tuple[str, ...]:
-        return self.density_kinds * len(self.planes)
+        return self.density_kinds * (len(self.planes) * len(self.views))
 
     @property
     def unit(self) -> str | None:
         return DENSITY_UNIT
 
     def parameters(self) -> dict[str, Any]:
+        # Named only where there are others than the plain one: so recipes of old keep their hash.
+        views = {} if self.views == MetricRecipe.views else {"views": [list(view) for view in self.views]}
         return {
             "recipe": "metric",
             "version": self.version,
@@ -195,14 +205,16 @@ class MetricRecipe(ImageRecipe):
             "pixels": list(self.pixels),
             "spline_order": self.spline_order,
             "symprec": self.symprec,
+            **views,
         }
 
     def _render(self, densities: Mapping[str, DensityData], structure: Structure) -> NDArray[np.floating[Any]]:
         setting = standard_setting(structure, symprec=self.symprec)
         to_fractional = np.linalg.inv(structure.lattice.matrix)
         frames = [plane_frame(setting, miller, offset=offset) for miller, offset in self.planes]
-        points = np.stack([plane_points(frame, window=self.window, pixels=self.pixels) for frame in frames])
-        fractional = points @ to_fractional  # planes x H x W x 3
+        windows = [frame.moved(turn=turn, shift=(x, y)) for turn, x, y in self.views for frame in frames]
+        points = np.stack([plane_points(window, window=self.window, pixels=self.pixels) for window in windows])
+        fractional = points @ to_fractional  # views planes x H x W x 3
         by_kind = [metric_slice(densities[kind], fractional, spline_order=self.spline_order) for kind in self.kinds]
         return np.stack(by_kind, axis=1).reshape(-1, *self.pixels)
 
@@ -245,9 +257,14 @@ def _check_kinds(name: str, kinds: tuple[str, ...]) -> None:
         raise ConfigurationError(f"recipe {name} has density kinds {kinds}; choose each once from {', '.join(KINDS)}")
 
 
+# Shifts of a fraction of the window that is no fraction of a cell, turns that are no symmetry of a cubic plane.
+_VIEWS: tuple[View, ...] = ((0.0, 0.0, 0.0), (17.0, 1.3, 2.1), (41.0, -2.7, 0.8), (68.0, 0.9, -3.1))
+
 for _recipe in (
     MetricRecipe("metric"),
     MetricRecipe("metric-111", planes=(((1, 1, 1), 0.0),)),
+    MetricRecipe("metric-planes", planes=(((1, -1, 0), 0.0), ((1, 1, 1), 0.0), ((0, 0, 1), 0.0))),
+    MetricRecipe("metric-views", views=_VIEWS),
     PaperRecipe("paper"),
     PaperRecipe("paper-total", kind="total"),
     PaperRecipe("paper-deformation", kind="deformation"),

@@ -40,6 +40,24 @@ class PlaneFrame:
     vertical: NDArray[np.float64]
     normal: NDArray[np.float64]
 
+    def moved(self, *, turn: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> PlaneFrame:
+        """Another window of the same plane: the same field, seen elsewhere.
+
+        Parameters
+        ----------
+        turn
+            Of the window in its plane, about its middle [degrees].
+        shift
+            Of the window's middle along the horizontal and the vertical axis as they were [Å].
+        """
+        cosine, sine = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+        return PlaneFrame(
+            origin=self.origin + shift[0] * self.horizontal + shift[1] * self.vertical,
+            horizontal=cosine * self.horizontal + sine * self.vertical,
+            vertical=cosine * self.vertical - sine * self.horizontal,
+            normal=self.normal,
+        )
+
 
 def index_slice(
     values: NDArray[np.floating], *, start: int = 25, stop: int = 211, repeats: int = 8

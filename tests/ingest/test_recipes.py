@@ -115,7 +115,7 @@ def other_cells(structure: Structure) -> Iterator[tuple[str, Structure]]:
 
 
 def test_the_catalog() -> None:
-    names = ["metric", "metric-111", "paper", "paper-deformation", "paper-total"]
+    names = ["metric", "metric-111", "metric-planes", "metric-views", "paper", "paper-deformation", "paper-total"]
     assert RECIPES.names() == sorted([*names, *(f"{name}-fourier" for name in names)])
     assert DEFAULT_RECIPE == "metric"
     assert all(RECIPES[name].name == name for name in RECIPES)
@@ -133,7 +133,8 @@ def test_parameters_say_everything_but_the_name() -> None:
     assert len(set(said)) == len(said)
     changes = {
         "planes": (((1, 0, 0), 0.5),), "density_kinds": ("spin",), "window": (12.0, 13.0), "pixels": (8, 9),
-        "spline_order": 1, "symprec": 0.1, "version": 2, "kind": "total", "points": 30, "start": 1, "stop": 9,
+        "spline_order": 1, "symprec": 0.1, "version": 2,
+        "views": ((0.0, 0.0, 0.0), (90.0, 0.0, 0.0)), "kind": "total", "points": 30, "start": 1, "stop": 9,
         "repeats": 3, "of": RECIPES["paper"],
     }  # fmt: skip
     for recipe in (MetricRecipe("a"), PaperRecipe("a"), FourierRecipe("a", of=RECIPES["metric"])):
@@ -148,7 +149,8 @@ def test_parameters_say_everything_but_the_name() -> None:
     "wrong",
     [
         {"planes": ()}, {"planes": (((0, 0, 0), 0.0),)}, {"density_kinds": ("potential",)}, {"density_kinds": ()},
-        {"density_kinds": ("total", "total")}, {"window": (0.0, 1.0)}, {"pixels": (0, 4)}, {"spline_order": 6},
+        {"density_kinds": ("total", "total")}, {"window": (0.0, 1.0)},
+        {"views": ()}, {"views": ((0.0, 0.0, 0.0),) * 2}, {"pixels": (0, 4)}, {"spline_order": 6},
     ],
 )  # fmt: skip
 def test_recipes_that_make_no_picture(wrong: dict[str, object]) -> None:
@@ -339,3 +341,68 @@ def test_a_structure_without_symmetry_analysis_is_said() -> None:
         standard_setting(collapsed)
     with pytest.raises(InputError, match="two atoms too close"):
         primitive_in_stored(collapsed)
+
+
+# ------------------------------------------------------------------- views: the same field, seen elsewhere
+
+
+def viewed(make: Make, structure: Structure, *views: tuple[float, float, float]) -> NDArray[np.float32]:
+    """The (1-10) plane of a crystal in windows of 6 Å, one channel a view."""
+    recipe = MetricRecipe("views", density_kinds=("total",), window=(6.0, 6.0), pixels=(60, 60), views=views)
+    return picture(make, structure, recipe)
+
+
+def test_views_say_what_they_are_and_leave_older_recipes_as_they_are() -> None:
+    assert "views" not in RECIPES["metric"].parameters()
+    views = RECIPES["metric-views"]
+    assert isinstance(views, MetricRecipe)
+    assert views.views[0] == (0.0, 0.0, 0.0)
+    assert len(views.parameters()["views"]) == len(views.views) == 4
+    assert views.channel_kinds == ("total", "deformation") * 4
+    # Never a magnification: all views, and all crystals, share one scale in Å.
+    assert (views.window, views.pixels) == (MetricRecipe.window, MetricRecipe.pixels)
+
+
+def test_a_view_is_cut_from_the_same_field(gaussian_density: Make) -> None:
+    plain, quarter, shifted = viewed(gaussian_density, TRICLINIC, (0, 0, 0), (90, 0, 0), (0, 1.0, 0.5))
+    # Turned by a quarter, pixel for pixel; shifted by ten pixels to the right and five up, where both windows show it.
+    np.testing.assert_allclose(quarter, np.rot90(plain, -1), atol=1e-4)
+    np.testing.assert_allclose(shifted[5:, :-10], plain[:-5, 10:], atol=1e-4)
+
+
+def test_a_view_at_any_angle_has_the_densities_of_the_plane(gaussian_density: Make) -> None:
+    recipe = MetricRecipe(
+        "wide", density_kinds=("total",), window=(100.0, 100.0), pixels=(250, 250), views=((0, 0, 0), (31, 1.7, 2.3))
+    )
+    plain, turned = picture(gaussian_density, TRICLINIC, recipe)
+    # Many cells in the window: the same distribution of e/Å^3, which no rescaling would leave.
+    fade = np.hanning(250)[:, None] * np.hanning(250)
+    assert np.average(turned, weights=fade) == pytest.approx(np.average(plain, weights=fade), rel=2e-3)
+    levels = np.linspace(0.01, 0.99, 25)
+    np.testing.assert_allclose(np.quantile(turned, levels), np.quantile(plain, levels), atol=0.03 * plain.max())
+    # And the same spectrum: its strength, and the lengths of its wave vectors.
+    strength = [np.abs(np.fft.fftshift(np.fft.fft2((v - v.mean()) * fade))) ** 2 for v in (plain, turned)]
+    y, x = np.mgrid[-125:125, -125:125]
+    for power in (0, 1, 2):
+        moments = [(s * np.hypot(x, y) ** power).sum() for s in strength]
+        assert moments[1] == pytest.approx(moments[0], rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["rock salt", "fluorite", "Heusler"])
+def test_symmetries_of_the_crystal_add_no_view(gaussian_density: Make, name: str) -> None:
+    plain, half = viewed(gaussian_density, CRYSTALS[name], (0, 0, 0), (180, 0, 0))
+    scale = plain.max()
+    np.testing.assert_allclose(half, plain, atol=4e-3 * scale)  # a twofold axis through the middle
+    np.testing.assert_allclose(plain[:, ::-1], plain, atol=4e-3 * scale)  # a mirror plane
+    edge = CRYSTALS[name].lattice.a
+    (moved,) = viewed(gaussian_density, CRYSTALS[name], (0, edge / np.sqrt(2), 0))
+    np.testing.assert_allclose(moved, plain, atol=4e-3 * scale)  # a lattice vector of the plane
+    (other,) = viewed(gaussian_density, CRYSTALS[name], (33, 0.8, 0.3))
+    assert abs(other - plain).max() > 0.1 * scale  # what is no symmetry is another picture
+
+
+def test_views_do_not_depend_on_the_cell(gaussian_density: Make) -> None:
+    recipe = replace(PROBE, planes=(((1, -1, 0), 0.0),), views=((0, 0, 0), (25, 1.0, -0.7)))
+    expected = picture(gaussian_density, HEUSLER, recipe)
+    for way, structure in other_cells(HEUSLER):
+        assert abs(picture(gaussian_density, structure, recipe) - expected).max() < 4e-3 * expected.max(), way
