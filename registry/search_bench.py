@@ -111,6 +111,7 @@ def bench_search(
     with temporary_database(engine) as bench:
         progress.say(f"{setting.exact_rows:,} x {setting.exact_dim} vectors, no index")
         vectors, queries = fill(bench, setting.exact_rows, setting.exact_dim, setting.queries, seed=setting.seed)
+        progress.say("queries in SQL")
         yield from _exact(bench, queries[:100], setting)
     with temporary_database(engine) as bench:
         progress.say(f"{setting.rows:,} x {setting.dim} vectors, with an index")
@@ -271,8 +272,9 @@ def _indexed(
     index = build_index(bench, _ENCODER, embedded=embedded)
     yield Measured(f"index of {size} halfvec: build", time.perf_counter() - start, "s", "")
     yield Measured(f"index of {size} halfvec: size", index.megabytes or 0.0, "MB", "")
-    progress.say("queries in SQL, FAISS flat and hnswlib, taking turns")
+    progress.say("FAISS flat and hnswlib take the vectors")
     rivals = _Rivals(vectors)
+    progress.say("queries in SQL, FAISS flat and hnswlib, taking turns")
     with _searching(bench) as search:
         for query in queries[:50]:
             search(query, setting.k)
@@ -344,6 +346,7 @@ def _full(bench: Engine, setting: Setting, progress: Progress, *, embedded: bool
     yield Measured(f"index of {size}: size", index.megabytes or 0.0, "MB", "")
     if embedded:
         yield Measured(f"index of {size}: memory of server and command while it was built", peak[0], "GiB", "<= 8")
+    progress.say("last queries in SQL")
     with _searching(bench) as search:
         for query in queries:
             search(query, setting.k)

@@ -15,6 +15,7 @@ from cli.main import app
 ROOT = Path(__file__).parents[2]
 # They show nothing but what they did, or run another program; so do the commands that draw.
 WITHOUT_JSON = {"db upgrade", "db downgrade", "db start", "db stop", "db url", "db shell", "report"}
+WITHOUT_JSON |= {"db grant-reader", "db grant-writer"}
 
 
 def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
