@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import resource
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +43,22 @@ RECIPE = {
     "window": [12.0, 12.0],
     "pixels": [24, 24],
 }
+
+
+@pytest.fixture
+def timed() -> Callable[..., tuple[float, subprocess.CompletedProcess[str]]]:
+    """Runs a program: the processor time that it took [s], which a busy machine hardly changes, and its answer."""
+
+    def run(command: list[Any], env: Mapping[str, str] | None = None) -> tuple[float, subprocess.CompletedProcess[str]]:
+        def used() -> float:
+            usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return usage.ru_utime + usage.ru_stime
+
+        before = used()
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        return used() - before, done
+
+    return run
 
 
 def sha(text: str) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,17 +123,15 @@ def test_encoders_are_listed_and_chosen(
 
 
 def test_program_is_quick_and_needs_no_torch(
-    cluster_url: str, home: Path, vectors: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
+    cluster_url: str, home: Path, vectors: dict[str, list[float]], timed: Callable[..., Any]
 ) -> None:
     environment = os.environ | {"ECDREG_DATABASE_URL": cluster_url, "ECDREG_HOME": str(home)}
-    began = time.perf_counter()
-    done = subprocess.run(
-        [PROGRAM, "similar", "mp-1", "-k", "3", "--json"], env=environment, capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - began
-    assert (done.returncode, done.stderr) == (0, "")
-    assert ids(done.stdout) == ["mp-2", "mp-3", "mp-4"]
-    assert seconds < 10  # far above the second that it may take: the machine may be busy
+    answers = [timed([PROGRAM, "similar", "mp-1", "-k", "3", "--json"], environment) for _ in range(3)]
+    for _, done in answers:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ids(done.stdout) == ["mp-2", "mp-3", "mp-4"]
+    # What the server adds takes milliseconds (tests/registry/test_views.py).
+    assert min(seconds for seconds, _ in answers) < 1
     traced = subprocess.run(
         [sys.executable, "-X", "importtime", PROGRAM, "similar", "mp-1", "--where", "k_vrh > 100"],
         env=environment,

@@ -231,19 +231,24 @@ def test_a_clock_that_was_put_back_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "pace").write_text(f"{time.time() + 1e6}")
     began = time.monotonic()
     manners.wait_for_turn()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 60
     (tmp_path / "pace").write_text("17e")  # cut off
     manners.wait_for_turn()
 
 
 def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: Manners) -> None:
-    standin.delay = 0.05
+    standin.stall_after = 0
     store = ObjectStore(manners, standin.url)
     keys = [object_key(task) for one in standin.materials.values() for task in one.objects]
     with ThreadPoolExecutor(10) as pool:
-        sizes = [len(fetched.data) for fetched in pool.map(store.fetch, keys)]
+        fetched = pool.map(store.fetch, keys)
+        while standin.busy < 4:
+            time.sleep(0.01)
+        time.sleep(0.3)  # time enough for a fifth
+        standin.stall_after = None
+        sizes = [len(one.data) for one in fetched]
     assert len(sizes) == 10
-    assert 2 <= standin.busiest <= 4
+    assert standin.busiest == 4
     assert standin.leaks == []
 
 
@@ -259,7 +264,7 @@ def test_a_place_for_a_download_is_free_again_after_an_error(tmp_path: Path) -> 
 
     thread = threading.Thread(target=take)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert taken.is_set()
 
 

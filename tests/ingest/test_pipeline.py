@@ -404,6 +404,6 @@ def test_workers_are_not_given_the_key(run: Callable[..., IngestReport], monkeyp
 def test_a_second_run_of_many_costs_a_checksum_each(run: Callable[..., IngestReport]) -> None:
     many = OddSource({f"x{i:04}": "" for i in range(300)})
     run(many, PLAIN)
-    began = time.monotonic()
+    began = time.process_time()
     assert run(many, PLAIN).counts == {"unchanged": 300}
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 2

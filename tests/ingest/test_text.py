@@ -119,6 +119,5 @@ def test_a_bundled_text_is_what_robocrystallographer_says_in_another_process() -
         capture_output=True,
         text=True,
         check=True,
-        timeout=240,
     )
     assert done.stdout.strip() == bundled["mp-30"]["description"]
