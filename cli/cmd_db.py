@@ -28,8 +28,8 @@ def register(app: typer.Typer) -> None:
 def status(json: JsonOption = False) -> None:
     """Where the database is, whether it runs, and whether its schema is that of this version.
 
-    Starts and changes nothing. Exits with 3 where the database does not run or does not answer,
-    with 4 where its schema is not that of this version.
+    Starts and changes nothing. Exits with 3 where the database does not run, does not answer or has
+    lost pgvector, with 4 where its schema is not that of this version.
 
     \b
     Examples:
@@ -67,9 +67,13 @@ def status(json: JsonOption = False) -> None:
         "head": schema.head,
     }
     _show(found, json=json)
+    if schema.vector_version is None and not chosen.embedded:
+        output.note("the database has no extension `vector`; where your role may not create it, an administrator does")
     if schema.state != "current":
         output.note("run `ecdreg db upgrade`" if schema.state != "ahead" else "made by a newer ecdreg; update ecdreg")
         raise typer.Exit(4)
+    if schema.vector_version is None:
+        raise typer.Exit(3)
 
 
 @group.command()

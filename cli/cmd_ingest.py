@@ -181,7 +181,8 @@ def ingest(
             return
         chosen: CrystalSource = materials
     else:
-        _only_for_mp(named, [option for option, value in {**given, **flags}.items() if value])
+        if named != "mp":
+            _only_for_mp(named, [option for option, value in {**given, **flags}.items() if value])
         chosen = open_source(named, name=name)
     engine = open_engine()
     try:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_RECIPE", "RECIPES", "FourierRecipe", "ImageRecipe", "MetricRecipe", "PaperRecipe"]
 
 DENSITY_UNIT = "e/Å^3"
+_ADVICE = {"deformation": " (a CHGCAR.reference beside it, or --derive-deformation, would give one)"}
 
 View = tuple[float, float, float]
 
@@ -88,7 +89,7 @@ class ImageRecipe(ABC):
         for kind in self.kinds:
             if kind not in densities:
                 there = ", ".join(sorted(densities)) or "none"
-                raise InputError(f"recipe {self.name} needs a {kind} density; there is: {there}")
+                raise InputError(f"recipe {self.name} needs a {kind} density; there is: {there}{_ADVICE.get(kind, '')}")
             check_lattice(densities[kind], structure)
         return np.ascontiguousarray(self._render(densities, structure), dtype=np.float32)
 

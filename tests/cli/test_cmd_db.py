@@ -72,6 +72,17 @@ def test_schema_behind_on_an_own_server(invoke: Any, engine: Engine) -> None:
     assert invoke("split", "list").exit_code == 0
 
 
+def test_a_missing_extension_is_told(invoke: Any, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DROP EXTENSION vector CASCADE"))
+    answer = invoke("db", "status")
+    assert "no extension `vector`" in answer.stderr
+    assert answer.exit_code == 3
+    answer = invoke("split", "list")
+    assert answer.exit_code == 4
+    assert answer.stderr.count("\n") == 1
+
+
 def test_only_the_embedded_server_is_stopped(invoke: Any, engine: Engine) -> None:
     answer = invoke("db", "stop")
     assert answer.exit_code == 2
