@@ -7,7 +7,7 @@ regressor. Whatever is scaled or chosen is scaled and chosen on the rows given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,10 +38,13 @@ class Regressor(Protocol):
 class RegressorKind:
     """How a regressor is fitted, and how it is read back."""
 
-    fit: Callable[[NDArray[np.float64], NDArray[np.float64], int], Regressor]
-    """Of features (N, D), values (N,) and a seed."""
+    fit: Callable[[NDArray[np.float64], NDArray[np.float64], int, Sequence[str]], Regressor]
+    """Of features (N, D), values (N,), a seed, and for each of the D features the name of the group that it belongs to:
+    a regressor may weigh groups as a whole."""
     from_bytes: Callable[[bytes], Regressor]
     """Of what ``to_bytes`` wrote."""
+    joins_features: bool = False
+    """Whether a stack joins its towers by fitting it to the features of all towers, and not to what they say."""
 
 
 REGRESSORS: Catalog[RegressorKind] = Catalog("regressors")
@@ -144,15 +147,21 @@ def rows_of(features: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.float64]
     return x, y
 
 
-def _ridge(features: NDArray[np.float64], values: NDArray[np.float64], _seed: int) -> RidgeRegressor:
+def _ridge(
+    features: NDArray[np.float64], values: NDArray[np.float64], _seed: int, _groups: Sequence[str]
+) -> RidgeRegressor:
     return RidgeRegressor.fit(features, values)
 
 
-def _trees(features: NDArray[np.float64], values: NDArray[np.float64], seed: int) -> MagpieBaseline:
+def _trees(
+    features: NDArray[np.float64], values: NDArray[np.float64], seed: int, _groups: Sequence[str]
+) -> MagpieBaseline:
     return MagpieBaseline.fit(features, values, seed=seed)
 
 
-def _kernel(features: NDArray[np.float64], values: NDArray[np.float64], _seed: int) -> Regressor:
+def _kernel(
+    features: NDArray[np.float64], values: NDArray[np.float64], _seed: int, _groups: Sequence[str]
+) -> Regressor:
     from train.kernels import KernelRegressor
 
     return KernelRegressor.fit(features, values)

@@ -51,6 +51,11 @@ class Backbone(nn.Module):
         return self
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """Group of each feature, (:attr:`dim`,): what belongs together, for regressors that weigh groups as a whole."""
+        return (self.modality,) * self.dim
+
+    @property
     def network(self) -> nn.Module:
         """The pre-trained network, without its adapter."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ nothing to fine-tune; what tells one from another is the package or the paramete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class FixedFeatures(Backbone):
         Gives N inputs their features, (N, D).
     about
         What made the features, as JSON takes it: whenever they would change, this changes.
+    groups
+        Group of each feature, (D,); one for all where none are given.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class FixedFeatures(Backbone):
         dim: int,
         compute: Callable[[Iterable[Any]], NDArray[np.floating[Any]]],
         about: Mapping[str, Any],
+        groups: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.name = name
@@ -60,6 +63,12 @@ class FixedFeatures(Backbone):
         self._compute = compute
         self._about = {"name": name, **about}
         self._network = nn.Identity()
+        self._groups = tuple(groups) or (modality,) * dim
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Group of each feature, (D,)."""
+        return self._groups
 
     @property
     def weights_sha256(self) -> str:
