@@ -10,7 +10,7 @@ Machine Learning Research 23, 43 (2022)), which keeps the sum exact, and come wi
 
 Integrated gradients (M. Sundararajan, A. Taly, Q. Yan, ICML 2017) add up the gradient along a straight line from a
 baseline to an input: they sum to the difference of the two predictions (completeness) as the steps become small, and
-:func:`integrated_gradients` makes them smaller until they do.
+:func:`integrated_gradients` makes them smaller, where it is needed, until they do.
 
 Nothing here knows what a part is.
 """
@@ -34,6 +34,8 @@ __all__ = ["Path", "Shapley", "integrated_gradients", "shapley"]
 
 Coalitions: TypeAlias = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 """Predictions (M,) of M coalitions (M, n): which of the n parts are there."""
+
+Outer: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 EXACT_PARTS = 6
 """Parts up to which every coalition is asked for: 2^6 predictions."""
@@ -100,14 +102,17 @@ def integrated_gradients(
     start: Tensor,
     end: Tensor,
     *,
-    outer: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    outer: Outer | None = None,
     tolerance: float,
     share: float = 0.01,
     steps: int = 32,
-    most: int = 256,
+    most: int = 320,
     batch: int = 16,
 ) -> Path:
     """Integrated gradients along a straight line, with as many steps as completeness needs.
+
+    Networks of rectified units have kinks all along the line, where a gradient says nothing of the next step. What a
+    step should have made is known from the predictions at its two ends: the steps that are most wrong are halved.
 
     Parameters
     ----------
@@ -117,60 +122,108 @@ def integrated_gradients(
         Baseline and input, (...).
     outer
         A function of the prediction, (M,) -> (M,), that is not differentiable: a regressor that a tower feeds, for
-        instance. Its slope is taken between neighbouring points of the line, so that the sum stays complete.
+        instance. Its slope is taken between the ends of each step, so that the sum stays complete.
     tolerance
         Gap that is small enough, in the unit of the prediction.
     share
         Gap that is small enough as a share of the difference of the two predictions; the larger counts.
     steps
-        Steps to begin with; doubled until the gap is small enough.
+        Steps to begin with.
     most
-        Steps at most. The gap that is left then is told by :attr:`Path.gap`.
+        Gradients at most. The gap that is left then is told by :attr:`Path.gap`.
     batch
-        Points at a time.
+        Points at a time, and steps that are halved at a time.
     """
-    while True:
-        path = _along(model, start, end, outer, steps, batch)
-        if abs(path.gap) <= max(tolerance, share * abs(path.end - path.start)) or 2 * steps > most:
-            return path
-        steps *= 2
+    line = _Line(model, start, end, outer, batch)
+    edges = np.linspace(0, 1, steps + 1)
+    values = line.values(edges)
+    pieces = line.pieces(edges[:-1], edges[1:], values[:-1], values[1:])
+    asked = steps
+    while abs(sum(piece.missing for piece in pieces)) > max(tolerance, share * abs(line.span)):
+        if asked + 2 > most:
+            break
+        pieces.sort(key=lambda piece: -abs(piece.missing))
+        worst, pieces = pieces[: min(batch, (most - asked) // 2)], pieces[min(batch, (most - asked) // 2) :]
+        middles = np.array([(piece.left + piece.right) / 2 for piece in worst])
+        there = line.values(middles)
+        ends = [(p.left, m, p.at_left, v) for p, m, v in zip(worst, middles, there, strict=True)]
+        ends += [(m, p.right, v, p.at_right) for p, m, v in zip(worst, middles, there, strict=True)]
+        pieces += line.pieces(*(np.array(column) for column in zip(*ends, strict=True)))
+        asked += 2 * len(worst)
+    total = np.sum([piece.shares for piece in pieces], axis=0, dtype=np.float64)
+    first, last = line.ends
+    return Path(total, first, last, len(pieces))
 
 
-def _along(
-    model: Callable[[Tensor], Tensor],
-    start: Tensor,
-    end: Tensor,
-    outer: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None,
-    steps: int,
-    batch: int,
-) -> Path:
-    difference = end - start
-    shape = (-1, *([1] * difference.ndim))
-    middles = (torch.arange(steps, dtype=start.dtype) + 0.5) / steps
-    weights, said = np.ones(steps), None
-    if outer is None:
+@dataclass(frozen=True)
+class _Piece:
+    """A step of the line."""
+
+    left: float
+    right: float
+    at_left: float
+    """What the model says at its ends, before ``outer``."""
+    at_right: float
+    shares: NDArray[np.float32]
+    """As the input, after ``outer``."""
+    missing: float
+    """What the shares miss of the difference between the ends."""
+
+
+class _Line:
+    """A model along a straight line."""
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        start: Tensor,
+        end: Tensor,
+        outer: Outer | None,
+        batch: int,
+    ) -> None:
+        self._model, self._start, self._outer, self._batch = model, start, outer, batch
+        self._difference = end - start
+        self.ends = tuple(self._beyond(self.values(np.array([0.0, 1.0]))).tolist())
+        self.span = float(self.ends[1] - self.ends[0])
+
+    def values(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the model says at places (M,) between 0 and 1."""
+        batches = [places[at : at + self._batch] for at in range(0, len(places), self._batch)]
         with torch.no_grad():
-            ends = model(torch.stack([start, end])).double().numpy()
-        first, last = float(ends[0]), float(ends[1])
-    else:
-        edges = torch.arange(steps + 1, dtype=start.dtype) / steps
-        with torch.no_grad():
-            parts = [model(start + part.view(shape) * difference) for part in edges.split(batch)]
-        said = torch.cat(parts).double().numpy()
-        beyond = np.asarray(outer(said), dtype=np.float64)
-        moved = np.diff(said)
-        flat = np.abs(moved) < 1e-12 * max(1.0, float(np.abs(said).max()))
-        weights = np.where(flat, 0.0, np.diff(beyond) / np.where(flat, 1.0, moved))
-        first, last = float(beyond[0]), float(beyond[-1])
-    total = torch.zeros_like(difference, dtype=torch.float64)
-    for at, part in zip(itertools.count(0, batch), middles.split(batch), strict=False):
-        points = (start + part.view(shape) * difference).detach().requires_grad_(True)
-        # Each point has a prediction of its own: the gradient of the weighted sum is that of each, weighted.
-        scale = torch.as_tensor(weights[at : at + len(part)], dtype=start.dtype)
-        (slopes,) = torch.autograd.grad((model(points) * scale).sum(), points)
-        total += slopes.sum(dim=0).double()
-    values = (total * difference.double() / steps).numpy()
-    return Path(values, first, last, steps)
+            return np.concatenate([self._model(self._points(batch)).double().numpy() for batch in batches])
+
+    def pieces(
+        self,
+        left: NDArray[np.float64],
+        right: NDArray[np.float64],
+        at_left: NDArray[np.float64],
+        at_right: NDArray[np.float64],
+    ) -> list[_Piece]:
+        """Steps (M,) with the gradients of their middles."""
+        made = self._beyond(at_right) - self._beyond(at_left)
+        moved = at_right - at_left
+        flat = np.abs(moved) < 1e-9 * np.maximum(1.0, np.abs(at_left))
+        slopes = np.ones(len(left)) if self._outer is None else np.where(flat, 0.0, made / np.where(flat, 1.0, moved))
+        found: list[_Piece] = []
+        for at in range(0, len(left), self._batch):
+            chosen = slice(at, at + self._batch)
+            points = self._points((left[chosen] + right[chosen]) / 2).detach().requires_grad_(True)
+            # Each point has a prediction of its own: the gradient of the sum is that of each.
+            (gradients,) = torch.autograd.grad(self._model(points).sum(), points)
+            for i, gradient in enumerate(gradients, start=at):
+                shares = (gradient * self._difference).numpy() * np.float32((right[i] - left[i]) * slopes[i])
+                missing = float(made[i]) - float(shares.sum(dtype=np.float64))
+                found.append(
+                    _Piece(float(left[i]), float(right[i]), float(at_left[i]), float(at_right[i]), shares, missing)
+                )
+        return found
+
+    def _points(self, places: NDArray[np.float64]) -> Tensor:
+        along = torch.as_tensor(places, dtype=self._start.dtype).view(-1, *([1] * self._start.ndim))
+        return self._start + along * self._difference
+
+    def _beyond(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values if self._outer is None else np.asarray(self._outer(values), dtype=np.float64)
 
 
 def _exact(value: Coalitions, n: int) -> Shapley:

@@ -444,7 +444,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     """One ``<svg>`` element, whose ids begin with the name."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "ecdreg"}):  # else every call has other ids
-        FigureCanvasSVG(figure).printinline_svg(  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
             buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
     text = buffer.getvalue()
