@@ -58,15 +58,14 @@ def grant(
     group = READER if kind == "reader" else WRITER
     if name is not None and (not name.strip() or "\x00" in name or len(name.encode()) > 63 or name.startswith("pg_")):
         raise ConfigurationError(f"{name!r} cannot be the name of a role; give 1 to 63 bytes, not starting with pg_")
-    with engine.connect() as connection:
-        quoted = None if name is None else connection.dialect.identifier_preparer.quote_identifier(name)
+    quoted = _quoted(name or group)
     by_hand = f"CREATE ROLE {group} NOLOGIN" + ("" if name in (None, group) else f"; GRANT {group} TO {quoted}")
     try:
         with engine.begin() as connection:
             made = _ensure_role(connection, group, "NOLOGIN")
             _give(connection, group)
             if only_registry:
-                database = connection.dialect.identifier_preparer.quote_identifier(str(engine.url.database))
+                database = _quoted(str(connection.scalar(text("SELECT current_database()"))))
                 _run(connection, f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
                 if kind == "writer":
                     _run(connection, f"GRANT TEMPORARY ON DATABASE {database} TO {group}")
@@ -130,10 +129,9 @@ def _give(connection: Connection, role: str) -> None:
 def _ensure_role(connection: Connection, name: str, login: str) -> bool:
     if connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": name}):
         return False
-    quoted = connection.dialect.identifier_preparer.quote_identifier(name)
     try:
         with connection.begin_nested():
-            _run(connection, f"CREATE ROLE {quoted} {login}")
+            _run(connection, f"CREATE ROLE {_quoted(name)} {login}")
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in ("42710", "23505"):  # another process was faster
             raise
@@ -153,6 +151,11 @@ def _refuse_more(connection: Connection, name: str, kind: str) -> None:
     )
     if more is not None:
         raise ConfigurationError(f"the role {name!r} {more} and may do everything; name another as a {kind}")
+
+
+def _quoted(name: str) -> str:
+    # SQLAlchemy's own doubles a percent sign too, for statements with parameters.
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _run(connection: Connection, sql: str) -> None:
