@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from train.matrix import Plan
     from train.reproduce import Reproduction
 
-__all__ = ["register"]
+__all__ = ["LevelsOption", "SeedsOption", "SplitTemplateOption", "plan_of", "register"]
 
 SeedsOption = Annotated[
     list[int] | None,
@@ -76,6 +77,7 @@ ClipOption = Annotated[
     typer.Option("--clip", metavar="NAME", help="CLIP of the stage clip, a folder or a hub id; else a dual encoder."),
 ]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print every number as CSV instead of tables.")]
+ShowOption = Annotated[bool, typer.Option("--show", help="Train nothing: show what is finished by now.")]
 PhasesOption = Annotated[bool, typer.Option("--phases", help="Show every phase, not only the last of each model.")]
 OutOption = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the tables to a .html or .md file too.")
@@ -124,6 +126,7 @@ def paper(
     max_epochs: MaxEpochsOption = None,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    show: ShowOption = False,
     phases: PhasesOption = False,
     out: OutOption = None,
     csv: CsvOption = False,
@@ -142,13 +145,30 @@ def paper(
       ecdreg reproduce paper --seed 0 --split 'mine-{target}' --make-splits --csv
       ecdreg reproduce paper --scheduler tcp://10.0.0.5:8786 --finetune
     """
-    from train.matrix import STAGES
-
-    given = _options(image_backbone, text_backbone)
-    plan = _plan(target, seed, split, recipe or ["metric"], text_level, stage or STAGES, finetune, max_epochs, given)
-    plan = replace(plan, clip=clip)
+    plan = plan_of(
+        target,
+        seed,
+        split,
+        recipe or ["metric"],
+        text_level,
+        stages=stage,
+        finetune=finetune,
+        max_epochs=max_epochs,
+        clip=clip,
+        options=_options(image_backbone, text_backbone),
+    )
     _reproduce(
-        plan, "The paper, reproduced", make_splits, iqr, jobs, scheduler, phases=phases, out=out, csv=csv, json=json
+        plan,
+        "The paper, reproduced",
+        make_splits,
+        iqr,
+        jobs,
+        scheduler,
+        show=show,
+        phases=phases,
+        out=out,
+        csv=csv,
+        json=json,
     )
 
 
@@ -165,6 +185,7 @@ def ablation(
     max_epochs: MaxEpochsOption = None,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
+    show: ShowOption = False,
     phases: PhasesOption = False,
     out: OutOption = None,
     csv: CsvOption = False,
@@ -183,10 +204,19 @@ def ablation(
       ecdreg reproduce ablation --text-level keywords --seed 420 --target k_vrh
     """
     stages = ("image", "text", "image+text") if text_level else ("image",)
-    given = _options(image_backbone, None)
-    plan = _plan(target, seed, split, recipe or list(ABLATION), text_level, stages, finetune, max_epochs, given)
+    plan = plan_of(
+        target,
+        seed,
+        split,
+        recipe or list(ABLATION),
+        text_level,
+        stages=stages,
+        finetune=finetune,
+        max_epochs=max_epochs,
+        options=_options(image_backbone, None),
+    )
     title = "What the picture shows: density kinds, planes, Fourier transforms"
-    _reproduce(plan, title, make_splits, iqr, jobs, scheduler, phases=phases, out=out, csv=csv, json=json)
+    _reproduce(plan, title, make_splits, iqr, jobs, scheduler, show=show, phases=phases, out=out, csv=csv, json=json)
 
 
 def _options(image_backbone: str | None, text_backbone: str | None) -> dict[str, Any]:
@@ -194,20 +224,23 @@ def _options(image_backbone: str | None, text_backbone: str | None) -> dict[str,
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _plan(
+def plan_of(
     target: list[str] | None,
     seeds: list[int] | None,
     split: str,
     recipes: list[str],
     levels: list[str] | None,
-    stages: Any,
-    finetune: bool,
-    max_epochs: int | None,
-    options: dict[str, Any],
+    *,
+    stages: Sequence[str] | None = None,
+    finetune: bool = False,
+    max_epochs: int | None = None,
+    clip: str | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Plan:
+    """The plan that options ask for; what is None has its default."""
     from registry.properties import TARGETS, property_named
     from train.config import TOKEN_LIMITS
-    from train.matrix import Plan
+    from train.matrix import STAGES, Plan
 
     targets = tuple(dict.fromkeys(target or TARGETS))
     for name in targets:
@@ -217,10 +250,11 @@ def _plan(
         seeds=None if seeds is None else tuple(dict.fromkeys(seeds)),
         split=split,
         recipes=tuple(dict.fromkeys(recipes)),
-        stages=tuple(dict.fromkeys(stages)),
+        stages=tuple(dict.fromkeys(stages or STAGES)),
         finetune=finetune,
         max_epochs=max_epochs,
-        options=options,
+        clip=clip,
+        options=options or {},
         text_levels=tuple(dict.fromkeys(levels or TOKEN_LIMITS)),
     )
 
@@ -233,6 +267,7 @@ def _reproduce(
     jobs: int,
     scheduler: str | None,
     *,
+    show: bool,
     phases: bool,
     out: Path | None,
     csv: bool,
@@ -240,12 +275,19 @@ def _reproduce(
 ) -> None:
     from sqlalchemy.orm import Session
 
-    from train.reproduce import ensure_splits, leave_out_missing, reproduce
+    from train.reproduce import ensure_splits, finished, leave_out_missing, reproduce
 
     if out is not None:
         _check(out)
     started = time.perf_counter()
     engine = open_engine()
+    if show:
+        with Session(engine) as session:
+            made = finished(session, plan)
+        output.note(f"{len(made.jobs) - len(made.failed)} of {len(made.jobs)} experiments are finished")
+        made = replace(made, outcomes=tuple(outcome for outcome in made.outcomes if outcome.error is None))
+        _tell(made, title, time.perf_counter() - started, phases=phases, out=out, csv=csv, json=json)
+        return
     for remark in ensure_splits(engine, plan, make=make_splits, iqr=iqr or None):
         output.note(remark)
     with Session(engine) as session:
@@ -254,14 +296,19 @@ def _reproduce(
         output.warn(str(one))
     with output.progress() as progress:
         made = reproduce(engine, environment(), plan, workers=jobs, scheduler=scheduler, progress=progress)
-    seconds = time.perf_counter() - started
+    _tell(made, title, time.perf_counter() - started, phases=phases, out=out, csv=csv, json=json)
+    if made.failed:
+        raise typer.Exit(1)
+
+
+def _tell(
+    made: Reproduction, title: str, seconds: float, *, phases: bool, out: Path | None, csv: bool, json: bool
+) -> None:
     if out is not None:
         _write(made, title, seconds, out)
     _print(made, phases=phases, csv=csv, json=json)
     if out is not None:
         output.note(f"wrote {out}")
-    if made.failed:
-        raise typer.Exit(1)
 
 
 def _print(made: Reproduction, *, phases: bool, csv: bool, json: bool) -> None:
@@ -306,7 +353,10 @@ def _write(made: Reproduction, title: str, seconds: float, out: Path) -> None:
     from registry.errors import ConfigurationError
 
     told: dict[str, Any] = {"title": title, "command": _command(), "seconds": seconds}
-    page = reproduction.markdown(made, **told) if out.suffix == ".md" else reproduction.html(made, **told)
+    if out.suffix == ".md":
+        page = reproduction.markdown(made, **told)
+    else:
+        page = reproduction.html(made, **told, figures=_figures(made))
     part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         part.write_text(page, encoding="utf-8")
@@ -314,6 +364,25 @@ def _write(made: Reproduction, title: str, seconds: float, out: Path) -> None:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise ConfigurationError(f"cannot write {out}: {error.strerror}; choose another file with -o") from error
+
+
+def _figures(made: Reproduction) -> list[tuple[str, str]]:
+    """Figure 2 for each recipe that was trained on, as an image and its caption."""
+    from cli.figures.canvas import as_image, style
+    from cli.figures.scores import draw
+
+    shown = []
+    for recipe in made.plan.recipes:
+        lines = [line for line in made.lines if line.row.recipe in (None, recipe)]
+        if not any(line.row.recipe for line in lines):
+            continue
+        caption = (
+            f"R² by stage and text level, slices of recipe {recipe}: bars and their standard deviation over folds and"
+            " runs, published numbers as diamonds."
+        )
+        with style():
+            shown.append((as_image(draw(lines), title=caption), caption))
+    return shown
 
 
 def _command() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,18 +11,20 @@ from typing import Any
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.errors import NotFoundError, SplitError
 from registry.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.model_store import METRICS
-from registry.models import Property, Split, SplitMember
+from registry.models import Experiment, Property, Split, SplitMember
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from registry.splits import create_split
 from train.fitting import phases_of
 from train.jobs import JobOutcome, run_jobs
 from train.matrix import Job, Plan, TableRow, enumerate_jobs
+from train.results import read_result
 
 __all__ = [
     "Line",
@@ -29,6 +32,7 @@ __all__ = [
     "Reproduction",
     "Stat",
     "ensure_splits",
+    "finished",
     "leave_out_missing",
     "reproduce",
     "summarise",
@@ -261,6 +265,37 @@ def reproduce(
     with Session(engine) as session:
         lines = summarise(session, jobs, outcomes)
     return Reproduction(plan, tuple(lines), tuple(outcomes), tuple(jobs))
+
+
+def finished(session: Session, plan: Plan) -> Reproduction:
+    """The table of what has been finished of a plan; nothing is run.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    plan
+        What is looked for; jobs that have no finished experiment are its failed ones.
+    """
+    started = time.perf_counter()
+    jobs = enumerate_jobs(plan)
+    found = session.execute(
+        select(Experiment, Split.name)
+        .join(Split, Split.id == Experiment.split_id)
+        .where(Experiment.status == "finished", Split.name.in_({job.split for job in jobs}))
+        .order_by(Experiment.version)
+    ).all()
+    # What was read is part of a stored config, beside the config itself; the newest version counts.
+    known = {
+        (split, one.name, one.seed, json_sha256({k: v for k, v in one.config.items() if k != "inputs"})): one
+        for one, split in found
+    }
+    outcomes = []
+    for place, job in enumerate(jobs):
+        one = known.get((job.split, job.config.kind, job.seed, json_sha256(job.config.to_dict())))
+        result = None if one is None else read_result(session, one, "unchanged", started, ())
+        outcomes.append(JobOutcome(place, result, None if result else "not trained yet"))
+    return Reproduction(plan, tuple(summarise(session, jobs, outcomes)), tuple(outcomes), tuple(jobs))
 
 
 def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutcome]) -> list[Line]:

@@ -113,7 +113,7 @@ def read_crystals(
     vectors = read_embeddings(session, encoder_id, [int(row["revision_id"]) for row in rows])
     kept = [row for row in rows if int(row["revision_id"]) in vectors]
     found = [vectors[int(row["revision_id"])][1] for row in kept]
-    return kept, np.array(found, dtype=np.float64).reshape(len(kept), -1)
+    return kept, np.array(found, dtype=np.float64)
 
 
 def draw(chart: CrystalMap, colour: str) -> Figure:
