@@ -186,6 +186,8 @@ class TrainConfig:
     """The CLIP: a folder in transformers' layout, or a hub id."""
     projection_dim: int = 512
     """Dimension of the space that a dual encoder shares between images and texts."""
+    projection_dropout: float = 0.5
+    """Dropout of the features that a dual encoder projects, while it is aligned."""
     align: PhaseConfig = field(default_factory=lambda: _usual("align"))
     """Phase before the readout of a dual encoder: its projections, by the contrastive loss."""
     auxiliary_targets: tuple[str, ...] = ()
@@ -232,7 +234,12 @@ class TrainConfig:
         _whole("n_estimators", self.n_estimators)
         if self.image_size < 32:
             raise ConfigurationError(f"image_size is {self.image_size}; backbones need at least 32 pixels")
-        for name in (*(f"{tower}_dropout" for tower in TOWERS), "stacked_dropout", "stop_fraction"):
+        for name in (
+            *(f"{tower}_dropout" for tower in TOWERS),
+            "stacked_dropout",
+            "projection_dropout",
+            "stop_fraction",
+        ):
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; give a number from 0 to below 1")
@@ -395,6 +402,7 @@ _INPUTS = {
     "density": ("density_backbone",),
 }
 _DENSE = ("auxiliary_targets",)
+_DUAL = ("projection_dim", "projection_dropout", "align")
 _PHASES = ("readout", "finetune", "finetune_enabled", "stop_fraction")
 
 
@@ -407,7 +415,7 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "clip":
         return ("kind", "target", "recipe", "text_level", "clip", *_PHASES)
     if kind == "dual-encoder":
-        return ("kind", "target", *_INPUTS["image"], *_INPUTS["text"], "projection_dim", "align", *_PHASES)
+        return ("kind", "target", *_INPUTS["image"], *_INPUTS["text"], *_DUAL, *_PHASES)
     if kind in TOWERS:
         own = _tower_fields(kind, values)
         return ("kind", "target", *own, *((*_DENSE, *_PHASES) if f"{kind}_widths" in own else ()))

@@ -46,9 +46,9 @@ _FIRST_SCALE, _LARGEST_SCALE = 1 / 0.07, 100.0
 class Projection(Readout):
     """A linear map onto the shared space, at unit length; without a width, the space is the features' own."""
 
-    def __init__(self, dim: int, width: int | None) -> None:
+    def __init__(self, dim: int, width: int | None, *, dropout: float = 0.0) -> None:
         nn.Module.__init__(self)
-        self.body = nn.Sequential() if width is None else nn.Sequential(nn.Linear(dim, width))
+        self.body = nn.Sequential() if width is None else nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, width))
         self.head = nn.Identity()
         self.width = dim if width is None else width
 
@@ -88,6 +88,10 @@ class ContrastiveNetwork(StackedNetwork):
     def penultimate(self, inputs: Inputs) -> Tensor:
         """Where the images lie in the shared space, (N, :attr:`width`); the texts, where no images are given."""
         return self.tower("image" if "image" in inputs else "text").penultimate(inputs)
+
+    def every(self, inputs: Inputs) -> Tensor:
+        """The standardised target, from both projections, (N, 1)."""
+        return self.readout.every(self.forward_features(inputs))
 
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """The contrastive loss in the align phase, else the mean squared error of the target, ()."""
@@ -147,7 +151,8 @@ def build_contrastive(config: TrainConfig, input_dims: Mapping[str, int]) -> Con
     dims = {name: input_dims[name] for name in config.towers}
     if width is None and len(set(dims.values())) != 1:
         raise ModelError(f"the halves of {config.clip!r} project to {dims}; they are not of one CLIP")
-    return ContrastiveNetwork({name: Tower(name, Projection(dim, width), dim=dim) for name, dim in dims.items()})
+    projections = {name: Projection(dim, width, dropout=config.projection_dropout) for name, dim in dims.items()}
+    return ContrastiveNetwork({name: Tower(name, projections[name], dim=dim) for name, dim in dims.items()})
 
 
 def fit_contrastive(

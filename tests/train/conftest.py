@@ -67,7 +67,7 @@ def write_image_folder() -> Callable[..., Path]:
 def write_text_folder() -> Callable[..., Path]:
     """Writes a tiny BERT or RoBERTa, randomly initialised, with a tokenizer trained on three sentences."""
 
-    def write(folder: Path, kind: str, *, seed: int = 0, head: bool = False) -> Path:
+    def write(folder: Path, kind: str, *, seed: int = 0, head: bool = False, positions: int = 34) -> Path:
         import tokenizers
         import transformers
 
@@ -88,7 +88,7 @@ def write_text_folder() -> Callable[..., Path]:
             trained.train_from_iterator(TEXTS, vocab_size=300, special_tokens=special, show_progress=False)
             trained.save_model(str(folder))
             config = transformers.RobertaConfig(
-                vocab_size=trained.get_vocab_size(), max_position_embeddings=34, pad_token_id=1, bos_token_id=0,
+                vocab_size=trained.get_vocab_size(), max_position_embeddings=positions, pad_token_id=1, bos_token_id=0,
                 eos_token_id=2, type_vocab_size=1, **sizes,
             )  # fmt: skip
             settings = {"tokenizer_class": "RobertaTokenizer", "model_max_length": 512}
@@ -191,10 +191,18 @@ class SmallRegistry:
     """By source id."""
     image_backbone: str
     text_backbone: str
+    clip: str
+    """Folder of a tiny CLIP."""
 
     def config(self, kind: str, target: str = "k_vrh", **changes: Any) -> TrainConfig:
         """A small network that trains in a second."""
         config: Any = {"kind": kind, "target": target}
+        if kind == "clip":
+            config |= {"clip": self.clip}
+        if kind == "dual-encoder":
+            config |= {"image_backbone": self.image_backbone, "image_size": 32, "text_backbone": self.text_backbone}
+            config |= {"projection_dim": 6, "projection_dropout": 0.1}
+            config |= {"align": {"learning_rate": 1e-2, "max_epochs": 20, "patience": 5, "batch_size": 16}}
         if kind in ("image", "stacked"):
             config |= {"image_backbone": self.image_backbone, "image_size": 32, "image_widths": [16, 8]}
         if kind in ("text", "stacked"):
@@ -270,6 +278,12 @@ def tiny_backbones(
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory, write_clip_folder: Callable[..., Path]) -> str:
+    """Folder of a tiny CLIP."""
+    return str(write_clip_folder(tmp_path_factory.mktemp("clips") / "tiny-clip"))
+
+
+@pytest.fixture(scope="session")
 def small_template(cluster: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name of a database with forty crystals and the split ``small`` (3 folds) for ``k_vrh`` and ``efermi``."""
     name = "small_template"
@@ -287,7 +301,7 @@ def small_template(cluster: EmbeddedServer, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def small(
-    cluster: EmbeddedServer, small_template: str, home: Path, tiny_backbones: tuple[str, str]
+    cluster: EmbeddedServer, small_template: str, home: Path, tiny_backbones: tuple[str, str], tiny_clip: str
 ) -> Iterator[SmallRegistry]:
     """A registry of the test's own, cloned from :func:`small_template`."""
     name = f"small_{next(_clones)}"
@@ -297,7 +311,7 @@ def small(
         engine = connect(settings)
         with Session(engine) as session:
             found = session.execute(select(Crystal.source_id, CrystalRevision.id).join(CrystalRevision)).all()
-        yield SmallRegistry(engine, settings, dict(found), *tiny_backbones)
+        yield SmallRegistry(engine, settings, dict(found), *tiny_backbones, tiny_clip)
         engine.dispose()
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
