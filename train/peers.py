@@ -348,8 +348,7 @@ PEERS.add(
 def _structures(session: Session, parts: Any) -> dict[int, Mapping[str, Any] | None]:
     ids = [int(rid) for part in parts for rid in part.revision_ids]
     query = select(CrystalRevision.id, CrystalRevision.structure).where(CrystalRevision.id.in_(ids))
-    found = session.execute(query).tuples().all()
-    return dict(found)
+    return {row.id: row.structure for row in session.execute(query)}
 
 
 def _said(

@@ -25,15 +25,18 @@ __all__ = ["CSS", "render", "section"]
 MODALITIES = {"image": "density slice", "text": "text", "composition": "composition", "density": "density statistics"}
 """What a reader calls them."""
 
+SMOOTHING = 4
+"""Pixels of the Gaussian that maps of shares are smoothed by."""
+
 TOP = 12
 """Groups of features that are shown."""
 
 CSS = """
-.words { line-height: 2.9; margin: .6rem 0; }
+.words { line-height: 3.2; margin: .6rem 0; }
 .words span { display: inline-block; position: relative; padding: 0 .3em; margin: 0 .08em; border-radius: 3px;
   line-height: 1.6; border-bottom: 2px solid transparent; }
 .words .up { border-bottom-color: #b35806; } .words .down { border-bottom-color: #0072b2; border-bottom-style: dashed; }
-.words small { position: absolute; left: 0; right: 0; top: 1.75em; text-align: center; font-size: .68rem;
+.words small { position: absolute; left: 0; right: 0; top: 2.05em; text-align: center; font-size: .68rem;
   line-height: 1; color: var(--soft); white-space: nowrap; }
 """
 
@@ -101,8 +104,9 @@ def _header(content: Explanation, interval: str | None, heading: str) -> str:
         cards.append((f"{number(content.known)} {unit}", "known"))
     inner = "".join(f"<div class=card><b>{escaped(v)}</b><span>{escaped(k)}</span></div>" for v, k in cards)
     return (
-        f"<{heading}>Why {escaped(content.formula)} ({escaped(content.source_id)}), says {escaped(content.model)}"
-        f"</{heading}><p class=lead>{escaped(seen)}</p><div class=cards>{inner}</div>"
+        f"<{heading}>Why {escaped(content.model)} says {number(content.predicted)} {escaped(unit)} of"
+        f" {escaped(content.formula)} ({escaped(content.source_id)})</{heading}>"
+        f"<p class=lead>{escaped(seen)}</p><div class=cards>{inner}</div>"
     )
 
 
@@ -155,8 +159,8 @@ def _pixels(content: Explanation) -> str:
         f"With the mean slice of the split instead of its own the prediction is {number(pixels.empty)} {unit}, with its"
         f" own {number(pixels.full)} {unit}. {how} divide the step of {step:+.3g} {unit} among the pixels: they sum to"
         f" {pixels.values.sum():+.3g} {unit} (gap {100 * missing:.2g} % of the step). Orange raises the prediction,"
-        " blue lowers it; contours are those of the slice. Shares are smoothed over two pixels for the eye, which keeps"
-        " their sum.",
+        " violet lowers it; contours are those of the slice. Shares are smoothed by a Gaussian of"
+        f" {SMOOTHING} pixels for the eye, which keeps their sum.",
     )
 
 
@@ -175,12 +179,12 @@ def _words(content: Explanation) -> str:
         )
     step = words.full - words.empty
     error = float(np.nanmax(words.error))
+    how = "exact" if error == 0 else f"over random orders of the words (standard error up to {number(error)})"
     return (
         f"<h2>Which words</h2><div class=words>{' '.join(spans)}</div>"
         f"<p class=soft>Shares in {escaped(unit)}; solid lines raise the prediction, dashed ones lower it. Shapley"
-        f" values over random orders of the words (standard error up to {number(error)}), whatever is absent left out"
-        f" of the text: they sum to the step from {number(words.empty)} without any word to {number(words.full)} with"
-        f" all, {step:+.3g} {escaped(unit)}.</p>"
+        f" values, {how}, whatever is absent left out of the text: they sum to the step from {number(words.empty)}"
+        f" without any word to {number(words.full)} with all, {step:+.3g} {escaped(unit)}.</p>"
     )
 
 
@@ -220,7 +224,8 @@ def _waterfall(content: Explanation, names: Sequence[str]) -> str:
         _number(panel, at, rows - 1, f"{at:.4g}", ahead=True)
         if content.known is not None:
             panel.axvline(content.known, color=GREY, linewidth=0.9, linestyle="--")
-            panel.annotate("known", (content.known, rows - 0.6), color=GREY, ha="center", va="bottom", fontsize=8)
+            panel.annotate("known", (content.known, -0.62), color=GREY, ha="left", va="center", fontsize=8,
+                           xytext=(4, 0), textcoords="offset points")  # fmt: skip
         panel.set_yticks(range(rows), ["other crystals, mean", *[names[i] for i in order], content.formula])
         panel.set(ylim=(rows - 0.3, -0.7), xlabel=f"{content.target} [{unit}]")
         panel.margins(x=0.12)
@@ -250,6 +255,9 @@ def _maps(content: Explanation, pixels: Pixels) -> str:
             left = show_field(grid[c, 0], field, extent=window, scale=scale)
             bar = drawn.colorbar(left, ax=grid[c, 0], extend="both", pad=0.01, aspect=22)
             bar.outline.set_visible(False)
+            ticks = np.array([-1, -0.1, 0, 0.1, 1]) if scale.signed else np.array([0.01, 0.1, 1])
+            bar.set_ticks(ticks * scale.high, labels=[f"{tick * scale.high:.2g}" for tick in ticks])
+            bar.ax.minorticks_off()
             grid[c, 0].set_title(f"{kind}")
             box = _box(field, window)
             norm = TwoSlopeNorm(0.0, -limit, limit)
@@ -283,7 +291,7 @@ def _box(field: NDArray[np.float64], window: tuple[float, float] | None) -> tupl
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.ndimage import gaussian_filter
 
-    return np.asarray(gaussian_filter(values, 2.0, mode="reflect"))
+    return np.asarray(gaussian_filter(values, SMOOTHING, mode="reflect"))
 
 
 def _bars(content: Explanation, modality: str, parts: Parts) -> str:
