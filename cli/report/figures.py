@@ -183,7 +183,8 @@ def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
             wspace=0.12,
             hspace=0.32,
         )
-        grid = figure.subplots(len(phases), len(folds), sharey=True, squeeze=False)
+        # An alignment has a loss of its own: its rows do not share an axis with those of the target's.
+        grid = figure.subplots(len(phases), len(folds), sharey="row" if "align" in phases else True, squeeze=False)
         by_place = {(c.phase, c.fold): c for c in curves}
         for row, phase in enumerate(phases):
             for column, fold in enumerate(folds):
@@ -197,7 +198,7 @@ def learning_curves(curves: Sequence[Curve], *, target: str) -> str:
                 _curve_panel(panel, curve)
                 if row == len(phases) - 1:
                     panel.set_xlabel("epoch")
-            grid[row, 0].set_ylabel("loss (MSE, standardised)")
+            grid[row, 0].set_ylabel("contrastive loss" if phase == "align" else "loss (MSE, standardised)")
         labelled = (
             line for panel in grid.flat for line in panel.get_lines() if not str(line.get_label()).startswith("_")
         )
