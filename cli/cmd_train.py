@@ -58,6 +58,22 @@ MaxEpochsOption = Annotated[
     int | None, typer.Option("--max-epochs", min=1, help="Epochs of each phase at most. [clip: 800, others: 700]")
 ]
 AgainOption = Annotated[bool, typer.Option("--again", help="Train a new version even if the same one is finished.")]
+ViewsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--views",
+        min=1,
+        help="Views of a crystal that the recipe's channels hold: training draws among them. By default those of the"
+        " recipe, as 4 of metric-views; 1 makes one picture of all channels.",
+    ),
+]
+AverageOption = Annotated[
+    bool,
+    typer.Option("--average-views/--first-view", help="Whether predictions look at all views or at the first alone."),
+]
+AugmentOption = Annotated[
+    bool, typer.Option("--augment", help="While fine-tuning, turn pictures by quarters and mirror them, at random.")
+]
 RegressorOption = Annotated[
     str | None,
     typer.Option(
@@ -125,6 +141,9 @@ def image(
     text_level: TextLevelOption = "keywords",
     image_backbone: ImageBackboneOption = "efficientnet_lite0",
     image_size: ImageSizeOption = None,
+    views: ViewsOption = None,
+    average_views: AverageOption = True,
+    augment: AugmentOption = False,
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
     config: ConfigOption = None,
@@ -147,8 +166,11 @@ def image(
       ecdreg train image --target k_vrh --recipe metric-111
       ecdreg train image --seed 1 --finetune
       ecdreg train image --image-backbone inception_v3 --name image-inception
+      ecdreg train image --image-backbone pixel_statistics --regressor kernel --name image-pixels
+      ecdreg train image --recipe metric-views --name image-views
     """
     options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
+    options |= _views(recipe, views, average=average_views, augment=augment)
     train(
         Request(
             ("image",),
@@ -320,6 +342,9 @@ def stacked(
     text_level: TextLevelOption = "keywords",
     image_backbone: ImageBackboneOption = "efficientnet_lite0",
     image_size: ImageSizeOption = None,
+    views: ViewsOption = None,
+    average_views: AverageOption = True,
+    augment: AugmentOption = False,
     text_backbone: TextBackboneOption = "minilm",
     composition_features: CompositionOption = None,
     density_features: DensityFeaturesOption = None,
@@ -350,7 +375,12 @@ def stacked(
 
     chosen = _names(towers)
     own = {
-        "image": {"recipe": recipe, "image_backbone": image_backbone, "image_size": image_size},
+        "image": {
+            "recipe": recipe,
+            "image_backbone": image_backbone,
+            "image_size": image_size,
+            **_views(recipe, views, average=average_views, augment=augment),
+        },
         "text": {"text_level": text_level, "text_backbone": text_backbone},
         "composition": {"composition_backbone": composition_features},
         "density": {"density_backbone": density_features},
@@ -456,6 +486,19 @@ def baseline(
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _views(recipe: str, count: int | None, *, average: bool, augment: bool) -> dict[str, Any]:
+    """Options of views, where they are not the usual ones."""
+    if count is None and recipe != "metric":
+        from ingest.recipes import RECIPES
+
+        # Imported pictures, and recipes that somebody else has ingested, are one view.
+        if recipe in RECIPES:
+            known = RECIPES[recipe]
+            count = len(getattr(getattr(known, "of", known), "views", (0,)))
+    options: dict[str, Any] = {"image_views": count} if count not in (None, 1) else {}
+    return options | ({} if average else {"image_average": False}) | ({"image_augment": True} if augment else {})
 
 
 def _names(value: str | None) -> list[str] | None:

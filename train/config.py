@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from registry.errors import ConfigurationError
+from train.views import ONE_VIEW, Views
 
 __all__ = [
     "CLIP_TOKENS",
@@ -149,6 +150,14 @@ class TrainConfig:
     """Hidden widths of the image readout."""
     image_dropout: float = 0.2
     """Dropout of the image readout."""
+    image_views: int = 1
+    """Views of a crystal that the channels of its image hold, view after view (``metric-views`` has 4); with 1, all
+    channels are one picture. A dense readout trains on one view of each row, drawn in every epoch, and a prediction is
+    the mean over the views; a regressor reads the mean of their features."""
+    image_average: bool = True
+    """Whether predictions look at all views, and not at the first one alone."""
+    image_augment: bool = False
+    """Whether fine-tuning turns pictures by quarters and mirrors them, at random in every step."""
     text_widths: tuple[int, ...] = (512, 512, 256)
     """Hidden widths of the text readout."""
     text_dropout: float = 0.1
@@ -177,7 +186,8 @@ class TrainConfig:
     """Towers of a stack."""
     join: str = NETWORK
     """How a stack joins its towers: ``network``, a readout on their penultimate layers, as published; or a name in
-    ``REGRESSORS``, fitted to the towers' predictions of rows that they had not seen."""
+    ``REGRESSORS``, fitted to the features of all towers where it weighs groups of features, else to the towers'
+    predictions of rows that they had not seen."""
     stacked_widths: tuple[int, ...] = (256,)
     """Hidden widths of the readout of a stack."""
     stacked_dropout: float = 0.1
@@ -230,6 +240,7 @@ class TrainConfig:
             if self.kind in SHARED_SPACE and getattr(self, name) is _usual(name):
                 object.__setattr__(self, name, _usual("clip"))
         _whole("image_size", self.image_size)
+        _whole("image_views", self.image_views)
         _whole("projection_dim", self.projection_dim)
         _whole("n_estimators", self.n_estimators)
         if self.image_size < 32:
@@ -243,8 +254,9 @@ class TrainConfig:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value < 1:
                 raise ConfigurationError(f"{name} is {value!r}; give a number from 0 to below 1")
-        if not isinstance(self.finetune_enabled, bool):
-            raise ConfigurationError(f"finetune_enabled is {self.finetune_enabled!r}; give true or false")
+        for name in ("finetune_enabled", "image_average", "image_augment"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give true or false")
         for name in ("align", "readout", "finetune"):
             if not isinstance(getattr(self, name), PhaseConfig):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; give a PhaseConfig")
@@ -303,9 +315,20 @@ class TrainConfig:
             return self.join == NETWORK
         return self.kind in SHARED_SPACE or (not self.is_baseline and self.regressor(self.kind) == NETWORK)
 
+    @property
+    def joins_features(self) -> bool:
+        """Whether the model is a stack that one regressor joins at the features of its towers."""
+        return self.kind == "stacked" and _joins_features(self.join)
+
     def regressor(self, tower: str) -> str:
         """What a tower puts on its features: ``network`` or a name in ``REGRESSORS``."""
         return str(getattr(self, f"{tower}_regressor"))
+
+    def views(self, modality: str) -> Views:
+        """How a tower looks at the views of a crystal; only an image has several."""
+        if modality != "image" or self.kind in SHARED_SPACE:
+            return ONE_VIEW
+        return Views(self.image_views, average=self.image_average, augment=self.image_augment)
 
     def backbone(self, modality: str) -> str:
         """Name of the pre-trained network that reads images or texts."""
@@ -422,6 +445,10 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "stacked":
         given = values["stack_towers"]
         chosen = [tower for tower in TOWERS if isinstance(given, tuple | list) and tower in given]
+        if _joins_features(values["join"]):
+            # What the towers put on their features when they are trained alone does not act on such a stack.
+            read = [name for tower in chosen for name in _read_fields(tower)]
+            return ("kind", "target", "stack_towers", *read, "join")
         towers = [name for tower in chosen for name in _tower_fields(tower, values)]
         joined = ("stacked_widths", "stacked_dropout", "stack_features") if values["join"] == NETWORK else ()
         trains = joined or any(name.endswith("_widths") for name in towers)
@@ -432,7 +459,20 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
 def _tower_fields(tower: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     regressor = f"{tower}_regressor"
     dense = (f"{tower}_widths", f"{tower}_dropout") if values[regressor] == NETWORK else ()
-    return (*_INPUTS[tower], regressor, *dense)
+    views = ("image_augment",) if tower == "image" and dense else ()
+    return (*_read_fields(tower), *views, regressor, *dense)
+
+
+def _read_fields(tower: str) -> tuple[str, ...]:
+    return (*_INPUTS[tower], *(("image_views", "image_average") if tower == "image" else ()))
+
+
+def _joins_features(join: object) -> bool:
+    if join == NETWORK:
+        return False
+    from train.regressors import REGRESSORS
+
+    return join in REGRESSORS and REGRESSORS[str(join)].joins_features
 
 
 def _plain(value: Any) -> Any:

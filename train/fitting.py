@@ -245,7 +245,7 @@ def fit_phases(
     ModelError
         If a stack comes without towers, or the loss is not finite.
     """
-    if config.kind == "stacked" and towers is None:
+    if config.kind == "stacked" and not config.joins_features and towers is None:
         raise ModelError("a stack needs the trained towers of its fold")
     frozen = dict(backbones or {})
     taught, values = values, values if values.ndim == 1 else values[:, 0]
@@ -264,7 +264,7 @@ def fit_phases(
     joins = None if towers is None else {name: _network_of(tower) for name, tower in towers.items()}
     network = build_network(config, dims, derived_seed(seed, "weights"), towers=joins)
     if isinstance(network, Tower):
-        network.scale.set(StandardScaler.fit(shown.features[network.modality]))
+        network.scale.set(StandardScaler.fit(network.views.rows(shown.features[network.modality])))
     for phase in phases_of(config):
         settings = config.readout if phase == "readout" else config.finetune
         reads_raw = _reads_raw(config, phase)
@@ -340,7 +340,7 @@ def _fit_at_once(
 
     if config.is_baseline:
         return _fit_baseline(config, shown, values, seed=seed)
-    if config.kind != "stacked":
+    if config.kind != "stacked" or config.joins_features:
         return fit_regressor(config, shown, values, seed=derived_seed(seed, "regressor"), backbones=backbones)
     if unseen is None:
         raise ModelError("a stack joined by a regressor needs what its towers said of rows that they had not seen")
@@ -386,7 +386,7 @@ def restore(
     if not config.is_network:
         from train.joining import restore_join, restore_regressor  # they are built on this module
 
-        if config.kind == "stacked":
+        if config.kind == "stacked" and not config.joins_features:
             return restore_join(data, backbones=backbones, models=models)
         return restore_regressor(data)
     checkpoint = from_bytes(data, backbones=backbones, models=models)

@@ -1,7 +1,8 @@
-"""Models that are no single network: a regressor on a tower's features, and a regressor that joins towers.
+"""Models that are no single network: a regressor on features, and a regressor that joins towers.
 
-A join is stacked generalisation (D. H. Wolpert, Neural Networks 5, 241 (1992)): its regressor is fitted to what
-towers said of rows that they had not seen, and then reads what the towers of the whole training fold say.
+A regressor reads the features of one tower, or, where it can weigh groups of features, those of all towers of a stack
+side by side. Any other join is stacked generalisation (D. H. Wolpert, Neural Networks 5, 241 (1992)): its regressor is
+fitted to what towers said of rows that they had not seen, and then reads what towers of the whole training fold say.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from train.checkpoints import BackboneRecord, pack, unpack
 from train.config import TrainConfig
 from train.engine import FitResult
 from train.fitting import FittedModel, Shown, restore
-from train.regressors import REGRESSORS, Regressor
+from train.regressors import REGRESSORS, Regressor, RegressorKind
 
 __all__ = ["FittedJoin", "FittedRegressor", "fit_join", "fit_regressor", "restore_join", "restore_regressor"]
 
 
 @dataclass(frozen=True)
 class FittedRegressor:
-    """A tower that puts a regressor on its features."""
+    """A regressor on the features of a tower, or on those of all towers of a stack."""
 
     config: TrainConfig
     regressor: Regressor
@@ -35,22 +36,24 @@ class FittedRegressor:
     result: FitResult | None = None
     reads_raw: bool = False
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
-    """What its features come from; empty in a restored one."""
+    """What its features come from, by modality; empty in a restored one."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What was stored beside a restored one."""
     records: Mapping[str, BackboneRecord] = field(default_factory=dict)
-    """The backbone of a restored one."""
+    """The backbones of a restored one."""
 
     def predict(self, shown: Shown) -> NDArray[np.float64]:
         """Values in the unit of the target, (N,)."""
-        return self.regressor.predict(shown.features[self.config.kind]) if len(shown) else np.empty(0)
+        if not len(shown):
+            return np.empty(0)
+        return self.regressor.predict(np.concatenate(list(_read(self.config, shown).values()), axis=1))
 
     def scalers(self) -> dict[str, Any]:
         """Nothing: a regressor keeps what it has fitted to itself."""
         return {}
 
     def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
-        """The regressor as safetensors; the backbone by its checksum alone."""
+        """The regressor as safetensors; the backbones by their checksums alone."""
         records = {name: vars(_record(backbone)) for name, backbone in self.backbones.items()}
         about = {"config": self.config.to_dict(), "extra": extra, "backbones": records}
         return pack({"regressor": _stored(self.regressor.to_bytes())}, kind="regressor", about=about)
@@ -102,12 +105,12 @@ def tower_predictions(towers: Mapping[str, FittedModel], shown: Shown) -> NDArra
 def fit_regressor(
     config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int, backbones: Mapping[str, Backbone]
 ) -> FittedRegressor:
-    """Fit a tower's regressor to its features.
+    """Fit a regressor to the features of a tower, or of the towers of a stack.
 
     Parameters
     ----------
     config
-        Of a single tower.
+        Of a single tower, or of a stack that is joined at its towers' features.
     shown, values
         The N rows to fit; values in the unit of the target.
     seed
@@ -115,10 +118,11 @@ def fit_regressor(
     backbones
         Where the features come from, by modality.
     """
-    kind = REGRESSORS[config.regressor(config.kind)]
-    features = np.asarray(shown.features[config.kind], dtype=np.float64)
-    own = {name: backbone for name, backbone in backbones.items() if name == config.kind}
-    return FittedRegressor(config, kind.fit(features, values, seed), backbones=own)
+    features = _read(config, shown)
+    own = {name: backbone for name, backbone in backbones.items() if name in config.towers}
+    joined = np.concatenate(list(features.values()), axis=1)
+    regressor = _kind(config).fit(joined, values, seed, _groups(own, features))
+    return FittedRegressor(config, regressor, backbones=own)
 
 
 def fit_join(
@@ -144,21 +148,21 @@ def fit_join(
     seed
         Of whatever is random in it.
     """
-    return FittedJoin(config, dict(towers), REGRESSORS[config.join].fit(unseen, values, seed))
+    return FittedJoin(config, dict(towers), REGRESSORS[config.join].fit(unseen, values, seed, list(towers)))
 
 
 def restore_regressor(data: bytes) -> FittedRegressor:
-    """The tower that :meth:`FittedRegressor.to_bytes` wrote.
+    """The model that :meth:`FittedRegressor.to_bytes` wrote.
 
     Raises
     ------
     ArtifactError
-        If the bytes are no such tower.
+        If the bytes are no such model.
     """
     tensors, about = unpack(data, kind="regressor")
     config = _config(about)
     records = {name: BackboneRecord(**record) for name, record in about["backbones"].items()}
-    regressor = REGRESSORS[config.regressor(config.kind)].from_bytes(tensors["regressor"].numpy().tobytes())
+    regressor = _kind(config).from_bytes(tensors["regressor"].numpy().tobytes())
     return FittedRegressor(config, regressor, extra=dict(about["extra"]), records=records)
 
 
@@ -187,6 +191,27 @@ def restore_join(data: bytes, **options: Any) -> FittedJoin:
     }
     regressor = REGRESSORS[config.join].from_bytes(tensors["regressor"].numpy().tobytes())
     return FittedJoin(config, towers, regressor, extra=dict(about["extra"]))
+
+
+def _groups(backbones: Mapping[str, Backbone], features: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """Group of each column of features side by side; of a modality whose backbone is not known, the modality."""
+    groups: list[str] = []
+    for name, values in features.items():
+        known = backbones[name].groups if name in backbones else ()
+        fits = len(known) == values.shape[1]  # several views are pooled, and have a column for each feature of one
+        groups += [f"{name}:{group}" for group in known] if fits else [name] * values.shape[1]
+    return groups
+
+
+def _kind(config: TrainConfig) -> RegressorKind:
+    return REGRESSORS[config.join if config.kind == "stacked" else config.regressor(config.kind)]
+
+
+def _read(config: TrainConfig, shown: Shown) -> dict[str, NDArray[np.float64]]:
+    """What a regressor reads of each tower: the features; of several views, their mean."""
+    return {
+        name: np.asarray(config.views(name).pooled(shown.features[name]), dtype=np.float64) for name in config.towers
+    }
 
 
 def _config(about: Mapping[str, Any]) -> TrainConfig:

@@ -39,6 +39,7 @@ from registry.errors import ModelError
 from train.backbones.base import Backbone
 from train.config import SHARED_SPACE, TrainConfig
 from train.scalers import StandardScaler
+from train.views import ONE_VIEW, Views
 
 __all__ = [
     "FEATURE_LIMIT",
@@ -152,7 +153,11 @@ class Network(nn.Module):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The standardised target, (N,)."""
-        return self.readout(self.forward_features(inputs))  # type: ignore[no-any-return]
+        return self.every(inputs)[:, 0]
+
+    def every(self, inputs: Inputs) -> Tensor:
+        """The standardised target and those learnt beside it, (N, outputs)."""
+        return self.readout.head(self.penultimate(inputs))  # type: ignore[no-any-return]
 
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """What training minimises: the mean squared error of the standardised target, ().
@@ -162,7 +167,7 @@ class Network(nn.Module):
         if targets.ndim == 1:
             return nn.functional.mse_loss(self(inputs), targets)
         known = targets.isfinite()
-        wrong = torch.where(known, self.readout.every(self.forward_features(inputs)) - targets.nan_to_num(), 0.0)
+        wrong = torch.where(known, self.every(inputs) - targets.nan_to_num(), 0.0)
         return (wrong.square().sum(0) / known.sum(0).clamp(min=1)).mean()
 
     def set_phase(self, phase: Phase) -> None:
@@ -196,17 +201,23 @@ class Tower(Network):
     ----------
     modality
         ``image`` or ``text``: the key of its inputs.
-    readout, dim
-        Readout and the number of features D that it takes.
+    readout
+        Dense layers on the features of one view.
+    dim
+        Number of features D of all views, view after view.
+    views
+        Views V of a crystal. Each row trains on one of them, drawn anew in every epoch; a prediction is the mean over
+        all (:class:`train.views.Views`).
     """
 
     backbone: Backbone | None
 
-    def __init__(self, modality: str, readout: Readout, *, dim: int) -> None:
+    def __init__(self, modality: str, readout: Readout, *, dim: int, views: Views = ONE_VIEW) -> None:
         super().__init__()
         self.modality = modality
         self.dim = dim
-        self.scale = Scale(dim)
+        self.views = views
+        self.scale = Scale(views.dim(dim))
         self.readout = readout
         self.backbone = None
         self.phase = "readout"
@@ -235,7 +246,9 @@ class Tower(Network):
         self.set_phase(self.phase)
 
     def forward_features(self, inputs: Inputs) -> Tensor:
-        """Standardised features, (N, D), of features (N, D) or raw inputs.
+        """Standardised features of what is looked at of each row, (M, D / V), of features (N, D) or raw inputs.
+
+        M is N while the tower trains, or where it looks at one view; else N V, view after view of each row.
 
         Raises
         ------
@@ -251,10 +264,16 @@ class Tower(Network):
         elif self.backbone is None:
             raise ModelError(f"raw {self.modality} inputs on a tower without backbone; attach one or give features")
         else:
-            features = self.backbone(values)
+            trains = self.backbone.training and isinstance(values, Tensor)
+            features = self.backbone(self.views.augmented(values) if trains else values)  # type: ignore[arg-type]
         if features.shape[1] != self.dim:
             raise ModelError(f"{features.shape[1]} {self.modality} features, the tower takes {self.dim}")
-        return self.scale(features)  # type: ignore[no-any-return]
+        return self.scale(self.views.looked_at(features, training=self.training))  # type: ignore[no-any-return]
+
+    def penultimate(self, inputs: Inputs) -> Tensor:
+        """What the last layer sees, (N, :attr:`width`); of several views, their mean."""
+        seen = self.readout.penultimate(self.forward_features(inputs))
+        return self.views.mean(seen, training=self.training)
 
     def _pretrained(self) -> list[nn.Module]:
         return [] if self.backbone is None else [self.backbone]
@@ -386,8 +405,9 @@ def build_network(
 def _tower(config: TrainConfig, modality: str, input_dims: Mapping[str, int]) -> Tower:
     dim = input_dims[modality]
     widths, dropout = getattr(config, f"{modality}_widths"), getattr(config, f"{modality}_dropout")
-    readout = Readout(dim, widths, dropout=dropout, outputs=1 + len(config.auxiliary_targets))
-    return Tower(modality, readout, dim=dim)
+    views = config.views(modality)
+    readout = Readout(views.dim(dim), widths, dropout=dropout, outputs=1 + len(config.auxiliary_targets))
+    return Tower(modality, readout, dim=dim, views=views)
 
 
 def _keep_statistics(modules: Iterable[nn.Module]) -> None:
