@@ -334,7 +334,7 @@ class _Run:
         shown, taught, rows = self.cv.take(fit), self.taught[fit], self.rows.cv
         towers: dict[str, FittedModel] | None = None
         joined, unseen = None, None
-        if self.config.kind == "stacked":
+        if self.config.kind == "stacked" and not self.config.joins_features:
             fitted = self.towers.fitted(fold)
             towers = {name: tower for name, (tower, _) in fitted.items()}
             groups = [rows.material_keys[i] for i in fit]
