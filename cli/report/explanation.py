@@ -36,7 +36,7 @@ CSS = """
 .words span { display: inline-block; position: relative; padding: 0 .3em; margin: 0 .08em; border-radius: 3px;
   line-height: 1.6; border-bottom: 2px solid transparent; }
 .words .up { border-bottom-color: #b35806; } .words .down { border-bottom-color: #0072b2; border-bottom-style: dashed; }
-.words small { position: absolute; left: 0; right: 0; top: 2.05em; text-align: center; font-size: .68rem;
+.words small { position: absolute; left: 0; right: 0; top: 100%; margin-top: 4px; text-align: center; font-size: .68rem;
   line-height: 1; color: var(--soft); white-space: nowrap; }
 """
 
@@ -190,7 +190,7 @@ def _words(content: Explanation) -> str:
 
 def _features(content: Explanation, modality: str, parts: Parts) -> str:
     name = MODALITIES.get(modality, modality)
-    return f"<h2>Which of the {escaped(name)}</h2>" + figure(
+    return f"<h2>Which features of the {escaped(name)}</h2>" + figure(
         _bars(content, modality, parts),
         f"Shares of the {name}",
         f"Shapley values of groups of features over random orders, absent ones at their mean over the split; the"
