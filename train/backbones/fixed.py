@@ -160,3 +160,40 @@ def _pettifor() -> FixedFeatures:
 
 
 COMPOSITION_BACKBONES.add("pettifor", _pettifor)
+
+
+def _elements() -> FixedFeatures:
+    from importlib.metadata import version
+
+    from train.composition_features import PARAMETERS, composition_features, composition_groups
+
+    groups = _spread(composition_groups())
+    return FixedFeatures(
+        "elements",
+        "composition",
+        dim=len(groups),
+        compute=lambda formulas: composition_features(list(formulas)),
+        about={"package": "matminer", "version": version("matminer"), "parameters": PARAMETERS},
+        groups=groups,
+    )
+
+
+def _density_statistics() -> FixedFeatures:
+    from train.density_features import PARAMETERS, density_features, density_groups
+
+    groups = _spread(density_groups())
+
+    def compute(crystals: Iterable[Any]) -> NDArray[np.float64]:
+        return np.array([density_features(one.values, one.lattice, one.structure) for one in crystals])
+
+    about = {"parameters": PARAMETERS}
+    return FixedFeatures("density-statistics", "density", dim=len(groups), compute=compute, about=about, groups=groups)
+
+
+def _spread(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Group of each column, of the number of columns of each group."""
+    return tuple(group for group, count in counts.items() for _ in range(count))
+
+
+COMPOSITION_BACKBONES.add("elements", _elements)
+DENSITY_BACKBONES.add("density-statistics", _density_statistics)
