@@ -34,7 +34,7 @@ from registry.models import Crystal, CrystalRevision, ImageRecipe, ModelVersion,
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.attribution import Shapley, integrated_gradients, shapley
-from train.backbones import CHANNEL_SCALES, Backbone, ImageBackbone, load_backbone
+from train.backbones import CHANNEL_SCALES, Backbone, ImageBackbone
 from train.data import known_values
 from train.engine import to_inputs
 from train.fitting import FittedModel, FittedNetwork, Shown
@@ -156,7 +156,7 @@ def explain(
         values = known_values(session, model.experiment.target, split.tolist())
     from registry.properties import property_named
 
-    asked = _Asked(engine, settings, predictor, fold, revision_id, split, sd=float(np.std(list(values.values()))))
+    asked = _Asked(engine, predictor, fold, revision_id, split, sd=float(np.std(list(values.values()))))
     names = asked.modalities
     if not names:
         raise IncompatibleInputError(f"{model.name} looks at nothing of a crystal, so nothing explains what it says")
@@ -202,7 +202,6 @@ class _Asked:
     def __init__(
         self,
         engine: Engine,
-        settings: Settings,
         predictor: Predictor,
         fold: int | None,
         revision_id: int,
@@ -211,7 +210,6 @@ class _Asked:
         sd: float,
     ) -> None:
         self._model: FittedModel = predictor.fitted(fold)
-        self._settings = settings
         self._sd = sd
         rng = np.random.default_rng(0)
         others = split[split != revision_id]
@@ -353,7 +351,8 @@ class _Asked:
         """Shares of groups of features."""
         own = self._one.features[modality][0]
         mean = self._others.features[modality].mean(axis=0)
-        labels = _labels(modality, self._backbone(modality) if modality in self._model.records else None, len(own))
+        backbone = self._backbone(modality) if modality in self._inputs.backbones else None
+        labels = _labels(modality, backbone, len(own))
         names = tuple(dict.fromkeys(labels))
         members = [np.array([label == name for label in labels]) for name in names]
 
@@ -387,9 +386,8 @@ class _Asked:
 
     def _backbone(self, modality: str) -> Backbone:
         if modality not in self._backbones:
-            spec = self._model.records[modality].spec
-            self._backbones[modality] = load_backbone(spec, models=self._settings.models)
-            self._backbones[modality].requires_grad_(False)
+            # Loaded for this one question alone, so that nothing else sees its weights without gradients.
+            self._backbones[modality] = self._inputs.backbones[modality].requires_grad_(False)
         return self._backbones[modality]
 
 

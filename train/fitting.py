@@ -116,7 +116,8 @@ class FittedNetwork:
     """Whether it holds fine-tuned backbones and takes raw inputs."""
     result: FitResult | None = None
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
-    """The pre-trained backbones that its features come from, by modality; empty in a restored network."""
+    """The pre-trained backbones that its features come from, by modality; in a restored network those that it
+    was given. A join stores its towers anew, with these."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What was stored beside a restored network."""
     records: Mapping[str, BackboneRecord] = field(default_factory=dict)
@@ -396,6 +397,7 @@ def restore(
         checkpoint.target_scaler,
         checkpoint.phase,
         _reads_raw(checkpoint.config, checkpoint.phase),
+        backbones={name: backbone for name, backbone in (backbones or {}).items() if name in checkpoint.backbones},
         extra=checkpoint.extra,
         records=checkpoint.backbones,
     )

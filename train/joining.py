@@ -54,7 +54,8 @@ class FittedRegressor:
 
     def to_bytes(self, *, extra: dict[str, Any]) -> bytes:
         """The regressor as safetensors; the backbones by their checksums alone."""
-        records = {name: vars(_record(backbone)) for name, backbone in self.backbones.items()}
+        kept = {name: vars(record) for name, record in self.records.items()}
+        records = kept | {name: vars(_record(backbone)) for name, backbone in self.backbones.items()}
         about = {"config": self.config.to_dict(), "extra": extra, "backbones": records}
         return pack({"regressor": _stored(self.regressor.to_bytes())}, kind="regressor", about=about)
 
