@@ -6,6 +6,8 @@
 ...     registry.train("stacked", targets=["k_vrh"])
 ...     registry.materials("k_vrh > 250 AND 'C' = ANY(elements)")
 ...     registry.similar("mp-1022", k=5)
+...     registry.search(["k_vrh=250:300"], ["formation_energy_per_atom=min"])
+...     registry.propose(["k_vrh=250:"], elements_any=["Ti", "Zr"])
 ...     registry.predict("stacked:k_vrh", ["mp-1022"])
 ...     registry.leaderboard()
 
@@ -104,7 +106,13 @@ class Registry:
             return [dict(row) for row in rows.mappings()]
 
     def similar(
-        self, ident: str, *, k: int = 10, encoder: str | None = None, where: str | None = None
+        self,
+        ident: str,
+        *,
+        k: int = 10,
+        encoder: str | Sequence[str] | None = None,
+        where: str | None = None,
+        metric: str = "cosine",
     ) -> list[dict[str, Any]]:
         """The crystals most like one, nearest first.
 
@@ -115,9 +123,12 @@ class Registry:
         k
             How many.
         encoder
-            Name or alias; None: the alias ``default``.
+            Name or alias; None: the alias ``default``. Several are fused by their reciprocal ranks, and each crystal
+            then has its ``score`` and its ``ranks`` instead of a distance.
         where
             A filter, as of :meth:`materials`.
+        metric
+            ``cosine``, ``l2`` or ``inner_product``.
 
         Raises
         ------
@@ -127,11 +138,179 @@ class Registry:
         from dataclasses import asdict
 
         from registry.database import session_scope
+        from registry.explanations import facts_of
+        from registry.fusion import depth, fuse, ranked
         from registry.search import similar_to_crystal
 
         with session_scope(self.engine) as session:
-            found = similar_to_crystal(session, ident, encoder=encoder, k=k, where=where)
-        return [asdict(neighbour) for neighbour in found]
+            if encoder is None or isinstance(encoder, str):
+                found = similar_to_crystal(session, ident, encoder=encoder, k=k, where=where, metric=metric)
+                return [asdict(neighbour) for neighbour in found]
+            rankings = {
+                name: ranked(similar_to_crystal(session, ident, encoder=name, k=depth(k), where=where, metric=metric))
+                for name in encoder
+            }
+            best = fuse(rankings, k=k)
+            facts = facts_of(session, [(one.source, one.source_id) for one in best])
+        return [
+            facts[one.source, one.source_id]
+            | {"score": one.score, "ranks": {name: hit.rank for name, hit in one.hits.items()}}
+            for one in best
+        ]
+
+    def search(
+        self,
+        want: Sequence[str] = (),
+        prefer: Sequence[str] = (),
+        *,
+        elements_any: Sequence[str] = (),
+        elements_all: Sequence[str] = (),
+        without: Sequence[str] = (),
+        where: str | None = None,
+        k: int = 10,
+        known_only: bool = False,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """The crystals that have wished properties, as ``ecdreg search`` orders them.
+
+        Parameters
+        ----------
+        want
+            Ranges, as ``"k_vrh=250:300"``.
+        prefer
+            ``"k_vrh=max"``, ``"efermi=min"`` or ``"efermi=6"``.
+        elements_any, elements_all, without
+            Symbols: at least one of these, all of these, none of these.
+        where
+            A filter, as of :meth:`materials`.
+        k
+            How many.
+        known_only
+            Whether models are not to say what is not known.
+        progress
+            Told of features that are computed.
+
+        Returns
+        -------
+        list of dict
+            Among others ``values``: by property its ``value``, whether it is ``known``, the ends of the 90 % interval
+            of a prediction, and the ``model``.
+
+        Raises
+        ------
+        ConfigurationError, QueryError
+            As :func:`train.finding.find_materials`.
+        """
+        from dataclasses import asdict
+
+        from registry.wishes import parse_preference, parse_wish
+        from train.finding import Elements, find_materials
+
+        answer = find_materials(
+            self.engine,
+            self.settings,
+            wishes=[parse_wish(one) for one in want],
+            preferences=[parse_preference(one) for one in prefer],
+            elements=Elements(tuple(elements_any), tuple(elements_all), tuple(without)),
+            where=where,
+            k=k,
+            predict=not known_only,
+            progress=progress,
+        )
+        return [asdict(one) for one in answer.found]
+
+    def propose(
+        self,
+        want: Sequence[str] = (),
+        prefer: Sequence[str] = ("formation_energy_per_atom=min",),
+        *,
+        like: str | None = None,
+        prototype: str | None = None,
+        elements_any: Sequence[str] = (),
+        elements_all: Sequence[str] = (),
+        without: Sequence[str] = (),
+        replace: int = 1,
+        shortlist: int = 20,
+        k: int = 10,
+        progress: Progress | None = None,
+    ) -> list[dict[str, Any]]:
+        """Crystals that the registry does not have, made by replacing elements, as ``ecdreg propose`` orders them.
+
+        Parameters
+        ----------
+        want, prefer, elements_any, elements_all, without, k
+            As of :meth:`search`.
+        like
+            Replace elements of this crystal alone.
+        prototype
+            Only in this one.
+        replace
+            How many elements of a crystal are replaced at most, 1 or 2.
+        shortlist
+            How many are described in words, which takes seconds each, for the models that read them.
+        progress
+            Told of each crystal.
+
+        Returns
+        -------
+        list of dict
+            ``formula``, ``prototype``, ``parent``, ``replaced``, ``structure`` (a pymatgen ``Structure``, not relaxed),
+            ``values`` as of :meth:`search`, ``meets``, ``front``, ``chance`` and ``out_of_domain``.
+
+        Raises
+        ------
+        ConfigurationError, NotFoundError
+            As :func:`train.finding.check_wishes`, :func:`ingest.substitution.read_parents` and
+            :class:`train.proposing.Sayers`.
+        """
+        from dataclasses import asdict
+
+        from ingest.substitution import as_crystal, known_keys, read_parents
+        from ingest.substitution import propose as substitute
+        from registry.database import session_scope
+        from registry.formulas import composition
+        from registry.wishes import parse_preference, parse_wish
+        from train.finding import Elements, check_wishes
+        from train.proposing import Sayers, rank
+
+        wishes, preferences = [parse_wish(one) for one in want], [parse_preference(one) for one in prefer]
+        names = check_wishes(wishes, preferences)
+        elements = Elements(tuple(elements_any), tuple(elements_all), tuple(without))
+        with session_scope(self.engine) as session:
+            parents, family = read_parents(session, prototype=prototype, ident=like)
+            known = known_keys(session)
+        found = [
+            one
+            for one in substitute(parents, family, known=known, depth=replace)
+            if elements.allow(list(composition(one.formula)))
+        ]
+        if not found:
+            return []
+        ranked = rank(
+            Sayers(self.engine, self.settings, names),
+            [as_crystal(one, structure=False) for one in found],
+            wishes=wishes,
+            preferences=preferences,
+            describe=lambda i: as_crystal(found[i], texts=True),
+            shortlist=shortlist,
+            progress=progress,
+        )
+        return [
+            {
+                "formula": found[one.place].formula,
+                "prototype": found[one.place].prototype,
+                "parent": found[one.place].parent.name,
+                "replaced": dict(found[one.place].replaced),
+                "likeness": found[one.place].likeness,
+                "structure": found[one.place].structure(),
+                "values": {name: asdict(value) for name, value in one.said.values.items()},
+                "meets": one.meets,
+                "front": one.front,
+                "chance": one.chance,
+                "out_of_domain": one.said.out_of_domain,
+            }
+            for one in ranked[:k]
+        ]
 
     def leaderboard(self, target: str | None = None) -> list[dict[str, Any]]:
         """Scores of every configuration, as ``v_leaderboard`` shows them.

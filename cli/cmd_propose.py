@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,10 +24,13 @@ from cli.wish_options import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
     from ingest.substitution import Proposal
-    from registry.wishes import Preference, Wish
-    from train.proposing import Said, Sayers
+    from registry.wishes import Wish
+    from train.proposing import Ranked, Sayers
+
+    _Candidate: TypeAlias = tuple[Proposal, Ranked]
 
 __all__ = ["register"]
 
@@ -121,10 +123,21 @@ def propose(
     ]
     found: list[_Candidate] = []
     if proposals:
-        from train.proposing import Sayers
+        from ingest.substitution import as_crystal
+        from train.proposing import Sayers, rank
 
         sayers = Sayers(engine, environment(), names, split=split)
-        found = _ranked(sayers, proposals, wishes, preferences, shortlist=shortlist, k=k)
+        with output.progress() as progress:
+            ranked = rank(
+                sayers,
+                [as_crystal(one, structure=False) for one in proposals],
+                wishes=wishes,
+                preferences=preferences,
+                describe=lambda i: as_crystal(proposals[i], texts=True),
+                shortlist=shortlist,
+                progress=progress,
+            )
+        found = [(proposals[one.place], one) for one in ranked[:k]]
         _tell(sayers, len(proposals), len(parents), wishes, found)
     else:
         output.note(f"no composition is new among what {len(parents)} crystals give with these elements")
@@ -144,96 +157,8 @@ def propose(
             formats={"chance": ".2f", "likeness": ".2f"},
         )
         sizes = volumes_of(family)
-        for group in sorted({(one.proposal.prototype, one.proposal.rule) for one in found}):
+        for group in sorted({(proposal.prototype, proposal.rule) for proposal, _ in found}):
             output.note(f"volumes of {group[0]}, {group[1]}: {sizes[group].told()}")
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    proposal: Proposal
-    said: Said
-    meets: bool
-    front: int
-    chance: float | None
-    described: bool
-
-
-def _ranked(
-    sayers: Sayers,
-    proposals: Sequence[Proposal],
-    wishes: Sequence[Wish],
-    preferences: Sequence[Preference],
-    *,
-    shortlist: int,
-    k: int,
-) -> list[_Candidate]:
-    """The best k: all by their composition, then the first of them again with their descriptions."""
-    from ingest.substitution import as_crystal
-    from registry.errors import InputError
-    from registry.wishes import order
-    from train.proposing import COMPOSITION_ALONE, NO_DENSITY
-
-    with output.progress() as progress:
-        progress.begin("compositions", len(proposals))
-        said: list[Said] = []
-        for start in range(0, len(proposals), 200):
-            batch = [_bare(one) for one in proposals[start : start + 200]]
-            said += sayers.say(batch, modalities=COMPOSITION_ALONE)
-            progress.advance(len(batch))
-        progress.end()
-        first = [i for i, _, _ in order(wishes, preferences, [one.values for one in said])]
-        described: set[int] = set()
-        if sayers.read_texts and shortlist:
-            progress.begin("descriptions", min(shortlist, len(first)))
-            for i in first[:shortlist]:
-                try:
-                    (said[i],) = sayers.say([as_crystal(proposals[i], texts=True)], modalities=NO_DENSITY)
-                    described.add(i)
-                except InputError as error:
-                    progress.say(f"{proposals[i].formula}: {error}")
-                progress.advance(1, proposals[i].formula)
-            progress.end()
-    # Compared are those that the same models have spoken of: where texts count, the described ones, then the rest.
-    groups = [first]
-    if sayers.texts_count:
-        groups = [[i for i in first if i in described], [i for i in first if i not in described]]
-    found = []
-    for group in groups:
-        for place, meets, front in order(wishes, preferences, [said[i].values for i in group]):
-            i = group[place]
-            found.append(_Candidate(proposals[i], said[i], meets, front, _chance(wishes, said[i]), i in described))
-    return found[:k]
-
-
-def _bare(proposal: Proposal) -> Any:
-    """A proposal as models of compositions read it, without making its structure."""
-    from registry.checksums import json_sha256
-    from registry.crystals import CrystalData
-
-    return CrystalData(
-        source="proposed",
-        source_id=proposal.formula,
-        formula=proposal.formula,
-        structure=None,
-        space_group_number=None,
-        space_group_symbol=None,
-        prototype=None,
-        n_sites=None,
-        volume=None,
-        content_sha256=json_sha256([proposal.formula, proposal.prototype]),
-    )
-
-
-def _chance(wishes: Sequence[Wish], said: Said) -> float | None:
-    from registry.wishes import chance
-
-    total = 1.0
-    for wish in wishes:
-        one = chance(wish, said.values[wish.property])
-        if one is None:
-            return None
-        total *= one
-    return total if wishes else None
 
 
 def _make_folder(out: Path) -> None:
@@ -253,7 +178,7 @@ def _export(found: Sequence[_Candidate], names: list[str], out: Path) -> None:
 
     rows = []
     for rank, one in enumerate(found, start=1):
-        path = write_cif(one.proposal, out)
+        path = write_cif(one[0], out)
         rows.append({"rank": rank, "file": path.name, **_flat(one, names)})
     manifest = out / "manifest.csv"
     try:
@@ -275,7 +200,7 @@ def _tell(
     for name, models in sayers.models.items():
         told = ", ".join(f"{m.model.name} (RMSE {m.cv_rmse:.3g})" for m in models)
         output.note(f"{name} [{PROPERTIES[name].unit}] is predicted by {told}, the first that can read it counts")
-    if wishes and not any(one.meets for one in found):
+    if wishes and not any(one.meets for _, one in found):
         output.note("none is predicted to meet every wish: the nearest misses")
 
 
@@ -283,22 +208,23 @@ def _made_of(proposal: Proposal) -> str:
     return f"{proposal.parent.formula}: " + ", ".join(f"{old}>{new}" for old, new in proposal.replaced)
 
 
-def _row(rank: int, one: _Candidate, names: list[str]) -> dict[str, Any]:
+def _row(rank: int, candidate: _Candidate, names: list[str]) -> dict[str, Any]:
+    proposal, one = candidate
     return {
         "rank": rank,
-        "formula": one.proposal.formula,
-        "prototype": one.proposal.prototype,
-        "from": _made_of(one.proposal),
+        "formula": proposal.formula,
+        "prototype": proposal.prototype,
+        "from": _made_of(proposal),
         "met": ("yes" if one.meets else "no") + (", out of domain" if one.said.out_of_domain else ""),
         "front": one.front,
         "chance": one.chance,
-        "likeness": one.proposal.likeness,
+        "likeness": proposal.likeness,
         **{name: cell(one.said.values[name]) for name in names},
     }
 
 
-def _flat(one: _Candidate, names: list[str]) -> dict[str, Any]:
-    proposal = one.proposal
+def _flat(candidate: _Candidate, names: list[str]) -> dict[str, Any]:
+    proposal, one = candidate
     row: dict[str, Any] = {
         "formula": proposal.formula,
         "prototype": proposal.prototype,
@@ -322,8 +248,8 @@ def _flat(one: _Candidate, names: list[str]) -> dict[str, Any]:
     return row
 
 
-def _json(rank: int, one: _Candidate) -> dict[str, Any]:
-    proposal = one.proposal
+def _json(rank: int, candidate: _Candidate) -> dict[str, Any]:
+    proposal, one = candidate
     return {
         "rank": rank,
         "formula": proposal.formula,

@@ -75,6 +75,9 @@ def similar(
     ] = None,
     k: KOption = 10,
     where: WhereOption = None,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="cosine, l2, or inner_product (its negative is shown).")
+    ] = "cosine",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what can be seen that makes each one near, and its ranks.")
     ] = False,
@@ -120,6 +123,7 @@ def similar(
             reference=reference,
             level_of_theory=level_of_theory,
             names=tuple(encoder or ()),
+            metric=metric,
         )
         rows = _answer(question, k=k, where=where, explain=explain)
     if json:
@@ -250,10 +254,15 @@ def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> 
         rankings = question.rankings(k=k, where=where)
         rows = _fused(question.session, rankings, k=k)
         met = _met(rankings, question.meanings)
+    from registry.vector_indexes import index_advice
+
     for encoder in encoders if question.ident is None else ():
         output.note(f"encoder: {encoder.name}")
     for meaning in question.meanings:
         output.note(f"word: {meaning.told}")
+    for encoder in encoders:
+        if advice := index_advice(question.session, encoder, question.metric):
+            output.note(advice)
     if explain:
         from cli.questions import explanations
 

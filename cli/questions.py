@@ -45,6 +45,8 @@ class Question:
     level_of_theory: str | None = None
     names: tuple[str, ...] = ()
     """Encoders that were named."""
+    metric: str = "cosine"
+    """One of ``registry.search.METRICS``."""
 
     @cached_property
     def encoders(self) -> list[Encoder]:
@@ -63,7 +65,7 @@ class Question:
         if self.ident is not None:
             return [resolve_encoder(self.session)]
         if self.sentence is not None:
-            return [chosen] if (chosen := self._reader()) is not None else []
+            return self._readers()
         if self.image is not None:
             return [self._viewer()]
         return [self._file_encoder()]
@@ -91,8 +93,11 @@ class Question:
         from registry.search import similar_to_crystal, similar_to_vector
 
         if self.ident is not None:
-            return similar_to_crystal(self.session, self.ident, encoder=encoder.name, k=k, where=where)
-        return similar_to_vector(self.session, self._vector(encoder), encoder=encoder.name, k=k, where=where)
+            return similar_to_crystal(
+                self.session, self.ident, encoder=encoder.name, k=k, where=where, metric=self.metric
+            )
+        vector = self._vector(encoder)
+        return similar_to_vector(self.session, vector, encoder=encoder.name, k=k, where=where, metric=self.metric)
 
     def rankings(self, *, k: int, where: str | None) -> dict[str, list[Hit]]:
         """All rankings that the best k are joined of: an encoder's, the full text's, one for each word.
@@ -175,18 +180,24 @@ class Question:
     def _is_words(self, name: str) -> bool:
         return name == WORDS and self.sentence is not None
 
-    def _reader(self) -> Encoder | None:
-        """The encoder of a sentence: the default if it reads texts, else MiniLM on keywords, else a frozen one."""
+    def _readers(self) -> list[Encoder]:
+        """The encoders of a sentence: one of texts, and one whose space pictures and texts share, where they are.
+
+        Of texts: the default if it is one, else MiniLM on keywords, else a frozen one before a model's.
+        """
+        from train.encoding import reads_sentences
+
         candidates = _candidates(self.session)
-        readers = [e for e in candidates if e.modality == "text"]
-        if not readers:
+        texts = [e for e in candidates if e.modality == "text"]
+        # MiniLM is made for sentences, and bond lengths are what the keywords level is about.
+        by_default = [e for e in texts[:1] if _is_default(self.session, e)]
+        keywords = [e for e in texts if e.name == "minilm:keywords"]
+        shared = [e for e in candidates if e.modality != "text" and reads_sentences(self.session, e)]
+        chosen = [*(by_default or keywords or texts)[:1], *shared[-1:]]  # the newest model
+        if not chosen:
             there = ", ".join(e.name for e in candidates) or "none"
             output.note(f"no encoder reads texts (encoders: {there}): words alone; `ecdreg train text` makes one")
-            return None
-        # MiniLM is made for sentences, and bond lengths are what the keywords level is about.
-        by_default = [e for e in readers[:1] if _is_default(self.session, e)]
-        keywords = [e for e in readers if e.name == "minilm:keywords"]
-        return (by_default or keywords or readers)[0]
+        return chosen
 
     def _viewer(self) -> Encoder:
         """The encoder of a picture: the default if it takes such ones, else a frozen one that does.

@@ -300,13 +300,15 @@ def volumes_of(family: Iterable[Parent]) -> dict[tuple[str, str], Volumes]:
     }
 
 
-def as_crystal(proposal: Proposal, *, texts: bool = False) -> CrystalData:
+def as_crystal(proposal: Proposal, *, structure: bool = True, texts: bool = False) -> CrystalData:
     """A proposal as what models read.
 
     Parameters
     ----------
     proposal
         The crystal.
+    structure
+        Whether it is made; models of compositions do without, and thousands take minutes.
     texts
         Whether robocrystallographer describes it, which takes seconds.
 
@@ -315,24 +317,23 @@ def as_crystal(proposal: Proposal, *, texts: bool = False) -> CrystalData:
     InputError
         If it cannot be described.
     """
-    structure = proposal.structure()
+    made = proposal.structure() if structure or texts else None
     descriptions: tuple[DescriptionData, ...] = ()
-    if texts:
+    if texts and made is not None:
         from ingest.text import GENERATOR, describe, levels, robocrys_version
 
-        made = levels(describe(structure), proposal.formula)
-        descriptions = tuple(DescriptionData(n, text, GENERATOR, robocrys_version()) for n, text in made.items())
-    stored = structure.as_dict()
+        written = levels(describe(made), proposal.formula)
+        descriptions = tuple(DescriptionData(n, text, GENERATOR, robocrys_version()) for n, text in written.items())
     return CrystalData(
         source="proposed",
         source_id=proposal.formula,
         formula=proposal.formula,
-        structure=stored,
+        structure=None if made is None else made.as_dict(),
         space_group_number=proposal.parent.space_group_number,
         space_group_symbol=proposal.parent.space_group_symbol,
         prototype=proposal.prototype,
-        n_sites=len(structure),
-        volume=float(structure.volume),
+        n_sites=None if made is None else len(made),
+        volume=None if made is None else float(made.volume),
         content_sha256=json_sha256([proposal.formula, proposal.prototype, proposal.parent.name]),
         descriptions=descriptions,
     )

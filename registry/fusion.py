@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.errors import QueryError
-from registry.search import Neighbour
+from registry.search import Neighbour, similar_to_text
 from registry.words import Meaning
 
 __all__ = [
@@ -106,9 +106,7 @@ def fuse(rankings: Mapping[str, Sequence[Hit]], *, k: int) -> list[Fused]:
 
 
 def search_descriptions(session: Session, sentence: str, *, limit: int, where: str | None = None) -> list[Hit]:
-    """Crystals whose descriptions hold words of a sentence, those with most of them, and closest together, first.
-
-    PostgreSQL's full-text search in English: words by their stems, any of them (``ts_rank_cd``).
+    """Crystals whose descriptions hold words of a sentence, the best first, as ``similar_to_text`` ranks them.
 
     Parameters
     ----------
@@ -127,31 +125,11 @@ def search_descriptions(session: Session, sentence: str, *, limit: int, where: s
     if not sentence.strip():
         return []
     check_sentence(sentence)
-    within, values = _within(session, where)
-    rows = session.execute(
-        text(
-            f"""
-            WITH asked AS (
-                SELECT replace(plainto_tsquery('english', :sentence)::text, ' & ', ' | ')::tsquery AS query
-            )
-            SELECT c.source, c.source_id, max(ts_rank_cd(to_tsvector('english'::regconfig, d.text), q.query)) AS score
-            FROM asked q
-            JOIN descriptions d ON to_tsvector('english'::regconfig, d.text) @@ q.query
-            JOIN crystal_revisions r ON r.id = d.revision_id AND r.is_current
-            JOIN crystals c ON c.id = r.crystal_id
-            WHERE numnode(q.query) > 0 {within}
-            GROUP BY c.id
-            ORDER BY score DESC, c.source, c.source_id
-            LIMIT :limit
-            """
-        ),
-        {"sentence": sentence, "limit": limit, **values},
-    ).all()
-    hits: list[Hit] = []
-    for place, row in enumerate(rows, start=1):
-        same = place > 1 and rows[place - 2].score == row.score
-        hits.append(Hit(row.source, row.source_id, hits[-1].rank if same else place))
-    return hits
+    # "The" and "of" are no words to a search; asked of them alone, it would refuse.
+    if not session.scalar(text("SELECT numnode(plainto_tsquery('english', :sentence))"), {"sentence": sentence}):
+        return []
+    found = similar_to_text(session, sentence, k=limit, where=where)
+    return [Hit(one.source, one.source_id, one.words_rank) for one in found if one.words_rank is not None]
 
 
 def search_meanings(session: Session, meanings: Sequence[Meaning], *, where: str | None = None) -> dict[str, list[Hit]]:
@@ -196,14 +174,3 @@ def check_sentence(sentence: str) -> None:
         raise QueryError(f"the text has {len(sentence)} characters; {_LONGEST} are the most")
     if "\x00" in sentence or any("\ud800" <= c <= "\udfff" for c in sentence):
         raise QueryError("the text holds a character that no text has; write it without")
-
-
-def _within(session: Session, where: str | None) -> tuple[str, dict[str, object]]:
-    if where is None:
-        return "", {}
-    from sqlalchemy import select
-
-    from registry.filters import MATERIALS, parse
-
-    ids = [row.crystal_id for row in session.execute(select(MATERIALS.c.crystal_id).where(parse(where)))]
-    return "AND c.id = ANY(:within)", {"within": [int(i) for i in ids]}

@@ -6,7 +6,7 @@ those speak too. Which of them counts is decided by cross-validation, as everywh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
@@ -14,19 +14,23 @@ from sqlalchemy.orm import Session
 
 from registry.best_models import RankedModel, best_models
 from registry.crystals import CrystalData
-from registry.errors import NotFoundError
+from registry.errors import InputError, NotFoundError
+from registry.progress import Progress, Silent
 from registry.settings import Settings
-from registry.wishes import Value
+from registry.wishes import Preference, Value, Wish, chance, order
 from train.inference import Predictor
 from train.results import config_of
 
-__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "Said", "Sayers"]
+__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "Ranked", "Said", "Sayers", "rank"]
 
 COMPOSITION_ALONE = frozenset({"composition"})
 """Modalities of the models that need a formula and nothing else."""
 
 NO_DENSITY = frozenset({"composition", "text"})
 """Modalities of the models that do without a density."""
+
+
+_BATCH = 200
 
 
 @dataclass(frozen=True)
@@ -125,3 +129,89 @@ class Sayers:
             Said({n: v[0] for n, v in one.items()}, {n: tuple(v[1:]) for n, v in one.items()}, flag)
             for one, flag in zip(values, strange, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A crystal in the order in which it is wanted."""
+
+    place: int
+    """Row of the crystal among those that were ranked, from 0."""
+    said: Said
+    meets: bool
+    """Whether what counts meets every wish."""
+    front: int
+    """Pareto front, from 1; see :func:`registry.wishes.order`."""
+    chance: float | None
+    """Probability that all wishes are met, as if the properties erred independently; None without intervals."""
+    described: bool
+    """Whether models of texts have spoken, too."""
+
+
+def rank(
+    sayers: Sayers,
+    crystals: Sequence[CrystalData],
+    *,
+    wishes: Sequence[Wish],
+    preferences: Sequence[Preference],
+    describe: Callable[[int], CrystalData] | None = None,
+    shortlist: int = 0,
+    progress: Progress | None = None,
+) -> list[Ranked]:
+    """Order crystals that nobody has made: all by their composition, then the first of them by their descriptions.
+
+    Parameters
+    ----------
+    sayers
+        The models.
+    crystals
+        N crystals, of which the formula is read.
+    wishes, preferences
+        What is wanted.
+    describe
+        Gives the crystal of a row with its descriptions; None: nothing is described.
+    shortlist
+        How many are described, where a model reads texts.
+    progress
+        Told of each crystal.
+    """
+    progress = progress or Silent()
+    progress.begin("compositions", len(crystals))
+    said: list[Said] = []
+    for start in range(0, len(crystals), _BATCH):
+        batch = crystals[start : start + _BATCH]
+        said += sayers.say(batch, modalities=COMPOSITION_ALONE)
+        progress.advance(len(batch))
+    progress.end()
+    first = [i for i, _, _ in order(wishes, preferences, [one.values for one in said])]
+    described: set[int] = set()
+    if describe is not None and sayers.read_texts and shortlist:
+        progress.begin("descriptions", min(shortlist, len(first)))
+        for i in first[:shortlist]:
+            try:
+                (said[i],) = sayers.say([describe(i)], modalities=NO_DENSITY)
+                described.add(i)
+            except InputError as error:
+                progress.say(f"{crystals[i].formula}: {error}")
+            progress.advance(1, crystals[i].formula)
+        progress.end()
+    # Compared are those that the same models have spoken of: where texts count, the described ones, then the rest.
+    groups = [first]
+    if sayers.texts_count:
+        groups = [[i for i in first if i in described], [i for i in first if i not in described]]
+    ranked = []
+    for group in groups:
+        for place, meets, front in order(wishes, preferences, [said[i].values for i in group]):
+            i = group[place]
+            ranked.append(Ranked(i, said[i], meets, front, _chance(wishes, said[i]), i in described))
+    return ranked
+
+
+def _chance(wishes: Sequence[Wish], said: Said) -> float | None:
+    total = 1.0
+    for wish in wishes:
+        one = chance(wish, said.values[wish.property])
+        if one is None:
+            return None
+        total *= one
+    return total if wishes else None

@@ -206,6 +206,26 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
     assert "the first that can read it counts" in table.stderr
 
 
+def test_facade_answers_as_the_commands_do(
+    invoke: Invoke, baseline: None, settings: Settings, cluster_url: str, home: Path
+) -> None:
+    from ecdreg import Registry
+
+    with Registry.open(home, cluster_url) as registry:
+        found = registry.search(["k_vrh=100:"], ["efermi=min"], elements_any=["Hf", "Ti"])
+        made = registry.propose(["k_vrh=50:"], ["k_vrh=max"], like="s-9", k=2)
+    printed = json.loads(
+        invoke("search", "--want", "k_vrh=100:", "--prefer", "efermi=min", "--elements-any", "Hf,Ti", "--json").stdout
+    )
+    assert [one["formula"] for one in found] == [row["formula"] for row in printed]
+    assert {one["formula"]: one["values"]["k_vrh"]["known"] for one in found}["HfC"] is False
+    proposed = json.loads(
+        invoke("propose", "--want", "k_vrh=50:", "--prefer", "k_vrh=max", "--like", "s-9", "-k", 2, "--json").stdout
+    )
+    assert [one["formula"] for one in made] == [row["formula"] for row in proposed]
+    assert made[0]["structure"].composition.reduced_formula == made[0]["formula"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
