@@ -407,15 +407,26 @@ def _labels(modality: str, backbone: Backbone | None, n: int) -> list[str]:
     """A name for the group that each of n features belongs to."""
     if modality == "composition":
         from train.baselines import magpie_labels
+        from train.composition_features import composition_labels
 
-        labels = magpie_labels()
-        if len(labels) == n:  # "MagpieData avg_dev MeltingT": six statistics of each property of the elements
-            return [label.rsplit(" ", 1)[-1] for label in labels]
+        for labels in (magpie_labels(), composition_labels()):
+            if len(labels) == n:
+                return [_property(label) for label in labels]
     named = getattr(backbone, "groups", None)
     if named is not None and len(named) == n:
         return list(named)
     size = max(1, -(-n // 16))
     return [f"features {size * (i // size)} to {min(n, size * (i // size) + size) - 1}" for i in range(n)]
+
+
+def _property(label: str) -> str:
+    """The property of the elements that a statistic is of, or the kind of feature.
+
+    >>> _property("MagpieData avg_dev MeltingT"), _property("mixing mean n_ws^third"), _property("elements Fe")
+    ('MeltingT', 'n_ws^third', 'elements')
+    """
+    kind, _, rest = label.partition(" ")
+    return rest.partition(" ")[2] if kind in ("MagpieData", "magpie", "mixing") else kind
 
 
 def _seen(pixels: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
