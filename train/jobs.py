@@ -100,9 +100,12 @@ def run_jobs(
 
     try:
         if scheduler is None and workers <= 1:
-            for place, job in enumerate(jobs):
-                blocked = _blocked(job, place, jobs, outcomes)
-                note(blocked or _run(settings, place, job))
+            try:
+                for place, job in enumerate(jobs):
+                    blocked = _blocked(job, place, jobs, outcomes)
+                    note(blocked or _run(settings, place, job))
+            finally:
+                _let_go()
         else:
             pool = _dask(settings, scheduler) if scheduler is not None else _pool(min(workers, max(1, len(jobs))))
             with pool as executor:
@@ -177,6 +180,7 @@ def _state(settings: Settings) -> tuple[Any, Any]:
     from train.features import FeatureCache
 
     if getattr(_kept, "settings", None) != settings:
+        _let_go()
         engine = connect(settings, application_name="ecdreg worker")
         _kept.state = (
             engine,
@@ -185,6 +189,13 @@ def _state(settings: Settings) -> tuple[Any, Any]:
         _kept.settings = settings
     state: tuple[Any, Any] = _kept.state
     return state
+
+
+def _let_go() -> None:
+    """Close what this worker keeps."""
+    if getattr(_kept, "settings", None) is not None:
+        _kept.state[0].dispose()
+        _kept.settings = _kept.state = None
 
 
 # ------------------------------------------------------------------- processes of this machine

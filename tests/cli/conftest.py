@@ -186,3 +186,18 @@ def _experiment(session: Session, store: ArtifactStore, name: str, split_id: int
         scores = {"r2": 1 - error / 100, "rmse": error, "mae": error}
         write_metrics(session, version, subset=subset, values=scores, n=len(scored))
     finish_experiment(session, run)
+
+
+@pytest.fixture(scope="session")
+def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny image network in timm's layout."""
+    import timm
+    import torch
+    from timm.models import save_for_hf
+
+    folder = tmp_path_factory.mktemp("backbones") / "tiny-image"
+    folder.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        save_for_hf(timm.create_model("test_efficientnet", pretrained=False), str(folder), safe_serialization=True)
+    return folder

@@ -13,21 +13,6 @@ from sqlalchemy import Engine, text
 QUICK = ("--max-epochs", "2", "--no-finetune")
 
 
-@pytest.fixture(scope="session")
-def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny image network in timm's layout."""
-    import timm
-    import torch
-    from timm.models import save_for_hf
-
-    folder = tmp_path_factory.mktemp("backbones") / "tiny-image"
-    folder.mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        save_for_hf(timm.create_model("test_efficientnet", pretrained=False), str(folder), safe_serialization=True)
-    return folder
-
-
 @pytest.fixture
 def train(invoke: Callable[..., Any], crystals: dict[str, int], tiny_image: Path) -> Callable[..., Any]:
     """Train the image tower for k_vrh, quickly."""
