@@ -173,6 +173,21 @@ def _kernel_from_bytes(data: bytes) -> Regressor:
     return KernelRegressor.from_bytes(data)
 
 
+def _gaussian_process(
+    features: NDArray[np.float64], values: NDArray[np.float64], seed: int, groups: Sequence[str]
+) -> Regressor:
+    from train.gaussian_process import GaussianProcessRegressor
+
+    return GaussianProcessRegressor.fit(features, values, seed, groups)
+
+
+def _gaussian_process_from_bytes(data: bytes) -> Regressor:
+    from train.gaussian_process import GaussianProcessRegressor
+
+    return GaussianProcessRegressor.from_bytes(data)
+
+
+REGRESSORS.add("gaussian-process", RegressorKind(_gaussian_process, _gaussian_process_from_bytes, joins_features=True))
 REGRESSORS.add("kernel", RegressorKind(_kernel, _kernel_from_bytes))
 REGRESSORS.add("ridge", RegressorKind(_ridge, RidgeRegressor.from_bytes))
 REGRESSORS.add("trees", RegressorKind(_trees, MagpieBaseline.from_bytes))
