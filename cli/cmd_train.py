@@ -25,6 +25,15 @@ __all__ = ["register"]
 ImageBackboneOption = Annotated[
     str, typer.Option("--image-backbone", metavar="NAME", help="Image backbone: a name, a folder or a hub id.")
 ]
+ImageTowerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-backbone",
+        metavar="NAME",
+        help="Image backbone: a name, a folder or a hub id; pixel_statistics with the regressor kernel where none is"
+        " given, but efficientnet_lite0 with a dense readout for --finetune, --multi-task and --config.",
+    ),
+]
 TextBackboneOption = Annotated[
     str, typer.Option("--text-backbone", metavar="NAME", help="Text backbone: a name, a folder or a hub id.")
 ]
@@ -139,7 +148,7 @@ def image(
     split: SplitOption = "default",
     recipe: RecipeOption = "metric",
     text_level: TextLevelOption = "keywords",
-    image_backbone: ImageBackboneOption = "efficientnet_lite0",
+    image_backbone: ImageTowerOption = None,
     image_size: ImageSizeOption = None,
     views: ViewsOption = None,
     average_views: AverageOption = True,
@@ -156,6 +165,9 @@ def image(
 ) -> None:
     """Train the image tower: slices of the charge density, nothing else.
 
+    By default histograms and fixed filters of the pixels in physical units, read by kernel ridge regression; any
+    pre-trained backbone is trained as published, with a dense readout.
+
     Where the default split is made now, its crystals have a text of the text level as well, so that all
     models can share it; with `--text-level none` they need not.
 
@@ -166,9 +178,14 @@ def image(
       ecdreg train image --target k_vrh --recipe metric-111
       ecdreg train image --seed 1 --finetune
       ecdreg train image --image-backbone inception_v3 --name image-inception
-      ecdreg train image --image-backbone pixel_statistics --regressor kernel --name image-pixels
+      ecdreg train image --image-backbone efficientnet_lite0 --regressor network --name image-lite0
       ecdreg train image --recipe metric-views --name image-views
     """
+    if image_backbone is None:
+        # What is best in cross-validation; there is nothing in it to fine-tune.
+        chosen = not finetune and not multi_task and config is None
+        image_backbone = "pixel_statistics" if chosen else "efficientnet_lite0"
+        regressor = regressor or ("kernel" if chosen else None)
     options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
     options |= _views(recipe, views, average=average_views, augment=augment)
     train(
