@@ -43,6 +43,7 @@ _ERRORS: dict[str, type[EcdregError]] = {
     "P0002": NotFoundError,  # no_data_found: no such crystal, or no embedding of it
     "P0003": AmbiguousIdError,  # too_many_rows
     "42704": NotFoundError,  # undefined_object: no such encoder
+    "54000": QueryError,  # program_limit_exceeded: a vector of more dimensions than any may have
 }
 
 

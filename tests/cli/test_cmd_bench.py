@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import psycopg
 import pytest
 
 from cli.main import main
@@ -26,3 +28,30 @@ def test_free_atoms_on_two_crystals_of_the_sample(capsys: pytest.CaptureFixture[
 def test_nothing_to_compare_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "free-atoms", "--source", "nonesuch"]) == 2
     assert "nonesuch" in capsys.readouterr().err
+
+
+def test_search_at_a_small_size(
+    engine: object, cluster_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("faiss")
+    pytest.importorskip("hnswlib")
+    monkeypatch.setenv("ECDREG_DATABASE_URL", cluster_url)
+    sizes = ["--rows", "4000", "--dim", "16", "--queries", "100", "--full", "--full-rows", "3000"]
+    main(["--quiet", "bench", "search", *sizes, "--json"])  # 1 on a machine that is busy
+    found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["4,000 x 16, k 10: recall, mean"]["met"]
+    assert found["filter that keeps 1 %: rows missing"]["value"] == 0
+    assert found["index of 3,000 x 256 halfvec: build"]["value"] > 0
+    assert found["SQL / hnswlib, p50"]["goal"] == ""
+    with psycopg.connect(cluster_url) as connection:
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'ecdreg_bench%'").fetchall()
+    assert left == []
+
+
+def test_search_without_its_rivals(
+    engine: object, cluster_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ECDREG_DATABASE_URL", cluster_url)
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    assert main(["bench", "search"]) == 2
+    assert "`pip install 'ecdreg[bench]'`" in capsys.readouterr().err

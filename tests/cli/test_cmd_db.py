@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from registry import embedded
 
@@ -129,3 +130,27 @@ class TestShell:
         assert done.stderr.splitlines()[0] == "ERROR:  no crystal 'zz'"
         assert "CONTEXT" not in done.stderr
         assert shell(input="SELECT nonsense;").returncode == 1
+
+
+def test_grants(invoke: Any, engine: Engine, cluster_url: str) -> None:
+    roles = ("dora", "emil", "ecdreg_reader", "ecdreg_writer")
+    try:
+        answer = invoke("db", "grant-reader", "dora")
+        assert answer.exit_code == 0
+        assert answer.stdout == "dora reads the registry as a member of ecdreg_reader\n"
+        assert "dora is new and has no password" in answer.stderr
+        assert invoke("db", "grant-reader").stdout == "ecdreg_reader reads the registry\n"
+        answer = invoke("db", "grant-writer", "emil")
+        assert answer.stdout == "emil reads and writes the registry as a member of ecdreg_writer\n"
+        theirs = create_engine(cluster_url.replace("postgresql://postgres@", "postgresql+psycopg://dora@"))
+        with theirs.connect() as dora:
+            assert dora.scalar(text("SELECT count(*) FROM v_materials")) == 0
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                dora.execute(text("DELETE FROM crystals"))
+        theirs.dispose()
+        assert invoke("db", "grant-reader", "postgres").exit_code == 2
+    finally:
+        with engine.begin() as connection:
+            for role in roles:
+                if connection.scalar(text("SELECT true FROM pg_roles WHERE rolname = :r"), {"r": role}):
+                    connection.execute(text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
