@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -50,7 +52,7 @@ class BuildOptions:
     ef_construction: int = 128
     """Candidates looked at for each; more find more, and take longer."""
     memory_mb: int | None = None
-    """For the graph while it is built; None: what it needs, at most a quarter of this machine's free memory for the
+    """For the graph while it is built; None: what it needs, at most half of this machine's available memory for the
     embedded database, 1 GB elsewhere."""
     workers: int | None = None
     """Parallel workers; None: the server's own choice."""
@@ -308,9 +310,14 @@ def _check_vectors(session: Session, encoder: Encoder) -> int:
 
 def _memory_mb(vectors: int, dim: int, m: int, *, embedded: bool) -> int:
     """maintenance_work_mem [MB]: the graph of vectors of half precision, with its lists of neighbours."""
-    needed = int(1.2 * vectors * (2 * dim + 64 * m + 256)) // 2**20 + 64
-    most = _DEFAULT_MEMORY_MB
-    if embedded:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
-        most = max(256, free // 4)
-    return min(needed, most)
+    needed = int(1.15 * vectors * (2 * dim + 32 * m + 256)) // 2**20 + 64
+    return min(needed, max(256, _available_mb() // 2) if embedded else _DEFAULT_MEMORY_MB)
+
+
+def _available_mb() -> int:
+    """Memory of this machine that can be had [MB], what the cache of files holds included."""
+    with suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
+        if found:
+            return int(found[1]) // 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 // 2
