@@ -203,7 +203,8 @@ def _table(table: Table, doc: str) -> list[str]:
 
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     rows = ["| column | type | null | what |", "|---|---|---|---|"]
-    rows += [f"| {' | '.join(_cells(column, dialect))} |" for column in table.columns]
+    comments = {name: what for kind, name, what in surface_comments() if kind == "COLUMN"}
+    rows += [f"| {' | '.join(_cells(column, dialect, comments))} |" for column in table.columns]
     primary = f"- primary key: `{', '.join(c.name for c in table.primary_key.columns)}`"
     rules = []
     for constraint in table.constraints:
@@ -226,8 +227,8 @@ def _table(table: Table, doc: str) -> list[str]:
     return [f"## {table.name}", doc.replace("``", "`"), "\n".join(rows), "\n".join([primary, *sorted(rules)])]
 
 
-def _cells(column: Column[Any], dialect: Any) -> tuple[str, ...]:
-    comment = (column.comment or "").replace("|", "\\|")
+def _cells(column: Column[Any], dialect: Any, comments: dict[str, str]) -> tuple[str, ...]:
+    comment = (column.comment or comments.get(f"{column.table.name}.{column.name}", "")).replace("|", "\\|")
     targets = sorted(f"`{key.column.table.name}.{key.column.name}`" for key in column.foreign_keys)
     what = "; ".join(part for part in (comment, f"references {', '.join(targets)}" if targets else "") if part)
     return f"`{column.name}`", column.type.compile(dialect=dialect).lower(), "yes" if column.nullable else "", what

@@ -39,7 +39,7 @@ SURFACE_OBJECTS = (
 )
 """Everything that the surface consists of, in the order in which it can be dropped."""
 
-FILES = ("materials.sql", "models.sql", "ingest.sql", "search.sql")
+FILES = ("materials.sql", "models.sql", "ingest.sql", "search.sql", "tables.sql")
 PROPERTY_COLUMNS = "/* property columns */"
 
 
