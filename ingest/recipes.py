@@ -28,7 +28,7 @@ from registry.errors import ConfigurationError, InputError
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["DEFAULT_RECIPE", "RECIPES", "FourierRecipe", "ImageRecipe", "MetricRecipe", "PaperRecipe"]
+__all__ = ["RECIPES", "FourierRecipe", "ImageRecipe", "MetricRecipe", "PaperRecipe"]
 
 DENSITY_UNIT = "e/Å^3"
 _ADVICE = {"deformation": " (a CHGCAR.reference beside it, or --derive-deformation, would give one)"}
@@ -248,8 +248,6 @@ class FourierRecipe(ImageRecipe):
 
 RECIPES: Catalog[ImageRecipe] = Catalog("recipes")
 """Image recipes by name; other packages add theirs through the entry-point group ``ecdreg.recipes``."""
-
-DEFAULT_RECIPE = "metric"
 
 
 def _check_kinds(name: str, kinds: tuple[str, ...]) -> None:

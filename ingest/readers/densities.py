@@ -32,10 +32,7 @@ from registry.errors import InputError
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["DENSITY_NAMES", "read_densities"]
-
-DENSITY_NAMES = ("CHGCAR", "CHGCAR.gz", "{id}.cube", "{id}.cube.gz", "{id}.h5")
-"""What a dataset folder may hold of one crystal, in the order of preference."""
+__all__ = ["read_densities"]
 
 _Values = dict[str, NDArray[np.floating[Any]]]
 _CUBE_KINDS = ("spin", "deformation")

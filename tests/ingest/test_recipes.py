@@ -11,7 +11,8 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
 from ingest.density import regrid
-from ingest.recipes import DEFAULT_RECIPE, RECIPES, FourierRecipe, MetricRecipe, PaperRecipe
+from ingest.prepare import IngestOptions
+from ingest.recipes import RECIPES, FourierRecipe, MetricRecipe, PaperRecipe
 from ingest.symmetry import primitive_in_stored, standard_setting
 from registry.crystals import DensityData
 from registry.errors import ConfigurationError, InputError, UnknownNameError
@@ -117,7 +118,7 @@ def other_cells(structure: Structure) -> Iterator[tuple[str, Structure]]:
 def test_the_catalog() -> None:
     names = ["metric", "metric-111", "metric-planes", "metric-views", "paper", "paper-deformation", "paper-total"]
     assert RECIPES.names() == sorted([*names, *(f"{name}-fourier" for name in names)])
-    assert DEFAULT_RECIPE == "metric"
+    assert set(IngestOptions().recipes) <= set(names)
     assert all(RECIPES[name].name == name for name in RECIPES)
     with pytest.raises(UnknownNameError, match="did you mean 'metric'"):
         RECIPES["metrik"]
