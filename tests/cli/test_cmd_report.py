@@ -162,11 +162,11 @@ def test_parity_survives_one_point() -> None:
 
 
 def test_signed_fields_get_a_scale_around_zero() -> None:
-    scale = figures._scale([np.linspace(-1.0, 0.5, 101)])
+    scale = figures.field_scale([np.linspace(-1.0, 0.5, 101)])
     assert scale.signed
     assert scale.low == -scale.high
-    assert not figures._scale([np.linspace(-0.01, 3.0, 101)]).signed
-    assert figures._scale([np.zeros(9)]).high > 0
+    assert not figures.field_scale([np.linspace(-0.01, 3.0, 101)]).signed
+    assert figures.field_scale([np.zeros(9)]).high > 0
 
 
 def test_command_writes_the_file(invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path) -> None:
