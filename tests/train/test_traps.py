@@ -3,10 +3,12 @@
 ====  ==========================================  ==========================================================
 Trap  What went wrong                             Held by
 ====  ==========================================  ==========================================================
-1     a network went from fold to fold            ``test_trap_1_*`` here, ``test_networks.py``
+1     a network went from fold to fold            ``test_trap_1_*`` here, ``test_networks.py``,
+                                                  ``test_contrastive.py``
 2     holdout members were trained on             ``test_trap_2_*`` here
 3     scalers were fitted before splitting        ``test_trap_3_*`` here
-4     images were divided by 255 twice            ``test_backbones.py``: ``test_the_tensor_that_the_backbone_*``
+4     images were divided by 255 twice            ``test_backbones.py``: ``test_the_tensor_that_the_backbone_*``;
+                                                  ``test_clip_backbone.py``: ``test_trap_4_*``
 5     the wrong object was frozen                 ``test_networks.py``: ``test_readout_phase_*``,
                                                   ``test_finetune_phase_*``, ``test_phases_of_*``
 6     every image was stretched on its own        ``test_trap_6_*`` here; ``test_backbones.py``:
@@ -137,7 +139,38 @@ def test_trap_1_every_fold_starts_from_fresh_weights(small: Any, monkeypatch: py
         assert not any(torch.equal(learnt, start["readout.body.0.weight"]) for start in begun)
 
 
-@pytest.mark.parametrize("kind", ["stacked"])
+@pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
+def test_trap_1_every_fold_is_aligned_from_fresh_projections(
+    small: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, torch.Tensor]] = []
+    seeds: list[int] = []
+
+    def spy(config: Any, dims: Any, seed: int, **options: Any) -> Any:
+        network = build_network(config, dims, seed, **options)
+        begun.append({name: value.clone() for name, value in network.state_dict().items()})
+        seeds.append(seed)
+        return network
+
+    monkeypatch.setattr("train.contrastive.build_network", spy)
+    config = small.config(kind)
+    result = small.run(config)
+    assert seeds == [derived_seed(derived_seed(0, "fold", fold), "weights") for fold in (0, 1, 2, None)]
+    dims = {name: len(begun[0][f"towers.{name}.scale.mean"]) for name in ("image", "text")}
+    trained = ["readout.head.weight"]
+    trained += [f"towers.{name}.readout.body.1.weight" for name in dims if kind == "dual-encoder"]
+    ended = weights(small, result.experiment_id)
+    for seed, start, fold in zip(seeds, begun, (0, 1, 2, None), strict=True):
+        fresh = build_network(config, dims, seed).state_dict()
+        assert all(torch.equal(fresh[name], start[name]) for name in fresh)
+        sha = ended[fold]
+        final = restore(config, ArtifactStore(small.settings.artifacts).read(f"{sha[:2]}/{sha}.safetensors", sha))
+        assert isinstance(final, FittedNetwork)
+        for name in trained:
+            assert not any(torch.equal(final.network.state_dict()[name], other[name]) for other in begun)
+
+
+@pytest.mark.parametrize("kind", ["stacked", "clip", "dual-encoder"])
 def test_trap_2_holdout_rows_reach_no_fit(small: Any, kind: str) -> None:
     clean = small.run(small.config(kind))
     towers = {r.name: weights(small, r.experiment_id) for r in clean.prerequisites}
@@ -153,7 +186,7 @@ def test_trap_2_holdout_rows_reach_no_fit(small: Any, kind: str) -> None:
     assert poisoned.holdout["rmse"] > 10 * clean.holdout["rmse"]  # the poison was there
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize("kind", ["image", "text", "clip", "dual-encoder"])
 def test_trap_1_the_scored_fold_reaches_no_fit_and_stops_nothing(small: Any, kind: str) -> None:
     clean = small.run(small.config(kind))
     for statement in POISON:
@@ -248,12 +281,22 @@ def shuffled(small: Any) -> Any:
     return small
 
 
-@pytest.mark.parametrize("kind", ["image", "text", "stacked", "baseline-magpie"])
+@pytest.mark.parametrize("kind", ["image", "text", "stacked", "clip", "dual-encoder", "baseline-magpie"])
 def test_permuted_labels_cannot_be_predicted(shuffled: Any, kind: str) -> None:
     assert shuffled.run(shuffled.config(kind)).cv["r2"] < 0.1
 
 
-@pytest.mark.parametrize("kind", ["image", "stacked", "baseline-magpie"])
+@pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
+def test_one_seed_gives_one_result(small: Any, kind: str) -> None:
+    config = small.config(kind)
+    first, again, other = small.run(config), small.run(config, again=True), small.run(config, seed=1)
+    assert weights(small, again.experiment_id) == weights(small, first.experiment_id)
+    assert scored(small, again.experiment_id) == scored(small, first.experiment_id)
+    assert again.holdout == first.holdout
+    assert not set(weights(small, other.experiment_id).values()) & set(weights(small, first.experiment_id).values())
+
+
+@pytest.mark.parametrize("kind", ["image", "stacked", "dual-encoder", "baseline-magpie"])
 def test_true_labels_can(small: Any, kind: str) -> None:
     assert small.run(small.config(kind)).cv["r2"] > 0.4
 
