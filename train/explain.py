@@ -291,7 +291,7 @@ class _Asked:
             return None
         network, scaler, raw = model.network, model.target_scaler, model.reads_raw
         backbone = None if raw else self._backbone("image")
-        scale, mean = float(np.asarray(scaler.scale)), float(np.asarray(scaler.mean))
+        scale, mean = float(np.ravel(scaler.scale)[0]), float(np.ravel(scaler.mean)[0])
         own = (self._one.features, self._one.raw)
 
         def inner(seen: Tensor) -> Tensor:

@@ -367,7 +367,14 @@ def coverage(intervals: Intervals, truth: ArrayLike, *, confidence: float = 0.95
 
 
 def clopper_pearson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a share of k in n; see :func:`coverage`.
+    """The exact binomial interval of a share; see :func:`coverage`.
+
+    Parameters
+    ----------
+    k, n
+        k of n.
+    confidence
+        That the share lies in the interval, at least.
 
     >>> low, high = clopper_pearson(10, 10)
     >>> round(low, 4), high
