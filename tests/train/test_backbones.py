@@ -22,6 +22,7 @@ from train.backbones import (
     load_text_backbone,
     tensors_sha256,
 )
+from train.config import TrainConfig
 
 Writer = Callable[..., Path]
 
@@ -259,6 +260,121 @@ def test_text_networks_from_folders(tmp_path: Path, write_text_folder: Writer, k
     with torch.inference_mode():
         expected = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state.mean(1)
     np.testing.assert_allclose(backbone.features([text]), expected.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("level", ["formula", "keywords", "all"])
+def test_the_papers_text_network_takes_the_papers_tokens(tmp_path: Path, write_text_folder: Writer, level: str) -> None:
+    """RoBERTa as published has 514 positions, a language head, and a pooler that some files bring along."""
+    from safetensors.torch import load_file, save_file
+
+    folder = write_text_folder(tmp_path / "FacebookAI" / "roberta-base", "roberta", head=True, positions=514)
+    tensors = load_file(folder / "model.safetensors")
+    more = {"roberta.pooler.dense.weight": torch.zeros(16, 16), "roberta.embeddings.position_ids": torch.arange(514)}
+    save_file({**tensors, **more}, folder / "model.safetensors")
+    config = TrainConfig("text", "k_vrh", text_level=level, text_backbone="FacebookAI/roberta-base")
+    backbone = load_text_backbone(config.text_backbone, max_tokens=config.max_tokens, models=tmp_path)
+    kept = {"formula": 11, "keywords": 100, "all": 512}[level]
+    long, short = "Mg-O bond lengths " * 400, "MgO"
+    assert backbone.tokenize([long, short])["attention_mask"].sum(1).tolist()[0] == kept
+    # Mean over the tokens that are no padding: a longer neighbour changes nothing.
+    np.testing.assert_allclose(backbone.features([long, short])[1], backbone.features([short])[0], atol=1e-6)
+
+
+def test_the_default_networks_architecture_from_a_folder(tmp_path: Path, write_image_folder: Writer) -> None:
+    write_image_folder(tmp_path / "tf_efficientnet_lite0", "tf_efficientnet_lite0")
+    backbone = load_image_backbone("tf_efficientnet_lite0", channels=["total"], image_size=64, models=tmp_path)
+    assert backbone.features(np.zeros((1, 1, 64, 64), np.float32)).shape == (1, 1280)
+
+
+@pytest.mark.parametrize(
+    "name", ["inception_v3", "inception_v3.tv_in1k", "timm/inception_v3.tf_in1k", "./inception_v3/"]
+)
+def test_inception_sees_299_pixels_unless_told_otherwise(name: str) -> None:
+    assert TrainConfig("image", "k_vrh", image_backbone=name).image_size == 299
+    assert TrainConfig("image", "k_vrh", image_backbone=name, image_size=160).image_size == 160
+    assert TrainConfig("stacked", "k_vrh", image_backbone=name).tower_config("image").image_size == 299
+    assert TrainConfig("image", "k_vrh").image_size == 160
+
+
+def test_networks_that_widen_behind_their_pooling(tmp_path: Path, write_image_folder: Writer) -> None:
+    folder = write_image_folder(tmp_path / "mine", "test_mambaout")
+    backbone = load_image_backbone(str(folder), channels=["total", "spin"], image_size=64)
+    assert backbone.dim == 2 * 256  # 64 before the pooling
+    assert backbone.features(np.zeros((1, 2, 64, 64), np.float32)).shape == (1, 512)
+
+
+def test_networks_of_one_input_size_ask_for_it(tmp_path: Path, write_image_folder: Writer) -> None:
+    folder = write_image_folder(tmp_path / "mine", "test_vit")
+    assert load_image_backbone(str(folder), channels=["total"], image_size=160).dim == 64
+    with pytest.raises(ConfigurationError, match="takes images of 160 pixels alone, give --image-size 160"):
+        load_image_backbone(str(folder), channels=["total"], image_size=224)
+
+
+def test_weights_of_older_text_repositories(tmp_path: Path, write_text_folder: Writer) -> None:
+    """pytorch_model.bin, and the names that BERT's LayerNorm had once."""
+    from safetensors.torch import load_file
+
+    new = write_text_folder(tmp_path / "new", "bert", head=True)
+    tensors = load_file(new / "model.safetensors")
+    expected = load_text_backbone(str(new), max_tokens=11).weights_sha256
+    (new / "model.safetensors").unlink()
+    once = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {}
+    for name, value in tensors.items():
+        ending = next((ending for ending in once if name.endswith(ending)), "")
+        renamed[name.removesuffix(ending) + once.get(ending, "")] = value
+    torch.save(renamed, new / "pytorch_model.bin")
+    assert load_text_backbone(str(new), max_tokens=11).weights_sha256 == expected
+
+
+def test_other_architectures_of_transformers(tmp_path: Path, write_text_folder: Writer) -> None:
+    import transformers
+
+    folder = write_text_folder(tmp_path / "distil", "bert")
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    config = transformers.DistilBertConfig(vocab_size=size, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
+    with torch.random.fork_rng(devices=[]):
+        transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    assert load_text_backbone(str(folder), max_tokens=11).features(["MgO"]).shape == (1, 16)
+    config = transformers.T5Config(vocab_size=size, d_model=16, d_ff=16, num_layers=1, num_heads=2)
+    config.save_pretrained(folder)
+    with pytest.raises(ConfigurationError, match="t5 model, which is no encoder of texts alone"):
+        load_text_backbone(str(folder), max_tokens=11)
+
+
+def test_a_hub_that_answers_is_asked_for_one_file_of_weights(
+    tmp_path: Path, write_text_folder: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors where the repository has them; the older file is fetched from those alone that have no other."""
+    import huggingface_hub
+
+    from train.backbones import resolve
+
+    folder = write_text_folder(tmp_path / "cached", "bert")
+    asked: list[tuple[str, bool]] = []
+
+    def download(hub_id: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((allow_patterns[-1], local_files_only))
+        if local_files_only:
+            raise FileNotFoundError("not in the cache")
+        return str(folder)
+
+    class Answers:
+        def head(self, *_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "get_session", Answers)
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    found = resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files")
+    assert found == folder
+    assert asked == [("model.safetensors", True), ("model.safetensors", False)]
+    asked.clear()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files") == folder
+    assert [name for name, local in asked if not local] == ["model.safetensors", "pytorch_model.bin"]
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(ConfigurationError, match=r"a/b on the hub has neither model\.safetensors nor pytorch_model"):
+        resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files")
 
 
 def test_a_path_and_ecdreg_models_name_the_same_folder(

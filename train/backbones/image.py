@@ -348,7 +348,8 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
     defaults: dict[str, Any] = dict(network.pretrained_cfg)
     mean, std = (tuple(documented.get(key, defaults[key])) for key in ("mean", "std"))
     smallest = documented.get("min_input_size", defaults.get("min_input_size")) or (3, 32, 32)
-    fixed = documented.get("fixed_input_size", defaults.get("fixed_input_size"))
+    # A folder that timm writes may say no where its own table says yes.
+    fixed = documented.get("fixed_input_size") or defaults.get("fixed_input_size")
     size = max(documented.get("input_size", defaults["input_size"])[-2:])
     return PretrainedImageNetwork(
         network, mean, std, min_size=max(smallest[-2:]), fixed_size=int(size) if fixed else None
