@@ -150,7 +150,7 @@ class Volumes:
 
     def __call__(self, amounts: Mapping[str, float]) -> float:
         """Volume [Å^3] of the atoms of a formula."""
-        return sum(n * self._atoms.get(atom, _cube(atom) * self._scale) for atom, n in amounts.items())
+        return float(sum(n * self._atoms.get(atom, _cube(atom) * self._scale) for atom, n in amounts.items()))
 
     def told(self) -> str:
         """One line: what the volumes come from."""
@@ -201,13 +201,14 @@ def read_parents(
         query = query.where(CrystalRevision.prototype == prototype)
     family, parents = [], []
     for crystal_id, source, source_id, revision in session.execute(query):
+        # A constraint of the table: who has a structure has a space group.
         parent = Parent(
             f"{source}:{source_id}",
             revision.formula,
-            revision.prototype,
-            revision.structure,
-            revision.space_group_number,
-            revision.space_group_symbol,
+            revision.prototype or "",
+            revision.structure or {},
+            revision.space_group_number or 0,
+            revision.space_group_symbol or "",
         )
         family.append(parent)
         if chosen in (None, crystal_id):
@@ -220,7 +221,7 @@ def read_parents(
             .order_by(CrystalRevision.prototype)
         ).all()
         what = "crystal with a structure" if prototype is None else f"crystal of prototype {prototype!r}"
-        raise NotFoundError(f"no {what}; there are: {', '.join(there) or 'none'}")
+        raise NotFoundError(f"no {what}; there are: {', '.join(name for name in there if name) or 'none'}")
     return parents, family
 
 
@@ -229,7 +230,7 @@ def known_keys(session: Session) -> set[tuple[str, str]]:
     rows = session.execute(
         select(CrystalRevision.formula, CrystalRevision.prototype).where(CrystalRevision.prototype.is_not(None))
     )
-    return {(composition_key(formula), prototype) for formula, prototype in rows}
+    return {(composition_key(formula), prototype or "") for formula, prototype in rows}
 
 
 def propose(

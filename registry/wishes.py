@@ -208,14 +208,14 @@ def order(
     lacks = lacks.reshape(len(rows), len(wishes))
     wants = np.array([[p.cost(row[p.property].value) for p in preferences] for row in rows], dtype=np.float64)
     wants = wants.reshape(len(rows), len(preferences))
-    meets = ~(lacks > 0).any(axis=1)
+    meets = np.asarray(~(lacks > 0).any(axis=1), dtype=bool)
     numbers = np.zeros(len(rows), dtype=np.int64)
     numbers[meets] = fronts(wants[meets])
     numbers[~meets] = fronts(lacks[~meets])
     scale = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in lacks.T])
     total = (lacks / scale).sum(axis=1) if wishes else np.zeros(len(rows))
 
-    def place(i: int) -> tuple[object, ...]:
+    def place(i: int) -> tuple[float, ...]:
         row = rows[i]
         names = [w.property for w in wishes] + [p.property for p in preferences]
         known = all(row[name].known for name in names)
@@ -225,7 +225,7 @@ def order(
             return (1, 0, int(numbers[i]), float(total[i]))
         return (0, 0 if known else 1, int(numbers[i]), -likely, *map(float, wants[i]))
 
-    return [(i, bool(meets[i]), int(numbers[i])) for i in sorted(range(len(rows)), key=place)]  # type: ignore[arg-type,return-value]
+    return [(i, bool(meets[i]), int(numbers[i])) for i in sorted(range(len(rows)), key=place)]
 
 
 def _number(text: str, whole: str) -> float:

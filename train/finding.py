@@ -69,7 +69,7 @@ class Elements:
         def listed(symbols: tuple[str, ...]) -> ColumnElement[Any]:
             return bindparam(None, list(symbols), ARRAY(Text()), unique=True)
 
-        found = []
+        found: list[ColumnElement[bool]] = []
         if self.any_of:
             found.append(elements.bool_op("&&")(listed(self.any_of)))
         if self.all_of:
@@ -212,8 +212,8 @@ def find_materials(
         row, own = rows[i], values[i]
         chances = [chance(wish, own[wish.property]) for wish in wishes]
         total = 1.0
-        for one in chances:
-            total *= 1.0 if one is None else one
+        for likely in chances:
+            total *= 1.0 if likely is None else likely
         found.append(
             Found(
                 **{
