@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sqlalchemy import ColumnElement, Integer, Row, Text, any_, bindparam, func, select
+from sqlalchemy import ColumnElement, Integer, Text, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -218,7 +218,7 @@ def _search(
     where: str | None,
     within: Sequence[int] | None,
     metric: str,
-) -> Sequence[Row[Any]]:
+) -> list[tuple[Any, ...]]:
     if not 1 <= k <= _MOST:
         raise QueryError(f"k is {k}; ask for 1 to {_MOST} neighbours")
     if metric not in METRICS:
@@ -233,7 +233,7 @@ def _search(
     ).table_valued(*columns)
     # A savepoint: a failed search must not end its caller's transaction.
     with _told(), session.begin_nested():
-        return session.execute(select(*(answer.c[column] for column in columns))).all()
+        return [tuple(row) for row in session.execute(select(*(answer.c[column] for column in columns)))]
 
 
 def _vector(vector: ArrayLike | None) -> ColumnElement[Any]:

@@ -279,9 +279,10 @@ def _check_metric(metric: str) -> None:
 
 def _is_valid(connection: Connection, name: str) -> bool | None:
     """Whether an index can be used; None where there is none."""
-    return connection.scalar(
+    found: bool | None = connection.scalar(
         text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"), {"name": name}
     )
+    return found
 
 
 def _check_vectors(session: Session, encoder: Encoder) -> int:
