@@ -150,7 +150,7 @@ def integrated_gradients(
         ends += [(m, p.right, v, p.at_right) for p, m, v in zip(worst, middles, there, strict=True)]
         pieces += line.pieces(*(np.array(column) for column in zip(*ends, strict=True)))
         asked += 2 * len(worst)
-    total = np.sum([piece.shares for piece in pieces], axis=0, dtype=np.float64)
+    total = np.asarray(np.sum([piece.shares for piece in pieces], axis=0, dtype=np.float64))
     first, last = line.ends
     return Path(total, first, last, len(pieces))
 

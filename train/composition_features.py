@@ -134,18 +134,18 @@ def _values(composition: Composition) -> dict[str, float]:
 def _mixing(of: Mapping[str, NDArray[np.float64]], fractions: NDArray[np.float64]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in _MIXED:
-        mean = fractions @ of[name]
+        mean = float(fractions @ of[name])
         found[f"mixing mean {name}"] = mean
-        found[f"mixing deviation {name}"] = fractions @ np.abs(of[name] - mean)
+        found[f"mixing deviation {name}"] = float(fractions @ np.abs(of[name] - mean))
         found[f"mixing range {name}"] = np.ptp(of[name])
     for name in _AVERAGED:
         values = np.maximum(of[name], _SMALLEST)
-        found[f"mixing geometric {name}"] = np.exp(fractions @ np.log(values))
-        found[f"mixing harmonic {name}"] = 1 / (fractions @ (1 / values))
+        found[f"mixing geometric {name}"] = float(np.exp(fractions @ np.log(values)))
+        found[f"mixing harmonic {name}"] = 1 / float(fractions @ (1 / values))
     volumes, moduli = of["GSvolume_pa"], of["BulkModulus"]
-    volume = fractions @ volumes
-    found["mixing Voigt BulkModulus"] = fractions @ (volumes * moduli) / volume
-    found["mixing Reuss BulkModulus"] = volume / (fractions @ (volumes / np.maximum(moduli, 0.5)))  # [GPa]
+    volume = float(fractions @ volumes)
+    found["mixing Voigt BulkModulus"] = float(fractions @ (volumes * moduli)) / volume
+    found["mixing Reuss BulkModulus"] = volume / float(fractions @ (volumes / np.maximum(moduli, 0.5)))  # [GPa]
     pairs = np.outer(fractions, fractions)
 
     def unlike(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -233,7 +233,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise ConfigurationError(f"{name} is {value!r}; give a name")
-        if self.image_size is None:
+        if vars(self)["image_size"] is None:
             architecture = self.image_backbone.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
             object.__setattr__(self, "image_size", _IMAGE_SIZES.get(architecture, 160))
         for name in ("readout", "finetune"):

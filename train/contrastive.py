@@ -166,7 +166,30 @@ def fit_contrastive(
     backbones: Mapping[str, Backbone],
     on_epoch: OnEpoch | None = None,
 ) -> Iterator[FittedNetwork]:
-    """Fit from fresh projections; parameters and errors are those of :func:`train.fitting.fit_phases`."""
+    """Fit from fresh projections; yields the model after each phase.
+
+    Parameters
+    ----------
+    config
+        Of kind ``clip`` or ``dual-encoder``.
+    shown, values
+        The rows to fit, N of them; values in the unit of the target. Scalers and the alignment see these alone.
+    seed
+        Of the initial weights, the order of the rows and dropout.
+    stop
+        Rows that stopping looks at and that nothing is fitted to; in the align phase by the contrastive loss.
+    epochs
+        Epochs of each phase, where there is no ``stop``; without either, ``max_epochs``.
+    backbones
+        The pre-trained backbones by modality.
+    on_epoch
+        Told of each epoch.
+
+    Raises
+    ------
+    ModelError
+        If the halves of a CLIP do not belong together, or the loss is not finite.
+    """
     scaler = StandardScaler.fit(values)
     dims = {name: features.shape[1] for name, features in shown.features.items()}
     network = build_network(config, dims, derived_seed(seed, "weights"))

@@ -72,7 +72,7 @@ def load_densities(
     IncompatibleInputError
         If the kinds of one crystal lie on different cells.
     """
-    structures = dict(
+    structures: dict[int, dict[str, Any] | None] = dict(
         session.execute(
             text(
                 "SELECT r.id, coalesce((SELECT d.structure FROM densities d WHERE d.revision_id = r.id AND"

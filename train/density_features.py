@@ -191,8 +191,8 @@ def _quantiles(total: NDArray[np.float64], deformation: NDArray[np.float64], per
     size = float(np.abs(deformation).mean())
     found["quantiles deformation size"] = size
     found["quantiles deformation size per atom"] = size * per_atom
-    found["quantiles deformation gathered"] = np.maximum(deformation, 0).mean()
-    found["quantiles deformation square per atom"] = np.mean(deformation**2) * per_atom
+    found["quantiles deformation gathered"] = float(np.maximum(deformation, 0).mean())
+    found["quantiles deformation square per atom"] = float(np.mean(deformation**2) * per_atom)
     return found
 
 
@@ -210,10 +210,10 @@ def _means(total: NDArray[np.float64], deformation: NDArray[np.float64], per_ato
         found[f"means {name} more per atom"] = more * per_atom
     exchange, correlation = lda_potential(crystal)
     potential = exchange + correlation
-    found["means exchange potential"] = exchange.mean()
-    found["means potential"] = potential.mean()
-    found["means potential of electrons per atom"] = np.mean(potential * total) * per_atom
-    found["means potential more"] = np.mean(potential - sum(lda_potential(atoms)))
+    found["means exchange potential"] = float(exchange.mean())
+    found["means potential"] = float(potential.mean())
+    found["means potential of electrons per atom"] = float(np.mean(potential * total) * per_atom)
+    found["means potential more"] = float(np.mean(potential - sum(lda_potential(atoms))))
     return found
 
 
@@ -229,8 +229,8 @@ def _gradients(
         "gradients reduced of electrons": np.sum(reduced * positive) / np.sum(positive),
         "gradients reduced": np.minimum(reduced, _LARGEST_REDUCED).mean(),
         "gradients von Weizsäcker per atom": np.mean(slope**2 / (8 * floored)) * per_atom,
-        "gradients deformation": change.mean(),
-        "gradients negative laplacian": np.mean(laplacian < 0),
+        "gradients deformation": float(change.mean()),
+        "gradients negative laplacian": float(np.mean(laplacian < 0)),
     }
     for name, field, quantiles in (
         ("reduced", reduced, (10, 50, 90)),
@@ -260,15 +260,15 @@ def _between(
         chosen = far > distance
         # Where nothing lies so far out, the farthest points stand in.
         shown = chosen if chosen.any() else far >= far.max() - _SAME
-        found[f"between beyond {distance:g} Å total"] = crystal[shown].mean()
-        found[f"between beyond {distance:g} Å deformation"] = change[shown].mean()
+        found[f"between beyond {distance:g} Å total"] = float(crystal[shown].mean())
+        found[f"between beyond {distance:g} Å deformation"] = float(change[shown].mean())
         found[f"between beyond {distance:g} Å electrons per atom"] = np.sum(crystal * chosen) / far.size * per_atom
     weights = np.exp(-((around.gap / _FACE) ** 2))
     weights /= weights.sum()
     face = float(weights @ crystal)
     found["between faces total"] = face
     found["between faces total log"] = np.log(max(face, _LEAST))
-    found["between faces total 1/3"] = np.cbrt(weights @ np.maximum(crystal, 0))
-    found["between faces total std"] = np.sqrt(weights @ (crystal - face) ** 2)
-    found["between faces deformation"] = weights @ change
+    found["between faces total 1/3"] = float(np.cbrt(weights @ np.maximum(crystal, 0)))
+    found["between faces total std"] = float(np.sqrt(weights @ (crystal - face) ** 2))
+    found["between faces deformation"] = float(weights @ change)
     return found

@@ -7,6 +7,7 @@ and its preprocessing are compared by their checksums before they are used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -262,7 +263,7 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
     prepared = encoder.preprocessing
     if prepared.get("family") == "clip":
         channels = [channel["kind"] for channel in prepared.get("channels", ())]
-        half = {"family": "clip", "modality": encoder.modality, "name": name}
+        half: dict[str, Any] = {"family": "clip", "modality": encoder.modality, "name": name}
         half |= {"channels": channels} if channels else {"max_tokens": prepared["max_tokens"]}
         backbone: Backbone = load_backbone(half, models=settings.models)
     elif encoder.modality == "image":

@@ -299,7 +299,8 @@ class _Asked:
             n = len(seen)
             others = to_inputs(**_tiled(own[0], n), **(_tiled(own[1], n) if raw else {}))
             inputs = {**others, "image": pixels if backbone is None else backbone(pixels)}
-            return network(inputs) * scale + mean
+            said: Tensor = network(inputs) * scale + mean
+            return said
 
         network.eval()
         for parameter in network.parameters():

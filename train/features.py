@@ -127,7 +127,7 @@ class FeatureCache:
             If the backbone cannot be resolved here.
         """
         if config.kind == "clip":
-            half = {"family": "clip", "modality": modality, "name": config.clip}
+            half: dict[str, Any] = {"family": "clip", "modality": modality, "name": config.clip}
             half |= {"channels": list(channels)} if modality == "image" else {"max_tokens": config.max_tokens}
             key = json_sha256(half)
             if key not in self._backbones:

@@ -207,7 +207,7 @@ def _maximise(blocks: list[Tensor], z: NDArray[np.float64]) -> Tensor:
         kernel = _combined(squares, products, tried[:-1], len(values)) + _diagonal(tried, len(values))
         factor = torch.linalg.cholesky(kernel)
         fit = values @ torch.cholesky_solve(values[:, None], factor)[:, 0]
-        loss = 0.5 * fit + factor.diagonal().log().sum() + 0.5 * _PRIOR * (parameters - start).square().sum()
+        loss: Tensor = 0.5 * fit + factor.diagonal().log().sum() + 0.5 * _PRIOR * (parameters - start).square().sum()
         loss.backward()
         return loss
 

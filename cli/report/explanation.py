@@ -255,8 +255,8 @@ def _maps(content: Explanation, pixels: Pixels) -> str:
             left = show_field(grid[c, 0], field, extent=window, scale=scale)
             bar = drawn.colorbar(left, ax=grid[c, 0], extend="both", pad=0.01, aspect=22)
             bar.outline.set_visible(False)
-            ticks = np.array([-1, -0.1, 0, 0.1, 1]) if scale.signed else np.array([0.01, 0.1, 1])
-            bar.set_ticks(ticks * scale.high, labels=[f"{tick * scale.high:.2g}" for tick in ticks])
+            ticks = [part * scale.high for part in ((-1, -0.1, 0, 0.1, 1) if scale.signed else (0.01, 0.1, 1))]
+            bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
             bar.ax.minorticks_off()
             grid[c, 0].set_title(f"{kind}")
             box = _box(field, window)

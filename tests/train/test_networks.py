@@ -260,7 +260,7 @@ def test_wrong_backbones_and_configs_are_refused(cnn: ImageBackbone) -> None:
     assert isinstance(tower, Tower)
     with pytest.raises(ModelError, match="tower takes 4"):
         tower.attach(cnn)
-    with pytest.raises(ModelError, match="is no network; use train.fitting"):
+    with pytest.raises(ModelError, match="is no network; use train"):
         build_network(TrainConfig("baseline-mean", "k_vrh"), {}, 0)
     with pytest.raises(ModelError, match="input_dims lacks 'text'"):
         build_network(config("stacked"), {"image": 4}, 0)

@@ -195,7 +195,7 @@ def _config(folder: Path) -> Any:
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise ConfigurationError(f"{folder / 'config.json'} is of a {kind!r} model, no CLIP; it needs {LAYOUT}")
-    config = CLIPConfig.from_pretrained(folder, local_files_only=True)
+    config: Any = CLIPConfig.from_pretrained(folder, local_files_only=True)
     for half in (config.vision_config, config.text_config):
         # Each half has a dimension of its own beside the one that counts.
         half.projection_dim = config.projection_dim

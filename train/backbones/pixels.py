@@ -85,7 +85,7 @@ class FilterBank(nn.Module):
             coarse = nn.functional.avg_pool2d(field.flatten(1, 2), step)
             pixels = coarse.unflatten(1, field.shape[1:3]).flatten(3)  # N x C x 4 x M
             spread = torch.sqrt(pixels.var(dim=3, correction=0) + _SMALL)
-            marks = torch.quantile(pixels, self.quantiles, dim=3)  # 5 x N x C x 4
+            marks = torch.quantile(pixels, self.get_buffer("quantiles"), dim=3)  # 5 x N x C x 4
             parts.append(torch.cat([pixels.mean(3)[None], spread[None], marks]).permute(1, 2, 3, 0).flatten(1))
         return torch.cat(parts, dim=1)
 
