@@ -89,6 +89,8 @@ class Rival:
     same_rows: bool
     """Whether its predictions cover exactly the rows of the reported model."""
     this: bool
+    trained_on: str | None = None
+    """Of a peer: what it was trained on elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -377,6 +379,7 @@ def _rivals(session: Session, experiment: Experiment, split: Split) -> list[Riva
             else Score(n=row["n_holdout"], r2=row["holdout_r2"], rmse=row["holdout_rmse"], mae=None),
             same_rows=mine is not None and rows_of.get((row["model"], row["config_sha256"])) == mine,
             this=(row["model"], row["config_sha256"]) == (experiment.name, experiment.config_sha256),
+            trained_on=row["trained_on"],
         )
         for row in board
     ]

@@ -337,7 +337,7 @@ def _calibration_panel(panel: Axes, calibration: Sequence[CalibrationPoint]) -> 
         panel.errorbar(
             level, share, yerr=bars, color=colour, marker=marker, markersize=5, linewidth=1.2, capsize=2.5, label=label
         )
-    panel.legend(loc="upper left", handlelength=1.4)
+    panel.legend(loc="lower right", handlelength=1.4)
 
 
 def _residuals(panel: Axes, points: Sequence[Point], *, unit: str) -> None:

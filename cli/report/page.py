@@ -146,6 +146,11 @@ def _scores(content: ReportContent) -> str:
                 classes=["this" if r.this else "" for r in content.rivals],
             )
         )
+        parts += [
+            f"<p class=soft>* {_e(r.model)} was trained elsewhere, on: {_e(r.trained_on)}.</p>"
+            for r in content.rivals
+            if r.trained_on
+        ]
         differing = [r.model for r in content.rivals if not r.same_rows]
         parts.append(
             "<p class=soft>From <code>v_leaderboard</code>. "
@@ -325,7 +330,7 @@ def _fold_row(fold: Fold) -> list[str]:
 def _rival_row(rival: Rival) -> list[str]:
     holdout = rival.holdout
     return [
-        rival.model,
+        rival.model + ("*" if rival.trained_on else ""),
         str(rival.version) + (f" ({rival.n_runs} runs)" if rival.n_runs > 1 else ""),
         str(rival.cv.n),
         _pm(rival.cv.r2, rival.cv_r2_sd),
