@@ -42,6 +42,7 @@ from registry.embedded_host import (
     refuse_network_file_system,
     resolved,
     server_binaries,
+    shared_buffers,
     shared_memory_type,
     socket_folder,
     translated,
@@ -233,6 +234,7 @@ def _launch(data: Path, account: Account, folder: Path, alive: int) -> None:
         "port": str(PORT),
         "unix_socket_directories": str(folder),
         "dynamic_shared_memory_type": shared_memory_type(),
+        "shared_buffers": shared_buffers(),
         "log_checkpoints": "off",
     }
     flags = shlex.join(part for name, value in options.items() for part in ("-c", f"{name}={value}"))

@@ -39,6 +39,7 @@ __all__ = [
     "refuse_network_file_system",
     "resolved",
     "server_binaries",
+    "shared_buffers",
     "shared_memory_type",
     "socket_folder",
     "translated",
@@ -361,6 +362,15 @@ def check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
             f"this processor lacks {', '.join(sorted(missing))}, which the bundled pgvector needs; "
             "set ECDREG_DATABASE_URL to a PostgreSQL server with pgvector, or ECDREG_PG_BINDIR to binaries that have it"
         )
+
+
+def shared_buffers() -> str:
+    """An eighth of the memory, at most 1 GB; PostgreSQL's 128 MB hold no index of 100,000 vectors.
+
+    A page costs memory only once it has been used.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return f"{min(1024, max(128, memory // 8))}MB"
 
 
 def shared_memory_type() -> str:

@@ -122,7 +122,7 @@ SET search_path FROM CURRENT
 SET jit = off
 -- Named here so that what is set below ends with the function.
 SET hnsw.iterative_scan = relaxed_order
-SET hnsw.ef_search = 80
+SET hnsw.ef_search = 64
 SET enable_sort = on
 AS $body$
 DECLARE
@@ -170,7 +170,7 @@ BEGIN
        AND vector_norm(query) < 65000
     THEN
         candidates := 2 * k + 20;
-        PERFORM set_config('hnsw.ef_search', least(1000, greatest(80, candidates))::text, true),
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(64, candidates))::text, true),
                 set_config('enable_sort', 'off', true);
         -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
         RETURN QUERY EXECUTE format(
