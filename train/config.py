@@ -446,8 +446,8 @@ def _acting_fields(values: Mapping[str, Any]) -> tuple[str, ...]:
         given = values["stack_towers"]
         chosen = [tower for tower in TOWERS if isinstance(given, tuple | list) and tower in given]
         if _joins_features(values["join"]):
-            # What the towers put on their features when they are trained alone does not act on such a stack.
-            read = [name for tower in chosen for name in _read_fields(tower)]
+            # Regressors are of the towers that are trained beside such a stack, which itself reads their features.
+            read = [name for tower in chosen for name in (*_read_fields(tower), f"{tower}_regressor")]
             return ("kind", "target", "stack_towers", *read, "join")
         towers = [name for tower in chosen for name in _tower_fields(tower, values)]
         joined = ("stacked_widths", "stacked_dropout", "stack_features") if values["join"] == NETWORK else ()
