@@ -312,10 +312,10 @@ def test_trap_2_the_holdout_is_predicted_once(small: Any, monkeypatch: pytest.Mo
 
     shown = experiment_module.ModelInputs.shown
 
-    def showing(self: Any, ids: Any) -> Any:
+    def showing(self: Any, ids: Any, **options: Any) -> Any:
         if set(ids.tolist()) & set(members(small, "holdout")):
             order.append("holdout" if len(ids) < 20 else "all")
-        return shown(self, ids)
+        return shown(self, ids, **options)
 
     monkeypatch.setattr(experiment_module, "fit_phases", fitting)
     monkeypatch.setattr(experiment_module.ModelInputs, "shown", showing)
