@@ -127,14 +127,14 @@ def tune(
     cache = cache or FeatureCache(
         engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url)
     )
-    rows, unit, inputs = _read(engine, config, split, cache)
+    rows, taught, unit, inputs = _read(engine, config, split, cache)
     shown, backbones = inputs.shown(rows.revision_ids), inputs.backbones if config.finetune_enabled else {}
     identity = {
         "config": config.to_dict(),
         "seed": seed,
         "space": [repr(parameter) for parameter in space],
         "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
-        "rows": json_sha256([rows.revision_ids.tolist(), rows.folds.tolist(), rows.values.tolist()]),
+        "rows": json_sha256([rows.revision_ids.tolist(), rows.folds.tolist(), np.nan_to_num(taught).tolist()]),
     }
     name = f"{config.kind}:{config.target}:{split}:{json_sha256(identity)[:12]}"
     with held(engine, "tune", name), _storage(engine) as storage:
@@ -146,7 +146,7 @@ def tune(
             while (trials is None or len(_finished(study)) < trials) and (
                 minutes is None or time.perf_counter() - started < 60 * minutes
             ):
-                told = _one_trial(study, space, config, shown, rows, seed=seed, backbones=backbones)
+                told = _one_trial(study, space, config, shown, rows, taught, seed=seed, backbones=backbones)
                 progress.advance(1, told)
         finally:
             progress.end()
@@ -159,6 +159,7 @@ def cross_validate(
     rows: Rows,
     *,
     seed: int,
+    taught: NDArray[np.float64] | None = None,
     backbones: Mapping[str, Any] | None = None,
     on_fold: Callable[[FoldScore, Sequence[FoldScore]], None] | None = None,
 ) -> list[FoldScore]:
@@ -172,16 +173,20 @@ def cross_validate(
         The cv rows of a split, N of them, in one order.
     seed
         Of the experiment.
+    taught
+        Where there are auxiliary targets: what is learnt of each row, (N, 1 + A), as
+        :attr:`train.data.SplitRows.taught` gives it; None: the rows' values alone.
     backbones
         The pre-trained backbones, where they are fine-tuned.
     on_fold
         Told of each fold as it is scored, with all so far; what it raises ends the cross-validation.
     """
     scores: list[FoldScore] = []
+    taught = rows.values if taught is None else taught
     for fold in [int(fold) for fold in np.unique(rows.folds)]:
         train, score = np.flatnonzero(rows.folds != fold), np.flatnonzero(rows.folds == fold)
         stopping = np.zeros(len(train), dtype=bool)
-        if not config.is_baseline and config.stop_fraction:
+        if config.is_network and config.stop_fraction:
             stopping = inner_stop(rows.take(train), fold, seed=seed, share=config.stop_fraction)
         fold_seed = derived_seed(seed, "fold", fold)
         fit, stop = train[~stopping], train[stopping]
@@ -190,7 +195,7 @@ def cross_validate(
             *_, model = fit_phases(
                 one,
                 shown.take(fit),  # noqa: B023  used within the fold
-                rows.values[fit],  # noqa: B023
+                taught[fit],  # noqa: B023
                 seed=fold_seed,  # noqa: B023
                 stop=(shown.take(stop), rows.values[stop]) if len(stop) else None,  # noqa: B023
                 towers=towers,
@@ -218,7 +223,9 @@ def _score(fold: int, truth: NDArray[np.float64], predicted: NDArray[np.float64]
     return FoldScore(fold, metrics.rmse(truth, predicted), r2)
 
 
-def _read(engine: Engine, config: TrainConfig, split: str, cache: FeatureCache) -> tuple[Rows, str, ModelInputs]:
+def _read(
+    engine: Engine, config: TrainConfig, split: str, cache: FeatureCache
+) -> tuple[Rows, NDArray[np.float64], str, ModelInputs]:
     with Session(engine) as session:
         rows = load_rows(
             session,
@@ -227,10 +234,11 @@ def _read(engine: Engine, config: TrainConfig, split: str, cache: FeatureCache) 
             recipe=config.recipe if "image" in config.towers else None,
             text_level=config.text_level if "text" in config.towers else None,
             densities="density" in config.towers,
+            auxiliary=config.auxiliary_targets,
         )
     # The holdout is let go of here: from now on there is nothing that could look at it.
-    cv, unit, recipe_id = rows.cv, rows.unit, rows.recipe_id
-    return cv, unit, ModelInputs(engine, config, cv.revision_ids.tolist(), recipe_id=recipe_id, cache=cache)
+    cv, taught, unit, recipe_id = rows.cv, rows.taught, rows.unit, rows.recipe_id
+    return cv, taught, unit, ModelInputs(engine, config, cv.revision_ids.tolist(), recipe_id=recipe_id, cache=cache)
 
 
 @contextmanager
@@ -296,6 +304,7 @@ def _one_trial(
     config: TrainConfig,
     shown: Shown,
     rows: Rows,
+    taught: NDArray[np.float64],
     *,
     seed: int,
     backbones: Mapping[str, Any],
@@ -318,7 +327,7 @@ def _one_trial(
 
     try:
         with _one_thread(config):
-            scores = cross_validate(tried, shown, rows, seed=seed, backbones=backbones, on_fold=report)
+            scores = cross_validate(tried, shown, rows, seed=seed, taught=taught, backbones=backbones, on_fold=report)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return f"trial {number}: given up"

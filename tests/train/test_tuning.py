@@ -55,8 +55,11 @@ def test_every_space_holds_what_it_begins_with() -> None:
 
 
 def test_the_first_trial_is_the_experiment_that_training_makes(small: Any) -> None:
-    for kind in ("text", "stacked"):
-        config = small.config(kind)
+    for config in (
+        small.config("text"),
+        small.config("stacked"),
+        small.config("text", auxiliary_targets=["efermi"]),
+    ):
         trained = small.run(config)
         found = search(small, config, trials=1)
         assert found.default_rmse == pytest.approx(trained.cv["rmse"], rel=1e-6)
