@@ -107,6 +107,7 @@ def test_a_reproduction_is_a_table_over_folds_and_runs(small: Any, plan: Plan) -
     assert again.lines == made.lines
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(small: Any, plan: Plan) -> None:
     made = reproduce(small.engine, small.settings, plan, workers=2)
     assert made.failed == []
@@ -121,6 +122,7 @@ def test_two_processes_give_what_one_gives(small: Any, plan: Plan) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_reproduction_goes_on_and_ends_as_if_nothing_had_happened(small: Any, plan: Plan) -> None:
     script = (
         "import pickle, sys\n"
