@@ -145,6 +145,16 @@ def test_several_targets_share_a_page(content: ReportContent) -> None:
     assert len(page.ids) == len(set(page.ids)), "ids of two sections collide"
 
 
+def test_a_peer_says_what_it_was_trained_on(content: ReportContent) -> None:
+    from dataclasses import replace
+
+    peer = replace(content.rivals[0], model="cgcnn", trained_on="Materials Project: not leakage-free")
+    page = render([replace(content, rivals=[*content.rivals, peer], samples=[], curves=[])])
+    assert "cgcnn*" in page
+    assert "trained elsewhere, on: Materials Project: not leakage-free" in page
+    assert "image*" not in page
+
+
 def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="no predictions"):
         figures.parity([], target="k_vrh", unit="GPa")
