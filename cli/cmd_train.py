@@ -204,6 +204,10 @@ def composition(
       ecdreg train composition --regressor trees --target efermi
     """
     options = _given(composition_backbone=features, composition_regressor=regressor)
+    if config is None:
+        from train.recommended import recommended
+
+        options = recommended("composition", options, dense=multi_task)
     train(
         Request(
             ("composition",),
@@ -250,6 +254,10 @@ def density(
       ecdreg train density --target k_vrh --regressor network
     """
     options = _given(density_backbone=features, density_regressor=regressor)
+    if config is None:
+        from train.recommended import recommended
+
+        options = recommended("density", options, dense=multi_task)
     train(
         Request(
             ("density",),
@@ -298,6 +306,8 @@ def stacked(
 ) -> None:
     """Train the stacked model: towers of several modalities, joined.
 
+    By default one Gaussian process reads the features of all four towers, which cross-validation found best;
+    with `--join network` the image and text towers are joined at their penultimate layers, as published.
     Towers of the same split, target, fold, seed and configuration are reused; those that are missing are
     trained first, as models of their own.
 
@@ -310,8 +320,11 @@ def stacked(
       ecdreg train stacked --stack-features out-of-fold --name stacked-out-of-fold
     """
     from train.config import TrainConfig
+    from train.recommended import recommended
 
-    chosen = _names(towers)
+    asked = _given(stack_towers=_names(towers), join=join, stack_features=stack_features)
+    if config is None:
+        asked = recommended("stacked", asked, dense=multi_task)
     own = {
         "image": {
             "recipe": recipe,
@@ -323,9 +336,8 @@ def stacked(
         "composition": {"composition_backbone": composition_features},
         "density": {"density_backbone": density_features},
     }
-    used = [own[tower] for tower in chosen or TrainConfig.stack_towers if tower in own]
-    options = _given(stack_towers=chosen, join=join, stack_features=stack_features)
-    options |= _given(**{name: value for values in used for name, value in values.items()})
+    used = [own[tower] for tower in asked.get("stack_towers", TrainConfig.stack_towers) if tower in own]
+    options = asked | _given(**{name: value for values in used for name, value in values.items()})
     options |= {f"{tower}_regressor": value for tower, value in _assignments(regressor).items()}
     train(
         Request(

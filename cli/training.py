@@ -141,15 +141,17 @@ def _configs(asked: Request, target: str) -> list[TrainConfig]:
     for kind in asked.kinds:
         from_file = {} if asked.config is None else read_config(asked.config, kind)
         config = TrainConfig.from_dict({"kind": kind, "target": target, **asked.options, **from_file})
-        if "finetune_enabled" in config.to_dict() and kind not in FIXED_MODALITIES:
+        # A stack passes these on to its towers, whether or not they act on its join.
+        trains = kind == "stacked" or "readout" in config.to_dict()
+        if trains and kind not in FIXED_MODALITIES:
             usual = from_file.get("finetune_enabled", has_accelerator())
             finetune = usual if asked.finetune is None else asked.finetune
             config = replace(config, finetune_enabled=finetune)
         if asked.multi_task:
-            if "auxiliary_targets" not in config.to_dict():
+            if not trains:
                 raise typer.BadParameter("--multi-task is for dense readouts, and this model has none")
             config = replace(config, auxiliary_targets=tuple(name for name in TARGETS if name != target))
-        if asked.max_epochs is not None and "readout" in config.to_dict():
+        if asked.max_epochs is not None and trains:
             config = replace(
                 config,
                 readout=replace(config.readout, max_epochs=asked.max_epochs),

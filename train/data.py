@@ -414,7 +414,7 @@ def _check(
         if rows:
             raise SplitError(
                 f"split {split!r} for {target} holds {len(rows)} crystals with {what} (first: {rows[0]['source_id']});"
-                " make a split for these inputs with `ecdreg split create`"
+                " make a split for these inputs with `ecdreg split create`, or leave their tower out"
             )
 
 

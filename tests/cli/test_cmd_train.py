@@ -119,3 +119,17 @@ def test_an_empty_leaderboard_says_what_to_do(invoke: Any) -> None:
     assert shown.exit_code == 0
     assert "ecdreg train stacked" in shown.stderr
     assert json.loads(invoke("leaderboard", "--json").stdout) == []
+
+
+def test_a_stack_reads_what_its_towers_read(invoke: Any, crystals: dict[str, int], engine: Engine) -> None:
+    options = ("--target", "k_vrh", "--towers", "text,composition", *QUICK)
+    made = invoke("train", "stacked", *options)
+    assert made.exit_code == 0, made.stderr
+    assert all(name in made.stdout for name in ("stacked", "text", "composition", "baseline-magpie"))
+    with engine.connect() as connection:
+        found = dict(connection.execute(text("SELECT kind, config FROM experiments")).all())
+    assert (found["stacked"]["join"], found["stacked"]["composition_backbone"]) == ("gaussian-process", "elements")
+    assert found["composition"]["composition_regressor"] == "gaussian-process"
+    assert found["text"]["readout"]["max_epochs"] == 2
+    said = invoke("predict", "stacked:k_vrh", "mp-1", "--json")
+    assert json.loads(said.stdout)[0]["predicted"] > 0
