@@ -39,7 +39,7 @@ $(VENV)/.installed-test: $(VENV)/.python pyproject.toml
 demo: $(VENV)/.installed
 	@echo; echo "== 1/5  200 crystals with first-principles charge densities go in"
 	$(ECDREG) ingest --fcc --source sample
-	@echo; echo "== 2/5  image and text towers, and the stack of both, for three targets"
+	@echo; echo "== 2/5  image, text, composition and density towers, and their stack, for three targets"
 	$(ECDREG) train stacked
 	@echo; echo "== 3/5  what the registry predicts for K2S (mp-1022)"
 	$(ECDREG) predict stacked mp-1022
