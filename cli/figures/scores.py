@@ -41,10 +41,13 @@ def draw(lines: Sequence[Line]) -> Figure:
             panel = panels[row, column]
             _panel(panel, chosen, subset, n_targets=1 if target else len(targets))
             letter = "abcdefgh"[column]
-            panel.set_title(f"{letter}  {target or 'average over targets'}, {title}" if row == 0 else title)
+            panel.set_title(f"{letter}  {target or 'average over targets'}" if row == 0 else "")
         panels[row, 0].set_ylabel(f"R², {title}")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    # One panel may lack a stage that another has: the legend is of all of them.
+    known = [panel.get_legend_handles_labels() for panel in panels.flat]
+    marks = {label: handle for handles, labels in known for handle, label in zip(handles, labels, strict=True)}
+    names = [*(stage for stage in STAGES if stage in marks), *(name for name in marks if name not in STAGES)]
+    figure.legend([marks[name] for name in names], names, loc="outside lower center", ncols=len(names))
     return figure
 
 
@@ -53,7 +56,6 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
     levels = list(dict.fromkeys(line.row.text_level for line in lines if line.row.text_level is not None))
     groups: list[str | None] = [*([None] if "image" in stages else []), *levels]
     width = 0.8 / max(1, len([stage for stage in stages if stage != "image"]))
-    drawn_mark = False
     for place, level in enumerate(groups):
         shown = ["image"] if level is None else [stage for stage in stages if stage != "image"]
         for n, stage in enumerate(shown):
@@ -73,7 +75,7 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
                 edgecolor="white",
                 linewidth=0.5,
                 error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#1a1a1a"},
-                label=stage if place == groups.index(level) and _first(stage, level, levels) else None,
+                label=stage,
             )
             known = [
                 p.r2[subset] for line in found if (p := published_for(line.target, stage, level)) and subset in p.r2
@@ -81,9 +83,8 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
             if len(known) == n_targets:
                 panel.plot(
                     at, fmean(known), marker="D", markersize=5, markerfacecolor="white", markeredgecolor="#1a1a1a",
-                    linestyle="none", zorder=5, label=None if drawn_mark else "published",
+                    linestyle="none", zorder=5, label="published",
                 )  # fmt: skip
-                drawn_mark = True
     baseline = _average(
         [line for line in lines if line.row.stage == "baseline-magpie"],
         n_targets,
@@ -92,13 +93,9 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
     if baseline is not None:
         panel.axhline(baseline[0], color="#1a1a1a", linewidth=1.0, linestyle="--", label="composition baseline")
     panel.set_xticks(range(len(groups)), ["no text" if level is None else level for level in groups])
-    panel.set_ylim(0.0, 1.0)
+    panel.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0.0, 1.0))
     panel.grid(axis="y", color="#dddddd", linewidth=0.5)
     panel.set_axisbelow(True)
-
-
-def _first(stage: str, level: str | None, levels: Sequence[str]) -> bool:
-    return stage == "image" or level == levels[0]
 
 
 def _average(

@@ -39,8 +39,8 @@ FOLD_COLUMNS = {
     "text": "text",
     "first": "first fold R² / RMSE",
     "all": "all folds R² / RMSE",
-    "published_first": "published, first fold",
-    "published_all": "published, all folds",
+    "published_first": "published CLIP, first fold",
+    "published_all": "published CLIP, all folds",
 }
 
 
@@ -73,7 +73,7 @@ def table_rows(lines: Iterable[Line], *, phases: bool = False) -> list[dict[str,
 
 
 def fold_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """The first fold alone beside all folds, where several texts and slices compete the model that stands for CLIP.
+    """The first fold alone beside all folds: of the stage clip, or of every stage where clip was not trained.
 
     Parameters
     ----------

@@ -202,10 +202,13 @@ def test_scores_and_curves_are_drawn(tmp_path: Path) -> None:
         figure = draw(lines)
         # One column a target, and panel c: their average.
         assert [panel.get_title(loc="left") for panel in figure.axes[:3]] == [
-            "a  formation_energy_per_atom, folds left out",
-            "b  k_vrh, folds left out",
-            "c  average over targets, folds left out",
+            "a  formation_energy_per_atom",
+            "b  k_vrh",
+            "c  average over targets",
         ]
+        (legend,) = figure.legends
+        shown = [entry.get_text() for entry in legend.get_texts()]
+        assert shown == ["image", "text", "image+text", "published", "composition baseline"]
         write(figure, tmp_path / "scores.svg", title="scores")
         import numpy as np
 
