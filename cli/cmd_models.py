@@ -18,7 +18,7 @@ ModelArgument = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg models list|show|alias|coverage``.
+    """Attach ``ecdreg models list|show|compare|alias|coverage``.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group = command_group("List and show trained models, and give them aliases.")
     group.command("list")(list_)
     group.command("show")(show)
+    group.command("compare")(compare)
     group.command("alias")(alias)
     group.command("coverage")(coverage)
     app.add_typer(group, name="models")
@@ -78,6 +79,70 @@ def show(model: ModelArgument, json: JsonOption = False) -> None:
         if i:
             output.line()
         _print(card)
+
+
+def compare(
+    model: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.", show_default=False)],
+    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names of others.", show_default=False)],
+    target: TargetOption = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; may be repeated.")
+    ] = None,
+    cv: Annotated[
+        bool, typer.Option("--cv", help="Compare what the folds said of rows that they had not seen, not the holdouts.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare a model with others on the same held-out crystals: a paired bootstrap of the difference.
+
+    Holdouts are pooled over all splits and seeds that both were trained on, and whole crystals are drawn. Where
+    the 95 % interval of the difference of the RMSE holds zero, it is a tie.
+
+    \b
+    Examples:
+      ecdreg models compare stacked baseline-magpie
+      ecdreg models compare stacked composition density --target k_vrh
+      ecdreg models compare stacked image --split default --cv --json
+    """
+    from dataclasses import asdict
+    from itertools import product
+
+    from registry.comparison import compare_models
+    from registry.errors import NotFoundError
+    from registry.properties import TARGETS
+
+    subset = "validation" if cv else "holdout"
+    with open_session() as session:
+        found = []
+        for one, other in product(target or TARGETS, others):
+            try:
+                found.append(compare_models(session, model, other, one, splits=split, subset=subset))
+            except NotFoundError:
+                # Of all targets, those count that both were trained for.
+                if target or (one == TARGETS[-1] and not any(made.other == other for made in found)):
+                    raise
+    if json:
+        output.json([{**asdict(one), "verdict": one.verdict} for one in found])
+        return
+    output.table(
+        [
+            {
+                "target": one.target,
+                "model": one.model,
+                "other": one.other,
+                "RMSE": f"{one.rmse:.4g}",
+                "of the other": f"{one.other_rmse:.4g}",
+                "difference": f"{one.difference:+.3g}",
+                "95 %": f"{one.low:+.3g} to {one.high:+.3g}",
+                "unit": one.unit,
+                "verdict": one.verdict,
+                "rows": one.n_rows,
+                "crystals": one.n_crystals,
+                "splits": len(one.splits),
+            }
+            for one in found
+        ]
+    )
 
 
 def alias(

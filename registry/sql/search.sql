@@ -122,7 +122,7 @@ SET search_path FROM CURRENT
 SET jit = off
 -- Named here so that what is set below ends with the function.
 SET hnsw.iterative_scan = relaxed_order
-SET hnsw.ef_search = 64
+SET hnsw.ef_search = 40
 SET enable_sort = on
 AS $body$
 DECLARE
@@ -170,23 +170,27 @@ BEGIN
        AND vector_norm(query) < 65000
     THEN
         candidates := 2 * k + 20;
-        PERFORM set_config('hnsw.ef_search', least(1000, greatest(64, candidates))::text, true),
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(40, candidates))::text, true),
                 set_config('enable_sort', 'off', true);
         -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
         RETURN QUERY EXECUTE format(
             $search$
-            WITH candidates AS MATERIALIZED (
-                SELECT e.revision_id, e.embedding
-                FROM embeddings e
-                WHERE e.encoder_id = %1$s
-                  AND EXISTS (SELECT FROM crystal_revisions r WHERE r.id = e.revision_id AND r.is_current%4$s OFFSET 0)
-                ORDER BY e.embedding::halfvec(%2$s) %3$s $1::halfvec(%2$s)
-                LIMIT %5$s
-            )
-            SELECT c.revision_id, c.embedding %3$s $1
-            FROM candidates c
-            WHERE (SELECT count(*) FROM candidates) = %5$s
-            ORDER BY 2, 1
+            SELECT n.revision_id, n.distance
+            FROM (
+                SELECT c.revision_id, c.distance, count(*) OVER () AS candidates
+                FROM (
+                    SELECT e.revision_id, e.embedding %3$s $1 AS distance
+                    FROM embeddings e
+                    WHERE e.encoder_id = %1$s
+                      AND EXISTS (
+                          SELECT FROM crystal_revisions r WHERE r.id = e.revision_id AND r.is_current%4$s OFFSET 0
+                      )
+                    ORDER BY e.embedding::halfvec(%2$s) %3$s $1::halfvec(%2$s)
+                    LIMIT %5$s
+                ) c
+            ) n
+            WHERE n.candidates = %5$s
+            ORDER BY n.distance, n.revision_id
             LIMIT $4
             $search$,
             encoder.id, encoder.dim, operator, condition, candidates

@@ -133,3 +133,18 @@ def test_a_stack_reads_what_its_towers_read(invoke: Any, crystals: dict[str, int
     assert found["text"]["readout"]["max_epochs"] == 2
     said = invoke("predict", "stacked:k_vrh", "mp-1", "--json")
     assert json.loads(said.stdout)[0]["predicted"] > 0
+
+
+def test_two_models_are_compared_on_the_rows_of_both(train: Any, invoke: Any) -> None:
+    assert train("--name", "tiny").exit_code == 0
+    shown = invoke("models", "compare", "tiny", "baseline-mean", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    (one,) = json.loads(shown.stdout)  # of the targets, the one that both were trained for
+    assert (one["target"], one["splits"], one["verdict"]) == ("k_vrh", ["default"], one["verdict"])
+    assert one["low"] <= one["difference"] <= one["high"]
+    assert one["difference"] == pytest.approx(one["rmse"] - one["other_rmse"])
+    folds = json.loads(invoke("models", "compare", "tiny", "baseline-magpie", "--cv", "--json").stdout)
+    assert folds[0]["n_rows"] > one["n_rows"]
+    gone = invoke("models", "compare", "tiny", "nothing")
+    assert gone.exit_code == 1
+    assert "no holdout prediction of k_vrh in common" in gone.stderr
