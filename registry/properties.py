@@ -18,6 +18,7 @@ from registry.errors import UnknownNameError
 
 __all__ = [
     "DEFAULT_PREFERENCE",
+    "FREE_ATOMS",
     "LEVELS_OF_THEORY",
     "PROPERTIES",
     "TARGETS",
@@ -129,6 +130,14 @@ PROPERTIES: dict[str, PropertyDefinition] = {
 
 TARGETS: tuple[str, ...] = ("formation_energy_per_atom", "efermi", "k_vrh")
 """The properties that models are trained on, in the order in which they are reported."""
+
+FREE_ATOMS = "-free-atoms"
+"""Ends the level of theory of a deformation density that tabulated free atoms make of a total one; before it stands
+that of the total one.
+
+Inside the atoms it is another quantity than a deformation density that its own calculation offers, and a model must
+not be shown one for the other: models refuse a level of theory that they were not trained on.
+"""
 
 LEVELS_OF_THEORY: dict[str, LevelDefinition] = {
     level.name: level

@@ -14,13 +14,13 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Text, bindparam, select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 from sqlalchemy.orm import Session
 
 from registry.errors import IncompatibleInputError, NotFoundError, SplitError
 from registry.models import Property
-from registry.properties import property_named
+from registry.properties import FREE_ATOMS, property_named
 from registry.splits import find_split, members
 from train.densities import DENSITY_KINDS, DensityFiles
 
@@ -342,11 +342,12 @@ LEFT JOIN LATERAL (
     ORDER BY l.preference, l.name LIMIT 1
 ) v ON true
 LEFT JOIN LATERAL (
-    SELECT l.name AS level, array_agg(p.uri ORDER BY array_position(:kinds, p.kind)) AS uris,
-           array_agg(p.sha256 ORDER BY array_position(:kinds, p.kind)) AS sha256s
-    FROM densities p JOIN levels_of_theory l ON l.name = p.level_of_theory
-    WHERE :densities AND r.structure IS NOT NULL AND p.revision_id = r.id AND p.kind = ANY(:kinds)
-    GROUP BY l.name, l.preference HAVING count(*) = cardinality(:kinds)
+    SELECT p.level_of_theory AS level, ARRAY[t.uri, p.uri] AS uris, ARRAY[t.sha256, p.sha256] AS sha256s
+    FROM densities p
+    JOIN densities t ON t.revision_id = p.revision_id AND t.kind = 'total'
+        AND t.level_of_theory = regexp_replace(p.level_of_theory, :free_atoms, '')
+    JOIN levels_of_theory l ON l.name = p.level_of_theory
+    WHERE :densities AND r.structure IS NOT NULL AND p.revision_id = r.id AND p.kind = 'deformation'
     ORDER BY l.preference, l.name LIMIT 1
 ) e ON true
 """
@@ -362,12 +363,13 @@ def _facts(
     densities: bool = False,
 ) -> list[Mapping[str, Any]]:
     where = "WHERE r.is_current ORDER BY r.id" if ids is None else "WHERE r.id = ANY(:ids)"
-    statement = text(_FACTS + where).bindparams(bindparam("kinds", list(DENSITY_KINDS), ARRAY(Text)))
+    statement = text(_FACTS + where)
     parameters: dict[str, Any] = {
         "recipe_id": recipe_id,
         "text_level": text_level,
         "target": target,
         "densities": densities,
+        "free_atoms": f"{FREE_ATOMS}$",
     }
     if ids is not None:
         statement = statement.bindparams(bindparam("ids", type_=ARRAY(BIGINT)))

@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 from registry.crystals import CrystalData, DensityData
 from registry.errors import IncompatibleInputError, NotFoundError
 from registry.grids import GridStore
+from registry.properties import FREE_ATOMS
 
 __all__ = ["DENSITY_KINDS", "DensityFiles", "DensityGrids", "grids_of", "load_densities"]
 
 DENSITY_KINDS = ("total", "deformation")
-"""The density kinds that a density tower reads, of one level of theory."""
+"""The density kinds that a density tower reads: of one level of theory, or a total density with the deformation density
+that free atoms make of it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class DensityFiles:
     """Where the densities of one crystal lie in the grid store, kind by kind of :data:`DENSITY_KINDS`."""
 
     level_of_theory: str
+    """Of the deformation density, which tells that of the total one: see :data:`registry.properties.FREE_ATOMS`."""
     uris: tuple[str, ...]
     sha256s: tuple[str, ...]
 
@@ -79,7 +82,7 @@ def load_densities(
                 " d.kind = :kind AND d.level_of_theory = levels.name), r.structure)"
                 " FROM crystal_revisions r JOIN unnest(:ids, :levels) AS levels (id, name) ON levels.id = r.id"
             ).bindparams(
-                bindparam("kind", DENSITY_KINDS[0]),
+                bindparam("kind", "deformation"),
                 bindparam("ids", [int(i) for i in revision_ids], ARRAY(BIGINT)),
                 bindparam("levels", ["" if f is None else f.level_of_theory for f in files], ARRAY(Text)),
             )
@@ -110,16 +113,19 @@ def grids_of(crystal: CrystalData, levels: Sequence[str] | None = None) -> Densi
     crystal
         As ``ingest.prepare`` made it.
     levels
-        Levels of theory that will do, the best first; None: any, of which the first is taken.
+        Levels of theory of the deformation density that will do, the best first; None: any, of which the first is
+        taken.
     """
     found: dict[str, dict[str, DensityData]] = {}
     for density in crystal.densities:
-        found.setdefault(density.level_of_theory, {})[density.kind] = density
-    for level in found if levels is None else levels:
-        kinds = found.get(level, {})
-        if all(kind in kinds for kind in DENSITY_KINDS):
-            first = kinds[DENSITY_KINDS[0]]
-            structure = first.structure or crystal.structure
-            if structure is not None:
-                return DensityGrids({kind: kinds[kind].values for kind in DENSITY_KINDS}, first.lattice, structure)
+        found.setdefault(density.kind, {})[density.level_of_theory] = density
+    totals, deformations = (found.get(kind, {}) for kind in DENSITY_KINDS)
+    for level in deformations if levels is None else levels:
+        total = totals.get(level.removesuffix(FREE_ATOMS))
+        if total is None or level not in deformations:
+            continue
+        structure = total.structure or crystal.structure
+        if structure is not None:
+            values = {"total": total.values, "deformation": deformations[level].values}
+            return DensityGrids(values, total.lattice, structure)
     return None

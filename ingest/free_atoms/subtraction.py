@@ -29,18 +29,12 @@ from ingest.free_atoms.tables import TABLE_VERSION, possible_valences, radial_de
 from ingest.free_atoms.waves import RadialGrid, Waves
 from registry.crystals import DensityData
 from registry.errors import InputError
+from registry.properties import FREE_ATOMS
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["FREE_ATOMS", "deformation", "sphere_radii", "superposition", "totals_alone"]
-
-FREE_ATOMS = "-free-atoms"
-"""Ends the level of theory of what is made here.
-
-Inside the atoms it is another quantity than a deformation density that its own calculation offers, and a model must
-not be shown one for the other: models refuse a level of theory that they were not trained on.
-"""
+__all__ = ["deformation", "sphere_radii", "superposition", "totals_alone"]
 
 _SPHERES = {1: 0.55, 2: 0.75}
 _SPHERE = 1.4

@@ -16,9 +16,10 @@ from registry.database import session_scope
 from registry.errors import ArtifactError, IncompatibleInputError, NotFoundError, SplitError
 from registry.grids import GridStore
 from registry.image_recipes import find_recipe
+from registry.properties import FREE_ATOMS
 from registry.splits import create_split
 from train.data import Rows, crystal_inputs, inner_stop, known_values, load_images, load_rows
-from train.densities import load_densities
+from train.densities import grids_of, load_densities
 
 
 def rows_of(keys: list[str]) -> Rows:
@@ -170,3 +171,29 @@ def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, cryst
     assert list(read.values) == ["total", "deformation"]
     np.testing.assert_array_equal(read.values["total"], np.full((2, 2, 2), 0.1, np.float32))
     np.testing.assert_allclose(read.lattice, crystal.densities[0].lattice)
+
+
+def test_a_deformation_of_free_atoms_goes_with_the_total_density_that_it_was_made_of(
+    small: Any, crystal_of: Any, write: Any
+) -> None:
+    """As the Materials Project's crystals have them: total and deformation are of different levels of theory."""
+    crystal = dataclasses.replace(crystal_of(6), source="mp", slices=())
+    total, deformation = crystal.densities
+    derived = dataclasses.replace(deformation, level_of_theory=f"GGA{FREE_ATOMS}")
+    write(dataclasses.replace(crystal, densities=(total, derived)))
+    other = dataclasses.replace(total, level_of_theory="r2SCAN")
+    lone = dataclasses.replace(crystal, source="lone", densities=(other, derived))
+    write(lone)
+    with Session(small.engine) as session:
+        ids = dict(session.execute(text("SELECT source, revision_id FROM v_materials")).all())
+        (files,) = crystal_inputs(session, [ids["mp"]], densities=True).densities
+        assert files is not None
+        assert files.level_of_theory == f"GGA{FREE_ATOMS}"
+        (read,) = load_densities(session, GridStore(small.settings.grids_url), [ids["mp"]], [files])
+        assert crystal_inputs(session, [ids["lone"]], densities=True).densities == (None,)
+    np.testing.assert_array_equal(read.values["total"], total.values)
+    found = grids_of(dataclasses.replace(crystal, densities=(total, derived)), [f"GGA{FREE_ATOMS}"])
+    assert found is not None
+    np.testing.assert_array_equal(found.values["deformation"], derived.values)
+    assert grids_of(dataclasses.replace(crystal, densities=(total, derived)), ["GGA"]) is None
+    assert grids_of(lone) is None
