@@ -1,30 +1,23 @@
-"""Worker processes that prepare crystals: all cores, one thread each, no orphans.
+"""Worker processes that prepare crystals, on all cores (:mod:`registry.processes`).
 
-Workers come from a fork server, so that what takes long to import is imported once. They ignore
-Ctrl-C, which the main process handles, and leave when the main process is gone, however it
-ended. A crystal whose worker dies is found by trying the crystals in question one by one.
+A crystal whose worker dies is found by trying the crystals in question one by one.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for_any
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from ingest.prepare import IngestOptions, Prepared, needs_describing, prepare
 from ingest.sources.base import SourceRecord
+from registry.processes import worker_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.context import BaseContext
 
 __all__ = ["default_workers", "prepare_all"]
 
@@ -32,10 +25,6 @@ __all__ = ["default_workers", "prepare_all"]
 _AHEAD = 3
 # How soon a wish to stop is seen [s].
 _PATIENCE = 0.2
-# Threads of the numerical libraries: the cores are shared out among the processes already.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# What workers have no use for: what they download is open data.
-_SECRETS = ("MP_API_KEY",)
 
 
 def default_workers() -> int:
@@ -121,68 +110,5 @@ def _alone(record: SourceRecord, options: IngestOptions, heavy: list[str], stopp
     return Prepared(record.source_id, deferred="its worker process died; was there too little memory?")
 
 
-@contextmanager
-def _pool(workers: int, heavy: list[str]) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are gone at the end, finished or not."""
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=_context(heavy), initializer=_begin_worker)
-    try:
-        yield pool
-    finally:
-        # Waiting politely would mean waiting for crystals that nobody wants any more.
-        pool.shutdown(wait=False, cancel_futures=True)
-        processes = set(multiprocessing.active_children()) - before
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-
-
-def _context(heavy: list[str]) -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ingest.preload", *heavy])
-    from multiprocessing import forkserver
-
-    with _inherited_by_workers():
-        forkserver.ensure_running()
-    return context
-
-
-@contextmanager
-def _inherited_by_workers() -> Iterator[None]:
-    """What the fork server and its children take over from this process when they start."""
-    before = {name: os.environ.get(name) for name in (*_THREADS, *_SECRETS)}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    for name in _SECRETS:
-        os.environ.pop(name, None)
-    in_main = threading.current_thread() is threading.main_thread()
-    # An ignored signal stays ignored in a child, even while it still imports.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
-    try:
-        yield
-    finally:
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _begin_worker() -> None:
-    for name in _SECRETS:  # where processes are not forked from a server that never had them
-        os.environ.pop(name, None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True, name="leave-with-parent").start()
-
-
-def _leave_with_parent() -> None:
-    # A killed main process cannot stop its workers, and they would wait for work for ever.
-    parent: Any = multiprocessing.parent_process()
-    wait_for_any([parent.sentinel])
-    sys.stderr.flush()
-    os._exit(1)
+def _pool(workers: int, heavy: list[str]) -> AbstractContextManager[ProcessPoolExecutor]:
+    return worker_pool(workers, preload=["ingest.preload", *heavy])

@@ -1,27 +1,24 @@
 """Running jobs of a matrix: one by one, on the cores of this machine, or on a Dask cluster.
 
-A worker keeps its engine, backbones and features from one job to the next. Workers of this machine come from a fork
-server that has imported what takes long, ignore Ctrl-C, which the main process handles, and leave when it is gone.
+A worker keeps its engine, backbones and features from one job to the next. Workers of this machine are those of
+:mod:`registry.processes`.
 A job that was cut off is taken up by whoever runs it next, as :func:`train.experiment.run_experiment` does.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for_any
 from typing import Any
 from urllib.parse import urlsplit
 
 from registry.errors import ConfigurationError, EcdregError, ModelError
+from registry.processes import worker_pool
 from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.matrix import Job
@@ -29,10 +26,6 @@ from train.results import ExperimentResult
 
 __all__ = ["JobOutcome", "run_jobs"]
 
-# Threads of the numerical libraries: the cores are shared out among the processes already.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# What workers have no use for.
-_SECRETS = ("MP_API_KEY",)
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -107,8 +100,8 @@ def run_jobs(
             finally:
                 _let_go()
         else:
-            pool = _dask(settings, scheduler) if scheduler is not None else _pool(min(workers, max(1, len(jobs))))
-            with pool as executor:
+            own = worker_pool(min(workers, max(1, len(jobs))), preload=["train.experiment"])
+            with own if scheduler is None else _dask(settings, scheduler) as executor:
                 _all_at_once(executor, settings, jobs, outcomes, note)
     finally:
         progress.end()
@@ -196,74 +189,6 @@ def _let_go() -> None:
     if getattr(_kept, "settings", None) is not None:
         _kept.state[0].dispose()
         _kept.settings = _kept.state = None
-
-
-# ------------------------------------------------------------------- processes of this machine
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor]:
-    """A pool whose processes are gone at the end, finished or not."""
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=_context(), initializer=_begin_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        processes = set(multiprocessing.active_children()) - before
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-
-
-def _context() -> Any:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train.experiment"])
-    from multiprocessing import forkserver
-
-    with _inherited_by_workers():
-        forkserver.ensure_running()
-    return context
-
-
-@contextmanager
-def _inherited_by_workers() -> Iterator[None]:
-    """What the fork server and its children take over from this process when they start."""
-    before = {name: os.environ.get(name) for name in (*_THREADS, *_SECRETS)}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    for name in _SECRETS:
-        os.environ.pop(name, None)
-    in_main = threading.current_thread() is threading.main_thread()
-    # An ignored signal stays ignored in a child, even while it still imports.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
-    try:
-        yield
-    finally:
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _begin_worker() -> None:
-    for name in _SECRETS:  # where processes are not forked from a server that never had them
-        os.environ.pop(name, None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True, name="leave-with-parent").start()
-
-
-def _leave_with_parent() -> None:
-    # A killed main process cannot stop its workers, and they would wait for work for ever.
-    parent: Any = multiprocessing.parent_process()
-    wait_for_any([parent.sentinel])
-    os._exit(1)
 
 
 # ------------------------------------------------------------------------------------- Dask
