@@ -109,7 +109,12 @@ def density(
     out: OutOption = Path("density.png"),
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", metavar="KIND", help="total, spin or deformation (twice); total and spin by default."),
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="total, spin or deformation (twice); by default total with spin, or with deformation where there is no"
+            " spin.",
+        ),
     ] = None,
 ) -> None:
     """Figure 4: two kinds of charge density beside each other, in planes along z.
@@ -125,7 +130,7 @@ def density(
     from registry.errors import ConfigurationError
     from registry.grids import GridStore
 
-    kinds = tuple(kind or ("total", "spin"))
+    kinds = tuple(kind or _usual_kinds(ids))
     if len(kinds) != 2 or set(kinds) - {"total", "spin", "deformation"} or kinds[0] == kinds[1]:
         raise ConfigurationError(f"--kind {' '.join(kinds)}: give two of total, spin, deformation")
 
@@ -137,6 +142,22 @@ def density(
 
     with open_session() as session:
         _draw(session, out, make, title=f"{kinds[0]} and {kinds[1]} density along z")
+
+
+def _usual_kinds(ids: list[str] | None) -> tuple[str, str]:
+    """Total and spin, as published; deformation instead where one of the crystals that are named has no spin."""
+    if not ids:
+        return ("total", "spin")
+    from sqlalchemy import text
+
+    from registry.crystals import resolve
+
+    with open_session() as session:
+        found = session.scalar(
+            text("SELECT bool_and('spin' = ANY(density_kinds)) FROM v_materials WHERE crystal_id = ANY(:ids)"),
+            {"ids": [resolve(session, ident).crystal_id for ident in ids]},
+        )
+    return ("total", "spin" if found else "deformation")
 
 
 def curves(

@@ -162,6 +162,7 @@ def _files(
 
     from registry.errors import IncompatibleInputError
     from train.inference import Predictor
+    from train.repeating import was_fitted_to
 
     with Session(engine) as session:
         predictors = [Predictor.load(session, environment(), model) for model in models]
@@ -169,7 +170,7 @@ def _files(
         if "image" in predictor.config.towers and density is None:
             raise IncompatibleInputError(
                 f"{predictor.model.name} reads slices of the charge density; give --density FILE (CHGCAR, cube or"
-                " HDF5), or use a model that reads texts alone"
+                " HDF5), or use a model that reads none"
             )
     configs = [predictor.config for predictor in predictors]
     crystal = read_crystal(
@@ -184,7 +185,9 @@ def _files(
     for predictor in predictors:
         predictor.calibrate(engine)
         (result,) = predictor.predict([crystal], level=level)
-        rows.append(_row(predictor.model, crystal.source_id, crystal.formula, result, known=None, subset="none"))
+        with Session(engine) as session:
+            subset = "train" if was_fitted_to(session, predictor.model.experiment, crystal) else "none"
+        rows.append(_row(predictor.model, crystal.source_id, crystal.formula, result, known=None, subset=subset))
     return rows
 
 

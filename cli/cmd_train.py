@@ -306,8 +306,8 @@ def stacked(
 ) -> None:
     """Train the stacked model: towers of several modalities, joined.
 
-    By default one Gaussian process reads the features of all four towers, which cross-validation found best;
-    with `--join network` the image and text towers are joined at their penultimate layers, as published.
+    By default one Gaussian process reads the features of all four towers: in cross-validation, nothing was
+    better. With `--join network` the image and text towers are joined at their penultimate layers, as published.
     Towers of the same split, target, fold, seed and configuration are reused; those that are missing are
     trained first, as models of their own.
 

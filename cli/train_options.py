@@ -109,8 +109,8 @@ JoinOption = Annotated[
     typer.Option(
         "--join",
         metavar="NAME",
-        help="How towers are joined: network, a readout on their penultimate layers, as published; or a regressor on"
-        " what they say of rows that they have not seen.",
+        help="How towers are joined: gaussian-process, on the features of all (default); network, a readout on their"
+        " penultimate layers, as published; or a regressor on what they say of rows that they have not seen.",
     ),
 ]
 TowerRegressorOption = Annotated[

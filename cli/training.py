@@ -72,6 +72,7 @@ def train(asked: Request) -> None:
         raise typer.BadParameter("--recipe none leaves nothing to look at; it is for `train text` and `train baseline`")
     _check_text_level(asked)
     configs = [config for target in targets for config in _configs(asked, target)]
+    _warn_of_what_does_nothing(asked, configs)
     engine = open_engine()
     try:
         from registry.database import session_scope
@@ -96,6 +97,15 @@ def train(asked: Request) -> None:
         output.note(
             f"go on: ecdreg predict {called} ID · ecdreg similar ID ·"
             f" ecdreg report {called}:{targets[0]} -o report.html"
+        )
+
+
+def _warn_of_what_does_nothing(asked: Request, configs: Sequence[TrainConfig]) -> None:
+    given = [name for name, on in (("--multi-task", asked.multi_task), ("--finetune", asked.finetune)) if on]
+    if given and any(config.joins_features for config in configs):
+        output.note(
+            f"{' and '.join(given)} acts on the towers beside this stack; the stack itself reads frozen features"
+            " (--join network joins trained towers)"
         )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from registry.errors import SourceError
@@ -22,6 +24,7 @@ __all__ = [
     "code_version",
     "finish_run",
     "record_outcome",
+    "release",
     "standing_outcomes",
     "start_run",
 ]
@@ -205,9 +208,27 @@ def _hold(session: Session, source: str) -> None:
 
 
 def _let_go(session: Session, source: str) -> None:
-    # Closing gives the lock back. A run may also be closed by a process that did not start it.
+    # A run may also be closed by a process that did not start it.
     if connection := _held.pop(_holder(session, source), None):
-        connection.close()
+        release(connection, select(func.pg_advisory_unlock(_LOCK_CLASS, func.hashtext(source))))
+
+
+def release(connection: Connection, unlock: Select[Any]) -> None:
+    """Give a lock back and close the connection that holds it.
+
+    Closing alone would do so too, but only when the server has noticed: whoever asks right after might be refused.
+
+    Parameters
+    ----------
+    connection
+        Detached from its pool.
+    unlock
+        The statement that gives back what it holds.
+    """
+    # A connection that is broken holds nothing any more.
+    with suppress(DBAPIError):
+        connection.execute(unlock)
+    connection.close()
 
 
 def _git(root: Path, *arguments: str) -> str:

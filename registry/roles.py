@@ -25,6 +25,17 @@ READER = "ecdreg_reader"
 WRITER = "ecdreg_writer"
 """Role whose members read and write."""
 
+_LARGE_OBJECTS = (
+    "lo_creat(integer)",
+    "lo_create(oid)",
+    "lo_from_bytea(oid, bytea)",
+    "lo_put(oid, bigint, bytea)",
+    "lowrite(integer, bytea)",
+    "lo_truncate(integer, integer)",
+    "lo_truncate64(integer, bigint)",
+)
+"""What makes or fills large objects."""
+
 _RIGHTS: dict[str, str] = {READER: "SELECT", WRITER: "SELECT, INSERT, UPDATE, DELETE"}
 
 
@@ -67,6 +78,8 @@ def grant(
             if only_registry:
                 database = _quoted(str(connection.scalar(text("SELECT current_database()"))))
                 _run(connection, f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+                # Large objects are nobody's table: every role may make and fill them, but for this.
+                _run(connection, f"REVOKE EXECUTE ON FUNCTION {', '.join(_LARGE_OBJECTS)} FROM PUBLIC")
                 if kind == "writer":
                     _run(connection, f"GRANT TEMPORARY ON DATABASE {database} TO {group}")
             if name is not None and name != group:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from registry.errors import ModelError
 from registry.model_store import find_experiment, start_experiment
 from registry.models import Experiment
-from registry.provenance import code_version
+from registry.provenance import code_version, release
 from train.config import TrainConfig
 
 __all__ = ["begin", "held", "run_key"]
@@ -55,13 +55,14 @@ def held(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[N
     """
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()  # out of the pool, which may be small
+    key = func.hashtext(f"{name}:{target}:{run}")
+    if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, key))):
+        connection.close()
+        raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
     try:
-        key = func.hashtext(f"{name}:{target}:{run}")
-        if not connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, key))):
-            raise ModelError(f"{name}:{target} is being trained by another process; wait for it, or stop it")
         yield
     finally:
-        connection.close()
+        release(connection, select(func.pg_advisory_unlock(_LOCK_CLASS, key)))
 
 
 def begin(

@@ -152,7 +152,7 @@ def _rows(engine: Engine, config: TrainConfig, split: str) -> SplitRows:
             recipe=config.recipe if "image" in config.towers else None,
             text_level=config.text_level if "text" in config.towers else None,
             densities="density" in config.towers,
-            auxiliary=config.auxiliary_targets,
+            auxiliary=config.auxiliary_targets if "auxiliary_targets" in config.to_dict() else (),
         )
 
 

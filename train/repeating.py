@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData, material_key_of
 from registry.database import session_scope
 from registry.model_store import ResolvedModel, write_predictions
 from registry.models import Crystal, CrystalRevision, Experiment, ModelVersion, Prediction, SplitMember
@@ -23,7 +24,7 @@ from train.inference import PredictionResult, Predictor
 from train.intervals import split_intervals
 from train.uncertainty import LEVEL
 
-__all__ = ["CrystalPrediction", "predict_crystals"]
+__all__ = ["CrystalPrediction", "predict_crystals", "was_fitted_to"]
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,39 @@ def _made(
         )
         for p in found
     }
+
+
+def was_fitted_to(session: Session, experiment: Experiment, crystal: CrystalData) -> bool:
+    """Whether a model was fitted to the material of a crystal that was only just read from files.
+
+    Its name may say so; else the same composition in the same prototype and space group is taken for the same
+    material, as :func:`registry.crystals.material_key_of` does.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    experiment
+        The model's.
+    crystal
+        As ``ingest.prepare`` made it.
+    """
+    alike = and_(
+        CrystalRevision.formula == crystal.formula,
+        CrystalRevision.prototype == crystal.prototype,
+        CrystalRevision.space_group_number == crystal.space_group_number,
+    )
+    key = material_key_of(crystal.source_id, crystal)
+    return bool(
+        session.scalar(
+            select(
+                exists()
+                .where(SplitMember.split_id == experiment.split_id, SplitMember.subset == "cv")
+                .where(SplitMember.revision_id == CrystalRevision.id, CrystalRevision.crystal_id == Crystal.id)
+                .where(or_(Crystal.material_key == key, alike))
+            )
+        )
+    )
 
 
 def _fitted_to(session: Session, experiment: Experiment, revision_ids: Sequence[int]) -> set[int]:

@@ -35,7 +35,13 @@ def test_a_structure_file_is_predicted_without_being_registered(
     said = invoke("predict", "baseline-magpie:k_vrh", "--structure", file, "--json")
     assert said.exit_code == 0, said.stderr
     (row,) = json.loads(said.stdout)
-    assert (row["formula"], row["unit"], row["known"], row["subset"]) == ("MgO", "GPa", None, "none")
+    assert (row["formula"], row["unit"], row["known"]) == ("MgO", "GPa", None)
+    # The registry has this material, and the model was fitted to it: no prediction of an unseen crystal.
+    assert row["subset"] == "train"
+    other = tmp_path / "CsI.vasp"
+    other.write_text(POSCAR.replace("Mg O", "Cs I"))
+    (unseen,) = json.loads(invoke("predict", "baseline-magpie:k_vrh", "--structure", other, "--json").stdout)
+    assert (unseen["formula"], unseen["subset"]) == ("CsI", "none")
     assert row["spread"] > 0
     kept = json.loads(invoke("predict", "baseline-magpie:k_vrh", "mp-4", "--json").stdout)  # MgO of the registry
     assert kept[0]["formula"] == "MgO"

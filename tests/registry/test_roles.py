@@ -103,6 +103,8 @@ def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: Callabl
         "SELECT * FROM crystals FOR UPDATE",
         "CREATE TABLE mine (a int)",
         "CREATE TEMP TABLE mine (a int)",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'x')",
         "CREATE SCHEMA mine",
         "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE INDEX ON embeddings (dim)",
