@@ -99,8 +99,8 @@ def test_holdout_rows_and_the_scored_fold_reach_no_part_of_a_joined_stack(small:
     assert weights(small, scored_away.experiment_id)[0] != weights(small, clean.experiment_id)[0]
 
 
-@pytest.mark.parametrize("join", ["ridge", "trees"])
-def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join: str) -> None:
+def permute(small: Any) -> None:
+    """Give every crystal the label of another."""
     ids = sorted(small.revisions.values())
     order = np.random.default_rng(7).permutation(len(ids))
     with small.engine.begin() as connection:
@@ -111,6 +111,11 @@ def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join:
                 "UPDATE property_values SET value = %s WHERE revision_id = %s AND property = 'k_vrh'",
                 (values[source], ids[place]),
             )
+
+
+@pytest.mark.parametrize("join", ["ridge", "trees"])
+def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join: str) -> None:
+    permute(small)
     assert small.run(joined(small, join)).cv["r2"] < 0.1
 
 
@@ -161,3 +166,68 @@ def test_dense_towers_of_fixed_features_join_at_their_penultimate_layers(small: 
     result = small.run(config)
     assert [r.name for r in result.prerequisites] == ["text", "composition"]
     assert result.cv["r2"] > 0.2
+
+
+def featured(small: Any, *towers: str) -> TrainConfig:
+    """A stack of all towers whose features one Gaussian process reads, or one such tower alone."""
+    backbones = {"image_backbone": small.image_backbone, "image_size": 32, "text_backbone": small.text_backbone}
+    chosen = towers or tuple(TOWERS)
+    own = {name: value for name, value in backbones.items() if name.partition("_")[0] in chosen}
+    if len(chosen) == 1:
+        (tower,) = chosen
+        own |= {"kind": tower, f"{tower}_regressor": "gaussian-process"}
+    else:
+        own |= {"kind": "stacked", "stack_towers": chosen, "join": "gaussian-process"}
+    return TrainConfig.from_dict({"target": "k_vrh", **own})
+
+
+def train_featured(small: Any, config: TrainConfig, **options: Any) -> Any:
+    """Without its towers, which such a stack does not read."""
+    from unittest.mock import patch
+
+    with patch("train.experiment._towers", return_value=[]):
+        return small.run(config, **options)
+
+
+@pytest.mark.parametrize("towers", [(), ("composition",)])
+def test_holdout_rows_and_the_scored_fold_reach_no_gaussian_process(small: Any, towers: tuple[str, ...]) -> None:
+    config = featured(small, *towers)
+    clean = train_featured(small, config)
+    assert clean.cv["r2"] > 0.4
+    for statement in POISON:
+        change(small, statement, members(small, "holdout"))
+    poisoned = train_featured(small, config, again=True)
+    assert weights(small, poisoned.experiment_id) == weights(small, clean.experiment_id)
+    assert scored(small, poisoned.experiment_id) == scored(small, clean.experiment_id)
+    for statement in POISON:
+        change(small, statement, members(small, "cv", 1))
+    away = train_featured(small, config, again=True)
+    after, before = weights(small, away.experiment_id), weights(small, clean.experiment_id)
+    assert after[1] == before[1]
+    assert after[0] != before[0]
+
+
+@pytest.mark.parametrize("towers", [(), ("composition",)])
+def test_permuted_labels_cannot_be_predicted_by_a_gaussian_process(small: Any, towers: tuple[str, ...]) -> None:
+    permute(small)
+    assert train_featured(small, featured(small, *towers)).cv["r2"] < 0.1
+
+
+def test_a_stack_that_reads_features_says_the_same_when_it_is_read(small: Any) -> None:
+    from registry.model_store import resolve_model
+
+    result = train_featured(small, featured(small))
+    with Session(small.engine) as session:
+        (model,) = resolve_model(session, "stacked:k_vrh")
+        stored = session.execute(
+            select(Prediction.revision_id, Prediction.value)
+            .join(ModelVersion)
+            .where(ModelVersion.experiment_id == result.experiment_id, Prediction.subset == "holdout")
+        ).all()
+        version = model.model_version
+        data = ArtifactStore(small.settings.artifacts).read(version.artifact_uri or "", version.artifact_sha256 or "")
+    read = restore(featured(small), data)
+    assert isinstance(read, FittedRegressor)
+    assert sorted(read.records) == sorted(TOWERS)
+    repeated = predict_crystals(small.engine, small.settings, model, [row.revision_id for row in stored])
+    assert [p.value for p in repeated] == pytest.approx([row.value for row in stored])
