@@ -172,7 +172,7 @@ def test_figures_are_drawn_from_the_registry(invoke: Any, crystals: dict[str, in
     assert invoke("plot", "fourier", "mp-1", "mp-2", "-o", slices).exit_code == 0
     assert "data:image/png;base64," in slices.read_text(encoding="utf-8")
 
-    lacking = invoke("plot", "density", "mp-1", "-o", tmp_path / "d.png")
+    lacking = invoke("plot", "density", "mp-1", "--kind", "total", "--kind", "spin", "-o", tmp_path / "d.png")
     assert lacking.exit_code == 1
     assert "has no spin density; there is: deformation, total" in lacking.stderr
     assert "nothing of the splits" in invoke("plot", "scores", "-o", tmp_path / "s.png").stderr
