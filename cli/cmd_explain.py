@@ -152,9 +152,9 @@ def _print(one: Explanation, interval: str | None) -> None:
         title=f"Modalities, from the mean of other crystals ({one.modalities.empty:.4g} {one.unit})",
     )
     if one.pixels is not None:
-        sums = [float(channel.sum()) for channel in one.pixels.values]
+        sums = one.pixels.by_channel or {"all together": float(one.pixels.values.sum())}
         output.table(
-            [{"channel": kind, f"share [{one.unit}]": s} for kind, s in zip(one.pixels.channels, sums, strict=True)],
+            [{"channel": kind, f"share [{one.unit}]": share} for kind, share in sums.items()],
             title=f"Pixels, from the mean slice ({one.pixels.empty:.4g}) to its own ({one.pixels.full:.4g} {one.unit}):"
             f" {one.pixels.method}, {one.pixels.steps} steps, gap {one.pixels.gap:.1g}; -o draws them",
         )
@@ -201,9 +201,7 @@ def _plain(one: Explanation, interval: str | None) -> dict[str, Any]:
             "empty": pixels.empty,
             "full": pixels.full,
             "gap": pixels.gap,
-            "channels": {
-                kind: float(channel.sum()) for kind, channel in zip(pixels.channels, pixels.values, strict=True)
-            },
+            "channels": pixels.by_channel,
         },
         "text": one.text,
         "words": None if one.words is None else plain(one.words),

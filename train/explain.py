@@ -52,6 +52,9 @@ PATCHES = 6
 MOST_WORDS = 24
 """Words up to which each has a share of its own; of longer texts, sentences have."""
 
+GRADIENTS = "integrated gradients"
+"""How pixels get their shares wherever the model has slopes in them."""
+
 GAP = 0.001
 """Part of the standard deviation of the known values that integrated gradients may miss, where 1 % of what they divide
 is less."""
@@ -79,7 +82,7 @@ class Pixels:
     image: NDArray[np.float32]
     """(C, H, W), in the unit of the recipe"""
     values: NDArray[np.float64]
-    """(C, H, W), in the unit of the target"""
+    """(C, H, W), in the unit of the target; the share of a patch is spread evenly over its pixels and all channels"""
     channels: tuple[str, ...]
     """Kind of each channel."""
     method: str
@@ -92,6 +95,13 @@ class Pixels:
     """What the shares miss of ``full - empty``."""
     window: tuple[float, float] | None = None
     """Width and height of the slice [Å]; None where its recipe has no metric."""
+
+    @property
+    def by_channel(self) -> dict[str, float] | None:
+        """Share of each channel, in the unit of the target; None for patches, which are taken through all channels."""
+        if self.method != GRADIENTS:
+            return None
+        return {kind: float(values.sum()) for kind, values in zip(self.channels, self.values, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -263,9 +273,7 @@ class _Asked:
             return self._patches(images, kinds, start.numpy(), end.numpy())
         inner, outer = path
         found = integrated_gradients(inner, start, end, outer=outer, tolerance=GAP * self._sd)
-        return Pixels(
-            images[0], found.values, kinds, "integrated gradients", found.start, found.end, found.steps, found.gap
-        )
+        return Pixels(images[0], found.values, kinds, GRADIENTS, found.start, found.end, found.steps, found.gap)
 
     def window(self, engine: Engine) -> tuple[float, float] | None:
         """Width and height of the slices [Å]; None for a transform, and for pictures rendered elsewhere."""

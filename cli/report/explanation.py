@@ -150,8 +150,9 @@ def _pixels(content: Explanation) -> str:
     missing = abs(pixels.gap) / max(abs(step), 1e-12)
     how = (
         f"Integrated gradients in {pixels.steps} steps"
-        if pixels.method == "integrated gradients"
-        else f"Shapley values of {pixels.steps} square patches, because this image tower has no gradients"
+        if pixels.by_channel is not None
+        else f"Shapley values of {pixels.steps} square patches through all channels, spread evenly over each, because"
+        " this model has no gradients in its pixels,"
     )
     return "<h2>Which pixels</h2>" + figure(
         _maps(content, pixels),

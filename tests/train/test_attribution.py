@@ -136,3 +136,23 @@ def test_a_mean_has_no_reasons(small: SmallRegistry) -> None:
     small.run(small.config("baseline-mean"))
     with pytest.raises(IncompatibleInputError, match="looks at nothing"):
         why(small, "baseline-mean:k_vrh", "mp-3")
+
+
+def test_patches_divide_the_step_and_say_nothing_of_channels(small: SmallRegistry) -> None:
+    """A regressor has no gradients in pixels; patches go through all channels at once."""
+    base = small.config("image").to_dict()
+    own = ("kind", "target", "recipe", "image_backbone", "image_size")
+    config = TrainConfig.from_dict({name: base[name] for name in own} | {"image_regressor": "kernel"})
+    small.run(config)
+    one = why(small, "image:k_vrh", "mp-1")
+    assert one.pixels is not None
+    assert one.pixels.method == "Shapley values of patches"
+    assert one.pixels.by_channel is None
+    assert abs(one.pixels.full - one.pixels.empty) > 1
+    assert one.pixels.values.sum() == pytest.approx(one.pixels.full - one.pixels.empty)
+    np.testing.assert_allclose(one.pixels.values[0], one.pixels.values[1])
+    small.run(small.config("image"))
+    dense = why(small, "image:k_vrh@2", "mp-1")
+    assert dense.pixels is not None
+    assert dense.pixels.by_channel is not None
+    assert sum(dense.pixels.by_channel.values()) == pytest.approx(dense.pixels.values.sum())
