@@ -69,8 +69,9 @@ def tune(
 ) -> None:
     """Search the hyper-parameters of a kind of model, each trial by cross-validation on the split's cv rows.
 
-    The first trial is the configuration as it is, so that the best is never worse in cross-validation. The
-    holdout is not read. Trials are kept in the database (schema optuna): the same command goes on where it
+    Searched are dense readouts, as published: the first trial is their configuration as it is, and the best is
+    never worse than it in cross-validation. What `ecdreg train` does by itself may be a regressor, which has
+    nothing to tune and may be better still: `ecdreg leaderboard` compares. The holdout is not read. Trials are kept in the database (schema optuna): the same command goes on where it
     was, and says so at once when there are enough. `ecdreg train KIND --config FILE` trains what was found.
 
     \b
