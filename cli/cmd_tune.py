@@ -71,8 +71,10 @@ def tune(
 
     Searched are dense readouts, as published: the first trial is their configuration as it is, and the best is
     never worse than it in cross-validation. What `ecdreg train` does by itself may be a regressor, which has
-    nothing to tune and may be better still: `ecdreg leaderboard` compares. The holdout is not read. Trials are kept in the database (schema optuna): the same command goes on where it
-    was, and says so at once when there are enough. `ecdreg train KIND --config FILE` trains what was found.
+    nothing to tune and may be better still: `ecdreg leaderboard` compares. The holdout is not read.
+
+    Trials are kept in the database (schema optuna): the same command goes on where it was, and says so at once
+    when there are enough. `ecdreg train KIND --config FILE` trains what was found.
 
     \b
     Examples:
