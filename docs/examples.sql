@@ -152,12 +152,14 @@ WHERE target = 'k_vrh'
 ORDER BY cv_rmse;
 --> target | model           | cv_rmse | cv_rmse_sd | unit
 --> -------+-----------------+---------+------------+-----
+--> k_vrh  | stacked         | 11.4841 |     3.6986 | GPa
+--> k_vrh  | density         | 11.9782 |     2.8015 | GPa
+--> k_vrh  | composition     | 18.6449 |     2.6734 | GPa
 --> k_vrh  | baseline-magpie |  24.716 |     4.6544 | GPa
 --> k_vrh  | image           | 37.0173 |     7.7461 | GPa
---> k_vrh  | stacked         | 39.6776 |    11.1012 | GPa
 --> k_vrh  | text            | 52.3029 |    10.6111 | GPa
 --> k_vrh  | baseline-mean   | 82.5386 |     7.5074 | GPa
---> (5 rows)
+--> (7 rows)
 
 -- What a model says of crystals that it has not seen, beside what is known.
 SELECT source_id, formula, true_value, predicted, spread, unit
@@ -167,11 +169,11 @@ ORDER BY abs(error) DESC
 LIMIT 5;
 --> source_id | formula | true_value | predicted |  spread | unit
 --> ----------+---------+------------+-----------+---------+-----
---> mp-10635  | SnSb    |    50.1334 |   126.193 | 8.58951 | GPa
---> mp-126    | Pt      |    243.723 |   186.123 | 16.7568 | GPa
---> mp-23804  | Mg2FeH6 |    79.3339 |   124.891 | 27.4442 | GPa
---> mp-867275 | BeVOs2  |    279.968 |   242.358 | 9.65371 | GPa
---> mp-24237  | ScH2    |    96.7681 |   134.131 | 11.1186 | GPa
+--> mp-861501 | AgHgPd2 |    118.052 |   97.2057 | 5.83168 | GPa
+--> mp-11247  | Li3Au   |    42.2634 |   22.0438 |  6.1243 | GPa
+--> mp-1132   | CdO     |    126.236 |   144.824 | 6.88911 | GPa
+--> mp-864654 | Zn2NiRh |    156.388 |   171.363 |  5.8823 | GPa
+--> mp-20265  | LiIn2Pt |      78.04 |   92.3455 | 2.08203 | GPa
 --> (5 rows)
 
 -- What the ingests did.
