@@ -23,6 +23,9 @@ from cli.options import (
 from cli.options import settings as environment
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from registry.progress import Progress
     from train.matrix import Plan
     from train.reproduce import Reproduction
 
@@ -76,6 +79,14 @@ ClipOption = Annotated[
     str | None,
     typer.Option("--clip", metavar="NAME", help="CLIP of the stage clip, a folder or a hub id; else a dual encoder."),
 ]
+PeersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peer",
+        metavar="NAME",
+        help="Score a published model of others first, cgcnn or chgnet (repeatable): see `ecdreg peers`.",
+    ),
+]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print every number as CSV instead of tables.")]
 ShowOption = Annotated[bool, typer.Option("--show", help="Train nothing: show what is finished by now.")]
 PhasesOption = Annotated[bool, typer.Option("--phases", help="Show every phase, not only the last of each model.")]
@@ -124,6 +135,7 @@ def paper(
     text_backbone: TextBackboneOption = None,
     clip: ClipOption = None,
     max_epochs: MaxEpochsOption = None,
+    peer: PeersOption = None,
     jobs: JobsOption = 1,
     scheduler: SchedulerOption = None,
     show: ShowOption = False,
@@ -136,7 +148,8 @@ def paper(
 
     Each experiment is a model of its own in the registry; what is finished is not repeated, so that the same
     command goes on after a break and shows the table at once when all is done. The slices are those of the
-    recipe metric by default; `--recipe imported` takes the published pictures, where they were ingested.
+    recipe metric by default; `--recipe imported` takes the published pictures, where they were ingested. Peers
+    that were scored on the splits stand below, with a mark: they were trained elsewhere.
 
     \b
     Examples:
@@ -164,6 +177,7 @@ def paper(
         iqr,
         jobs,
         scheduler,
+        peers=peer or (),
         show=show,
         phases=phases,
         out=out,
@@ -267,6 +281,7 @@ def _reproduce(
     jobs: int,
     scheduler: str | None,
     *,
+    peers: Sequence[str] = (),
     show: bool,
     phases: bool,
     out: Path | None,
@@ -295,10 +310,26 @@ def _reproduce(
     for one in missing:
         output.warn(str(one))
     with output.progress() as progress:
+        _score_peers(engine, plan, peers, progress)
         made = reproduce(engine, environment(), plan, workers=jobs, scheduler=scheduler, progress=progress)
     _tell(made, title, time.perf_counter() - started, phases=phases, out=out, csv=csv, json=json)
     if made.failed:
         raise typer.Exit(1)
+
+
+def _score_peers(engine: Engine, plan: Plan, names: Sequence[str], progress: Progress) -> None:
+    if not names:
+        return
+    from train.peers import PEERS, run_peer
+
+    for name in names:
+        for target in plan.targets:
+            if target not in PEERS[name].targets:
+                continue
+            for split, _ in plan.runs(target):
+                missing = run_peer(engine, name, target=target, split=split, progress=progress).missing
+                if missing:
+                    output.note(f"{name} cannot read {len(missing)} crystals of {split}, {missing[0]} for one")
 
 
 def _tell(

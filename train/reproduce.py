@@ -34,6 +34,7 @@ __all__ = [
     "ensure_splits",
     "finished",
     "leave_out_missing",
+    "peer_lines",
     "reproduce",
     "summarise",
 ]
@@ -73,6 +74,8 @@ class Line:
     """By score: the first fold alone, over the runs."""
     experiments: tuple[int, ...]
     """Ids of the runs."""
+    trained_on: str | None = None
+    """What a published model of others was trained on; None for what was trained on the split."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ def reproduce(
     _compute_features(engine, settings, jobs, progress)
     outcomes = run_jobs(settings, jobs, workers=workers, scheduler=scheduler, progress=progress, on_outcome=on_outcome)
     with Session(engine) as session:
-        lines = summarise(session, jobs, outcomes)
+        lines = [*summarise(session, jobs, outcomes), *peer_lines(session, plan)]
     return Reproduction(plan, tuple(lines), tuple(outcomes), tuple(jobs))
 
 
@@ -295,7 +298,8 @@ def finished(session: Session, plan: Plan) -> Reproduction:
         one = known.get((job.split, job.config.kind, job.seed, json_sha256(job.config.to_dict())))
         result = None if one is None else read_result(session, one, "unchanged", started, ())
         outcomes.append(JobOutcome(place, result, None if result else "not trained yet"))
-    return Reproduction(plan, tuple(summarise(session, jobs, outcomes)), tuple(outcomes), tuple(jobs))
+    lines = [*summarise(session, jobs, outcomes), *peer_lines(session, plan)]
+    return Reproduction(plan, tuple(lines), tuple(outcomes), tuple(jobs))
 
 
 def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutcome]) -> list[Line]:
@@ -322,6 +326,40 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
         for phase in phases:
             records = {ident: everything.get((ident, phase), []) for _, ident in found}
             lines.append(_line(records, target, units.get(target, ""), row, config.kind, phase, phase == phases[-1]))
+    return lines
+
+
+def peer_lines(session: Session, plan: Plan) -> list[Line]:
+    """Published models of others that :func:`train.peers.run_peer` scored on the splits of a plan.
+
+    Nothing of them was fitted here: their numbers are those of the rows that each fold scores, and of the holdout.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    plan
+        Its targets and splits.
+    """
+    names = {(name, target) for target in plan.targets for name, _ in plan.runs(target)}
+    found = session.execute(
+        select(Experiment, Split.name, Property.unit)
+        .join(Split, Split.id == Experiment.split_id)
+        .join(Property, Property.name == Experiment.target)
+        .where(Experiment.status == "finished", Experiment.kind.like("peer-%"))
+        .order_by(Experiment.version)
+    ).all()
+    newest = {(one.target, one.name, split): (one, unit) for one, split, unit in found if (split, one.target) in names}
+    groups: dict[tuple[str, str], list[tuple[Experiment, str]]] = {}
+    for (target, name, _), run in newest.items():
+        groups.setdefault((target, name), []).append(run)
+    everything = _scores(session, [one.id for runs in groups.values() for one, _ in runs])
+    lines = []
+    for (target, name), runs in sorted(groups.items()):
+        first, unit = runs[0]
+        records = {one.id: everything.get((one.id, "fit"), []) for one, _ in runs}
+        line = _line(records, target, unit, TableRow(name, None, None), first.kind, "fit", True)
+        lines.append(replace(line, first_fold={}, trained_on=str(first.config["trained_on"])))
     return lines
 
 

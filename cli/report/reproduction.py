@@ -80,7 +80,7 @@ def fold_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
     lines
         Of all targets.
     """
-    last = [line for line in lines if line.last and not line.row.stage.startswith("baseline")]
+    last = [line for line in lines if line.last and line.first_fold and not line.row.stage.startswith("baseline")]
     clips = [line for line in last if line.row.stage == "clip"]
     rows = []
     for line in clips or last:
@@ -109,6 +109,7 @@ def flat_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
             "unit": line.unit,
             "stage": line.row.stage,
             "kind": line.kind,
+            "trained_on": line.trained_on,
             "text_level": line.row.text_level,
             "recipe": line.row.recipe,
             "phase": line.phase,
@@ -147,6 +148,8 @@ def notes(lines: Sequence[Line]) -> list[str]:
             "clip is a dual encoder here: the two offline backbones with projections, aligned on the training fold;"
             " the published numbers beside it are those of openai/clip-vit-base-patch32."
         )
+    for peer, trained_on in sorted({(line.row.stage, line.trained_on) for line in lines if line.trained_on}):
+        told.append(f"* {peer} was not fitted here: it is as published, trained on {trained_on}.")
     if all(line.kind != "image" or line.phase != "finetune" for line in lines):
         told.append("backbones are frozen: the towers are readouts, and a stack's second phase trains dense layers.")
     return told
@@ -223,6 +226,8 @@ def _heading(lines: Sequence[Line]) -> str:
 
 
 def _model(line: Line) -> str:
+    if line.trained_on:
+        return f"{line.row.stage}*"
     return f"clip ({line.kind})" if line.row.stage == "clip" and line.kind != "clip" else line.row.stage
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from cli.report.reproduction import fold_rows, notes, table_rows
 from registry.errors import ConfigurationError, ModelError
 from tests.train.conftest import SmallRegistry
+from train.matrix import Plan
 from train.peers import EV_PER_A3, PEERS, Peer, bulk_modulus, run_peer
+from train.reproduce import finished
 
 EDGE = 5.43
 
@@ -86,6 +90,20 @@ def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: Sma
     assert run_peer(small.engine, ruler, target="k_vrh", split="small").status == "unchanged"
     alone = run_peer(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
     assert set(alone.n) == {"holdout"}
+
+
+def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRegistry, ruler: str) -> None:
+    result = run_peer(small.engine, ruler, target="k_vrh", split="small")
+    plan = Plan(targets=("k_vrh",), seeds=(1,), split="small")
+    with Session(small.engine) as session:
+        (line,) = finished(session, plan).lines
+        assert finished(session, replace(plan, split="other")).lines == ()
+    assert (line.row.stage, line.trained_on) == ("ruler", "a yardstick: not leakage-free")
+    assert set(line.scores) == {"val", "test"}
+    assert line.scores["test"]["rmse"].mean == pytest.approx(result.scores["holdout"]["rmse"])
+    assert table_rows([line])[0]["model"] == "ruler*"
+    assert fold_rows([line]) == []
+    assert "* ruler was not fitted here: it is as published, trained on a yardstick: not leakage-free." in notes([line])
 
 
 def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeypatch: pytest.MonkeyPatch) -> None:
