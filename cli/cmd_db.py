@@ -142,6 +142,8 @@ def start() -> None:
 def stop() -> None:
     """Stop the embedded server; the next command that needs it starts it again.
 
+    A command that is asking the database at that moment fails; any other one starts the server again by itself.
+
     \b
     Examples:
       ecdreg db stop

@@ -12,14 +12,15 @@ kept by the database function ``ecdreg_surface()``.
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -55,7 +56,12 @@ MIN_PGVECTOR = (0, 8, 0)  # iterative scans
 GOOD_PGVECTOR = (0, 8, 4)  # fixes of vacuum, and of a CVE (0.8.2)
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 30
+RESTART_SECONDS = 30  # how long an embedded server that is stopped under a command is started again
 UPGRADE_LOCK = 0x6563_6472_6567  # "ecdreg"; two upgrades at once wait for each other
+
+_REFUSED = re.compile(r"FATAL:(?!\s+(the database system is|terminating connection))")
+"""What starting the server again does not mend. Where nobody listens, or a server that is shutting down hangs up, the
+words are libpq's own, which passes no SQLSTATE on for a connection that it could not make."""
 
 State = Literal["current", "empty", "behind", "ahead"]
 
@@ -104,19 +110,24 @@ def connect(settings: Settings | None = None, *, application_name: str = "ecdreg
         If the schema of the user's own server is behind, or any schema is ahead of the code.
     """
     settings = settings or Settings.from_environ()
-    engine = _engine(connection_url(settings), application_name)
-    try:
-        if settings.embedded:
-            _make_database(engine, application_name)
-        else:
-            with _reached(engine), engine.connect():
-                pass
-        if check_schema:
-            _check_schema(engine, upgrade_allowed=settings.embedded)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
+    data = settings.postgres_data if settings.embedded else None
+    engine = _engine(connection_url(settings), application_name, data)
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            if data is not None:
+                _make_database(engine, application_name, data)
+            else:
+                with _reached(engine), engine.connect():
+                    pass
+            if check_schema:
+                _check_schema(engine, upgrade_allowed=settings.embedded)
+            return engine
+        except BaseException as error:
+            engine.dispose()
+            # `ecdreg db stop` may come between any two of these questions: asked again, they start the server anew.
+            if data is None or not _cut_off(error) or time.monotonic() > deadline:
+                raise
 
 
 @contextmanager
@@ -213,11 +224,44 @@ def shown_url(url: URL) -> str:
 # -------------------------------------------------------------------------------- checks
 
 
-def _engine(url: URL, application_name: str) -> Engine:
+def _engine(url: URL, application_name: str, data: Path | None = None) -> Engine:
     defaults = {"application_name": application_name, "connect_timeout": CONNECT_SECONDS}
     given = {name: value for name, value in defaults.items() if name not in url.query}
     # native_hstore would cost a query per connection; nothing here is an hstore.
-    return create_engine(url, connect_args=given, pool_pre_ping=True, use_native_hstore=False)
+    engine = create_engine(url, connect_args=given, pool_pre_ping=True, use_native_hstore=False)
+    if data is not None:
+        _restart_for(engine, data)
+    return engine
+
+
+def _restart_for(engine: Engine, data: Path) -> None:
+    """Start the embedded server again wherever a new connection finds it stopped, or on its way there.
+
+    Somebody may stop it between :func:`registry.embedded.start` and a connection, or long after, while this process
+    had no connection in use.
+    """
+
+    def reach(dialect: Any, _: object, arguments: list[Any], options: dict[str, Any]) -> object:
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if _REFUSED.search(str(error)) or time.monotonic() > deadline:
+                    raise
+            embedded.start(data)
+            time.sleep(0.02)  # it may be ready by its own account and recover from a crash
+
+    event.listen(engine, "do_connect", reach)
+
+
+def _cut_off(error: BaseException) -> bool:
+    """Whether a connection was ended by the server, while it was made or later."""
+    if isinstance(error, DatabaseUnreachableError) and error.__cause__ is not None:
+        error = error.__cause__
+    if not isinstance(error, OperationalError) or _REFUSED.search(str(error.orig)):
+        return False
+    return error.connection_invalidated or error.statement is None
 
 
 @contextmanager
@@ -234,7 +278,7 @@ def _reached(engine: Engine) -> Iterator[None]:
         raise
 
 
-def _make_database(engine: Engine, application_name: str) -> None:
+def _make_database(engine: Engine, application_name: str, data: Path) -> None:
     """Connect to the embedded database, made first where the cluster is new."""
     try:
         with engine.connect():
@@ -243,7 +287,7 @@ def _make_database(engine: Engine, application_name: str) -> None:
         if f'database "{DATABASE}" does not exist' not in str(error.orig):
             with _reached(engine):
                 raise
-    admin = _engine(engine.url.set(database="postgres"), application_name)
+    admin = _engine(engine.url.set(database="postgres"), application_name, data)
     try:
         with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text(f"CREATE DATABASE {DATABASE}"))

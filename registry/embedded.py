@@ -54,6 +54,7 @@ __all__ = ["EmbeddedServer", "EmbeddedStatus", "binary", "start", "status", "sto
 SUPERUSER = "postgres"
 PORT = 5432  # names the socket file; no TCP port is opened
 LOG_BYTES = 10_000_000
+STOP_SECONDS = 60  # a last checkpoint takes seconds; a server told by SIGTERM waits for its clients, however long
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class EmbeddedStatus:
 def start(data: Path) -> EmbeddedServer:
     """Start the server of a data directory, or join it where it runs; makes the directory if needed.
 
+    A server that is shutting down is waited for, and started again. It may begin to right after this returns:
+    :func:`registry.database.connect` comes back here when that happens.
+
     Parameters
     ----------
     data
@@ -106,8 +110,29 @@ def start(data: Path) -> EmbeddedServer:
     folder = socket_folder(data, account.uid)
     with translated(data.parent):
         make_parent(data.parent, account)
-    with _locked(data):
-        return _join_or_launch(data, account, folder)
+    began = time.monotonic()
+    since = {"ready": began, "stopping": began}  # when it was last in another state
+    while True:
+        with _locked(data):  # not while waiting: `stop` would wait for its turn as long
+            server = _join_or_launch(data, account, folder)
+        if server is not None:
+            return server
+        # Either it still recovers, or its last processes are on their way out, or it is not ours to see.
+        state, now = _postmaster(data)[1], time.monotonic()
+        since = {name: then if name == state else now for name, then in since.items()}
+        if now - since["ready"] > 15:
+            raise DatabaseUnreachableError(
+                f"a server of {data} runs, but its socket {folder} is out of reach, as from another container; "
+                "stop it where it was started, or set ECDREG_DATABASE_URL"
+            )
+        if now - since["stopping"] > STOP_SECONDS:
+            raise DatabaseUnreachableError(
+                f"the server of {data} is shutting down and waits for programs that are still connected; end them, "
+                "or cut them off with `ecdreg db stop`, then try again"
+            )
+        if now - began > START_SECONDS:
+            raise DatabaseUnreachableError(f"the server of {data} did not get ready; see {data / 'server.log'}")
+        time.sleep(0.02)
 
 
 def stop(data: Path) -> bool:
@@ -179,35 +204,22 @@ def binary(name: str) -> Path:
 # ------------------------------------------------------------------------------ launching
 
 
-def _join_or_launch(data: Path, account: Account, folder: Path) -> EmbeddedServer:
-    """Called with the lock on ``<data>.lock`` held."""
-    deadline = time.monotonic() + START_SECONDS
-    absent_since: float | None = None
-    while True:
-        with translated(data.parent):
-            alive = os.open(f"{data}.alive", os.O_RDWR | os.O_CREAT, 0o644)
-        with _closing(alive):
-            try:
-                fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # a server, or for a moment somebody's status()
-            else:
-                _launch(data, account, folder, alive)
-                return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=_postmaster(data)[0])
-        pid, ready = _postmaster(data)
-        if ready and _answers(folder):
-            return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=pid)
-        # Either it still recovers, or its last processes are on their way out, or it is not ours to see.
-        now = time.monotonic()
-        absent_since = (absent_since or now) if ready else None
-        if absent_since is not None and now - absent_since > 15:
-            raise DatabaseUnreachableError(
-                f"a server of {data} runs, but its socket {folder} is out of reach, as from another container; "
-                "stop it where it was started, or set ECDREG_DATABASE_URL"
-            )
-        if now > deadline:
-            raise DatabaseUnreachableError(f"the server of {data} did not get ready; see {data / 'server.log'}")
-        time.sleep(0.02)
+def _join_or_launch(data: Path, account: Account, folder: Path) -> EmbeddedServer | None:
+    """The server, or None where it takes no connections at this moment; the lock on ``<data>.lock`` is held."""
+    with translated(data.parent):
+        alive = os.open(f"{data}.alive", os.O_RDWR | os.O_CREAT, 0o644)
+    with _closing(alive):
+        try:
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # a server, or for a moment somebody's status()
+        else:
+            _launch(data, account, folder, alive)
+            return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=_postmaster(data)[0])
+    pid, state = _postmaster(data)
+    if state == "ready" and _answers(folder):
+        return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=pid)
+    return None
 
 
 def _launch(data: Path, account: Account, folder: Path, alive: int) -> None:
@@ -287,13 +299,13 @@ def _answers(folder: Path) -> bool:
     return True
 
 
-def _postmaster(data: Path) -> tuple[int, bool]:
-    """Process id of the postmaster and whether it takes connections, as ``postmaster.pid`` says."""
+def _postmaster(data: Path) -> tuple[int, str]:
+    """Process id of the postmaster and what it does, as ``postmaster.pid`` says: starting, ready, stopping."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
-        return int(lines[0]), len(lines) > 7 and lines[7].strip() == "ready"
+        return int(lines[0]), lines[7].strip() if len(lines) > 7 else "starting"
     except (OSError, ValueError, IndexError):
-        return 0, False
+        return 0, ""
 
 
 def _is_alive(data: Path) -> bool:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from registry import database, embedded
@@ -217,6 +222,90 @@ class TestSchema:
     def test_unknown_revision(self, engine: Engine) -> None:
         with pytest.raises(ConfigurationError, match="no schema revision 'zz'; there are: base, 0001"):
             database.downgrade(engine, "zz")
+
+
+class TestStoppedMeanwhile:
+    """Somebody runs ``ecdreg db stop`` while others work."""
+
+    @pytest.fixture
+    def settings(self, open_folder: Path) -> Iterator[Settings]:
+        settings = Settings(home=open_folder / "stopped meanwhile")
+        yield settings
+        embedded.stop(settings.postgres_data)
+
+    @pytest.mark.parametrize("when", ["before the first connection", "between two questions"])
+    def test_connecting(self, settings: Settings, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        connect(settings).dispose()
+        called: list[str] = []
+
+        def stopping(original: Callable[..., Any]) -> Callable[..., Any]:
+            def first_of_all(*arguments: Any, **options: Any) -> Any:
+                found = original(*arguments, **options)
+                if not called:
+                    called.append(when)
+                    assert embedded.stop(settings.postgres_data)
+                return found
+
+            return first_of_all
+
+        if when == "before the first connection":
+            monkeypatch.setattr(embedded, "start", stopping(embedded.start))
+        else:
+            monkeypatch.setattr(database, "_revisions", stopping(database._revisions))
+        engine = connect(settings)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM crystals")) == 0
+        engine.dispose()
+        assert called
+
+    def test_a_cut_in_the_middle_of_a_question(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        connect(settings).dispose()
+        original, called = database._status, list[bool]()
+
+        def status(connection: Connection) -> database.SchemaStatus:
+            if not called:
+                called.append(True)
+                assert embedded.stop(settings.postgres_data)
+            return original(connection)
+
+        monkeypatch.setattr(database, "_status", status)
+        connect(settings).dispose()
+        assert called
+
+    def test_a_command_goes_on_with_its_next_connection(self, settings: Settings) -> None:
+        engine = connect(settings)
+        with engine.connect() as connection:
+            connection.execute(text("CREATE TABLE kept AS SELECT 1 AS n"))
+            connection.commit()
+        assert embedded.stop(settings.postgres_data)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT n FROM kept")) == 1
+        engine.dispose()
+
+    def test_a_server_that_waits_for_others_is_told_in_one_line(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = connect(settings)
+        monkeypatch.setattr(embedded, "STOP_SECONDS", 0.1)
+        with engine.connect():
+            pid = embedded.start(settings.postgres_data).pid
+            os.kill(pid, signal.SIGTERM)
+            while embedded._postmaster(settings.postgres_data) != (pid, "stopping"):
+                time.sleep(0.01)
+            with pytest.raises(DatabaseUnreachableError, match="shutting down and waits"):
+                engine.connect()
+        engine.dispose()
+
+    def test_what_starting_again_does_not_mend_is_told_at_once(self, settings: Settings) -> None:
+        engine = connect(settings)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE ROLE nobody_logs_in NOLOGIN"))
+        other = database._engine(engine.url.set(username="nobody_logs_in"), "ecdreg", settings.postgres_data)
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="is not permitted to log in"):
+            other.connect()
+        assert time.monotonic() - began < database.RESTART_SECONDS / 2
+        engine.dispose()
 
 
 class TestUse:

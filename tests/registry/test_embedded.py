@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,45 @@ class TestLife:
         process = subprocess.Popen(
             [sys.executable, "-c", f"{code}; import time; time.sleep(60)"], start_new_session=True
         )
-        wait(lambda: embedded.status(data).running and embedded._postmaster(data)[1])
+        wait(lambda: embedded.status(data).running and embedded._postmaster(data)[1] == "ready")
         os.killpg(process.pid, signal.SIGKILL)  # as a terminal that is closed
         process.wait()
         time.sleep(0.1)
         assert ask(embedded.start(data), "SELECT 1") == 1
         assert postmasters(data) == 1
+
+
+class TestShuttingDown:
+    """SIGTERM, as at the end of the job that started it: the server waits for its clients and takes no new ones."""
+
+    def test_whoever_comes_waits_for_its_end_and_starts_it_again(self, server: EmbeddedServer, data: Path) -> None:
+        with psycopg.connect(server.url("postgres")) as last, ThreadPoolExecutor() as pool:
+            self.terminate(server, data)
+            coming = pool.submit(embedded.start, data)
+            with pytest.raises(TimeoutError):
+                coming.result(timeout=0.2)
+            last.close()
+            again = coming.result(timeout=60)
+        assert again.pid != server.pid
+        assert ask(again, "SELECT 1") == 1
+
+    def test_one_that_does_not_end_is_told_and_can_be_stopped(
+        self, server: EmbeddedServer, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with psycopg.connect(server.url("postgres")), ThreadPoolExecutor() as pool:
+            self.terminate(server, data)
+            monkeypatch.setattr(embedded, "STOP_SECONDS", 0.2)
+            with pytest.raises(DatabaseUnreachableError, match=r"shutting down and waits .* with `ecdreg db stop`"):
+                embedded.start(data)
+            monkeypatch.undo()
+            coming = pool.submit(embedded.start, data)
+            assert embedded.stop(data)  # whoever waits is not in its way
+            assert ask(coming.result(timeout=60), "SELECT 1") == 1
+
+    @staticmethod
+    def terminate(server: EmbeddedServer, data: Path) -> None:
+        os.kill(server.pid, signal.SIGTERM)
+        wait(lambda: embedded._postmaster(data)[1] == "stopping")
 
 
 class TestCrashes:
