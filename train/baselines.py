@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, InputError, ModelError
 from train.checkpoints import pack, unpack
+from train.trees import Trees
 
 __all__ = ["MAGPIE_DIM", "MagpieBaseline", "MeanBaseline", "magpie_features", "magpie_labels"]
 
@@ -63,22 +64,11 @@ class MeanBaseline:
 
 
 @dataclass(frozen=True, eq=False)
-class MagpieBaseline:
+class MagpieBaseline(Trees):
     """Extremely randomised trees on Magpie composition features.
 
-    Trees: P. Geurts, D. Ernst, L. Wehenkel, Machine Learning 63, 3 (2006), as scikit-learn
-    grows them. They are kept as plain arrays, the nodes of all trees one after another in
-    depth-first order, so that the left child of a node is the next one:
-
-    ``roots`` (T,) first node of each tree; ``feature`` (M,) feature that a node looks at,
-    -1 in a leaf; ``right`` (M,) its right child; ``number`` (M,) its threshold, or a leaf's
-    value in the unit of the target.
+    Trees: P. Geurts, D. Ernst, L. Wehenkel, Machine Learning 63, 3 (2006), as scikit-learn grows them.
     """
-
-    roots: NDArray[np.int64]
-    feature: NDArray[np.int16]
-    right: NDArray[np.int32]
-    number: NDArray[np.float64]
 
     @classmethod
     def fit(cls, features: ArrayLike, targets: ArrayLike, *, seed: int, n_estimators: int = 400) -> MagpieBaseline:
@@ -106,22 +96,7 @@ class MagpieBaseline:
         if x.ndim != 2 or len(x) != len(y) or not np.isfinite(x).all():
             raise ModelError(f"features {x.shape} for {len(y)} targets; give finite (N, D) with one row a target")
         forest = ExtraTreesRegressor(n_estimators=n_estimators, random_state=seed, n_jobs=-1).fit(x, y)
-        trees = [estimator.tree_ for estimator in forest.estimators_]
-        roots = np.cumsum([0] + [tree.node_count for tree in trees[:-1]])
-        leaf = [tree.children_left < 0 for tree in trees]
-        if any(
-            (tree.children_left[~end] != np.flatnonzero(~end) + 1).any() for tree, end in zip(trees, leaf, strict=True)
-        ):
-            raise ModelError("scikit-learn's trees are not in depth-first order; this version of it is not supported")
-        parts = list(zip(trees, leaf, roots, strict=True))
-        return cls(
-            roots=roots.astype(np.int64),
-            feature=np.concatenate([np.where(end, -1, t.feature) for t, end, _ in parts]).astype(np.int16),
-            right=np.concatenate([np.where(end, -1, t.children_right + root) for t, end, root in parts]).astype(
-                np.int32
-            ),
-            number=np.concatenate([np.where(end, t.value[:, 0, 0], t.threshold) for t, end, _ in parts]),
-        )
+        return cls.grown(forest.estimators_)
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
         """Mean over the trees, shape (N,), in the unit of the target.
@@ -136,18 +111,7 @@ class MagpieBaseline:
         ModelError
             If the shape is another, or a value is not finite.
         """
-        x = np.asarray(features, dtype=np.float32)  # as scikit-learn compares with its thresholds
-        if x.ndim != 2 or x.shape[1] <= self.feature.max(initial=0) or not np.isfinite(x).all():
-            raise ModelError(f"features of shape {x.shape}; give finite (N, {MAGPIE_DIM}) as when the trees grew")
-        node = np.broadcast_to(self.roots, (len(x), len(self.roots))).copy()  # N x T
-        rows = np.broadcast_to(np.arange(len(x))[:, None], node.shape)
-        inner = self.feature[node] >= 0
-        while inner.any():
-            at, row = node[inner], rows[inner]
-            left = x[row, self.feature[at]] <= self.number[at]
-            node[inner] = np.where(left, at + 1, self.right[at])
-            inner = self.feature[node] >= 0
-        return np.asarray(self.number[node].mean(axis=1))
+        return np.asarray(self.leaves(features).mean(axis=1))
 
     def to_bytes(self) -> bytes:
         """safetensors."""

@@ -20,6 +20,7 @@ from registry.errors import ArtifactError, ModelError
 from train.baselines import MagpieBaseline
 from train.checkpoints import pack, unpack
 from train.scalers import StandardScaler
+from train.trees import BoostedTrees
 
 __all__ = ["REGRESSORS", "Regressor", "RegressorKind", "RidgeRegressor"]
 
@@ -159,6 +160,12 @@ def _trees(
     return MagpieBaseline.fit(features, values, seed=seed)
 
 
+def _boosting(
+    features: NDArray[np.float64], values: NDArray[np.float64], seed: int, _groups: Sequence[str]
+) -> BoostedTrees:
+    return BoostedTrees.fit(*rows_of(features, values), seed=seed)
+
+
 def _kernel(
     features: NDArray[np.float64], values: NDArray[np.float64], _seed: int, _groups: Sequence[str]
 ) -> Regressor:
@@ -188,6 +195,7 @@ def _gaussian_process_from_bytes(data: bytes) -> Regressor:
 
 
 REGRESSORS.add("gaussian-process", RegressorKind(_gaussian_process, _gaussian_process_from_bytes, joins_features=True))
+REGRESSORS.add("gradient-boosting", RegressorKind(_boosting, BoostedTrees.from_bytes))
 REGRESSORS.add("kernel", RegressorKind(_kernel, _kernel_from_bytes))
 REGRESSORS.add("ridge", RegressorKind(_ridge, RidgeRegressor.from_bytes))
 REGRESSORS.add("trees", RegressorKind(_trees, MagpieBaseline.from_bytes))

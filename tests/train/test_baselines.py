@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from registry.errors import ArtifactError, InputError, ModelError
 from train.baselines import MAGPIE_DIM, MagpieBaseline, MeanBaseline, magpie_features, magpie_labels
 from train.metrics import r2
+from train.trees import BoostedTrees
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,27 @@ def test_trees_survive_their_bytes(rows: tuple[NDArray[np.float64], NDArray[np.f
     assert data == MagpieBaseline.fit(x, y, seed=0, n_estimators=10).to_bytes()
     np.testing.assert_array_equal(MagpieBaseline.from_bytes(data).predict(x), baseline.predict(x))
     assert MagpieBaseline.fit(x, y, seed=1, n_estimators=10).to_bytes() != data
+
+
+def test_boosted_trees_predict_as_scikit_learns_do(rows: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    x, y = rows
+    ours = BoostedTrees.fit(x[:80], y[:80], seed=5)
+    theirs = GradientBoostingRegressor(
+        init="zero", n_estimators=500, learning_rate=0.05, max_depth=4, min_samples_leaf=3, subsample=0.5,
+        max_features=0.4, random_state=5,
+    ).fit(x[:80], y[:80] - y[:80].mean())  # fmt: skip
+    np.testing.assert_allclose(ours.predict(x), y[:80].mean() + theirs.predict(x), rtol=1e-9)
+    assert r2(y[80:], ours.predict(x[80:])) > 0.8
+    data = ours.to_bytes()
+    assert data == BoostedTrees.fit(x[:80], y[:80], seed=5).to_bytes()
+    np.testing.assert_array_equal(BoostedTrees.from_bytes(data).predict(x), ours.predict(x))
+    assert BoostedTrees.fit(x[:1], y[:1], seed=0).predict(x[:2]).tolist() == [y[0], y[0]]
+    with pytest.raises(ModelError, match="shape"):
+        ours.predict(x[:, :2])
+    with pytest.raises(ArtifactError, match="gradient-boosting"):
+        BoostedTrees.from_bytes(MeanBaseline(1.0).to_bytes())
 
 
 def test_a_single_row_is_a_single_leaf() -> None:

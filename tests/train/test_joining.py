@@ -99,7 +99,7 @@ def test_holdout_rows_and_the_scored_fold_reach_no_part_of_a_joined_stack(small:
     assert weights(small, scored_away.experiment_id)[0] != weights(small, clean.experiment_id)[0]
 
 
-@pytest.mark.parametrize("join", ["ridge", "trees"])
+@pytest.mark.parametrize("join", ["gradient-boosting", "ridge"])
 def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join: str) -> None:
     assert blind_r2(small, lambda: small.run(joined(small, join))) < 0.1
 
