@@ -102,12 +102,11 @@ def image(
       ecdreg train image --image-backbone efficientnet_lite0 --regressor network --name image-lite0
       ecdreg train image --recipe metric-views --name image-views
     """
-    if image_backbone is None:
-        # What is best in cross-validation; there is nothing in it to fine-tune.
-        chosen = not finetune and not multi_task and config is None
-        image_backbone = "pixel_statistics" if chosen else "efficientnet_lite0"
-        regressor = regressor or ("kernel" if chosen else None)
     options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
+    # The pixel statistics have nothing in them to fine-tune.
+    from train.recommended import recommended
+
+    options = recommended("image", options, dense=bool(finetune) or multi_task or config is not None)
     options |= _views(recipe, views, average=average_views, augment=augment)
     train(
         Request(

@@ -52,6 +52,9 @@ def tune(
             "--config", metavar="FILE", help="TOML with the configuration to begin with, whatever its target."
         ),
     ] = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Begin with dense readouts as published, and search how they are trained.")
+    ] = False,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -69,9 +72,10 @@ def tune(
 ) -> None:
     """Search the hyper-parameters of a kind of model, each trial by cross-validation on the split's cv rows.
 
-    Searched are dense readouts, as published: the first trial is their configuration as it is, and the best is
-    never worse than it in cross-validation. What `ecdreg train` does by itself may be a regressor, which has
-    nothing to tune and may be better still: `ecdreg leaderboard` compares. The holdout is not read.
+    The first trial is what `ecdreg train KIND` does by itself, and the best is never worse than it in
+    cross-validation. Regressors find their own parameters: searched is which one reads which features, and which
+    towers a stack joins. With `--dense` it is the widths, rates and dropout of the published readouts. The
+    holdout is not read.
 
     Trials are kept in the database (schema optuna): the same command goes on where it was, and says so at once
     when there are enough. `ecdreg train KIND --config FILE` trains what was found.
@@ -79,7 +83,8 @@ def tune(
     \b
     Examples:
       ecdreg tune image --target k_vrh --trials 50
-      ecdreg tune text --minutes 20 -o tuned/
+      ecdreg tune stacked --target efermi --minutes 20
+      ecdreg tune text --dense --minutes 20 -o tuned/
       ecdreg train text --target efermi --config tuned/text-efermi.toml
     """
     from registry.database import session_scope
@@ -93,7 +98,9 @@ def tune(
     targets = list(dict.fromkeys(target or TARGETS))
     for name in targets:
         property_named(name)
-    given = {"recipe": recipe, "text_level": text_level} if config is None else _read(config, kind)
+    if dense and config is not None:
+        raise typer.BadParameter("--dense and --config both say what to begin with; give one")
+    given = _begin(kind, recipe, text_level, dense=dense) if config is None else _read(config, kind)
     configs = [_config(kind, name, given) for name in targets]
     if not out.is_dir():
         raise ConfigurationError(f"no folder {out}; make it, or give another one to -o")
@@ -127,6 +134,14 @@ def tune(
         changed = ", ".join(f"{name} {_short(value)}" for name, value in result.changed.items())
         output.note(f"{result.target}: {changed or 'nothing is better than the configuration as it was'}")
         output.note(f"go on: ecdreg train {kind} --target {result.target} --split {split} --config {file}")
+
+
+def _begin(kind: str, recipe: str, text_level: str, *, dense: bool) -> dict[str, Any]:
+    """Fields of the configuration that `ecdreg train` has by itself, or of the published one."""
+    from train.recommended import recommended
+
+    seen = {"recipe": recipe, "text_level": text_level}
+    return seen if dense else seen | recommended(kind, {})
 
 
 def _config(kind: str, target: str, given: dict[str, Any]) -> TrainConfig:

@@ -14,6 +14,7 @@ from train.config import FIXED_MODALITIES, NETWORK, TOWERS, TrainConfig
 __all__ = ["recommended"]
 
 _REGRESSOR = "gaussian-process"
+_IMAGE = {"image_backbone": "pixel_statistics", "image_regressor": "kernel"}
 _COMPOSITION = "elements"
 
 
@@ -21,7 +22,8 @@ def recommended(kind: str, asked: Mapping[str, Any], *, dense: bool = False) -> 
     """Fields of a configuration: those asked for, and the recommended ones beside them.
 
     A stack reads the features of all towers by one Gaussian process; its image and text towers are the published ones,
-    its composition and density towers Gaussian processes. Asked for anything that only the published join has
+    its composition and density towers Gaussian processes. An image tower alone reads statistics of its pixels, where
+    no other backbone is asked for. Asked for anything that only the published join has
     (``join`` of ``network``, ``stack_features``), it is the published stack of image and text.
 
     Parameters
@@ -36,6 +38,8 @@ def recommended(kind: str, asked: Mapping[str, Any], *, dense: bool = False) -> 
     fields: dict[str, Any] = {}
     if kind in FIXED_MODALITIES and not dense:
         fields[f"{kind}_regressor"] = _REGRESSOR
+    if kind == "image" and not dense and "image_backbone" not in asked:
+        fields |= _IMAGE
     if kind == "composition":
         fields["composition_backbone"] = _COMPOSITION
     if kind == "stacked":

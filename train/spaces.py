@@ -1,20 +1,22 @@
 """What a search varies, kind by kind: a table of parameters, each a field of the configuration.
 
-A parameter of a phase is named ``readout.learning_rate``; widths are written ``512-256``. Whatever is not in the table
-stays as the configuration has it. The configuration's own value always belongs to the space, so that it can be the
-first trial.
+Of a network that is how it is trained; a regressor finds its own parameters, so that there it is which regressor reads
+which features, and which towers a stack joins. A parameter of a phase is named ``readout.learning_rate``; widths are
+written ``512-256``, towers ``text-density``. Whatever is not in the table stays as the configuration has it. The
+configuration's own value always belongs to the space, so that it can be the first trial.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 from registry.errors import ConfigurationError
 from train.config import PhaseConfig, TrainConfig
 
-__all__ = ["SPACES", "Parameter", "apply", "space_of"]
+__all__ = ["CHOICES", "SPACES", "Parameter", "apply", "space_of"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,36 @@ SPACES: Mapping[str, tuple[Parameter, ...]] = {
     "clip": _phase("readout", 3e-5, 3e-3),
     "baseline-magpie": (Parameter("n_estimators", choices=(100, 200, 400, 800)),),
 }
-"""What is searched for each kind. The rates of a stack act on its towers too, which every trial trains anew."""
+"""What is searched for each kind of network. Rates of a stack act on its towers too, trained anew in every trial."""
+
+
+_REGRESSORS = ("gaussian-process", "gradient-boosting", "kernel", "ridge", "trees")
+
+CHOICES: Mapping[str, tuple[Parameter, ...]] = {
+    "image": (
+        Parameter("image_backbone", choices=("pixel_statistics", "efficientnet_lite0")),
+        Parameter("image_regressor", choices=_REGRESSORS),
+    ),
+    "text": (Parameter("text_regressor", choices=_REGRESSORS),),
+    "composition": (
+        Parameter("composition_backbone", choices=("elements", "magpie")),
+        Parameter("composition_regressor", choices=_REGRESSORS),
+    ),
+    "density": (Parameter("density_regressor", choices=_REGRESSORS),),
+}
+"""What is searched for each kind that a regressor reads."""
+
+
+def _joined(config: TrainConfig) -> tuple[Parameter, ...]:
+    """The space of a stack that a regressor joins: which of its towers, joined how, and what they read."""
+    subsets = ["-".join(towers) for n in range(len(config.towers), 1, -1) for towers in combinations(config.towers, n)]
+    # What is joined by features has no regressors of single towers to search; elsewhere these stay as they are.
+    read = [p for tower in config.towers for p in CHOICES[tower] if p.name.endswith("_backbone")]
+    return (
+        *((Parameter("stack_towers", choices=tuple(subsets)),) if len(subsets) > 1 else ()),
+        Parameter("join", choices=_REGRESSORS),
+        *read,
+    )
 
 
 def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
@@ -101,14 +132,13 @@ def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
     Raises
     ------
     ConfigurationError
-        If the kind has no space, or is joined or read out in a way that has none.
+        If the kind has no space, or a stack's towers are too many to search with.
     """
     if config.kind not in SPACES:
         raise ConfigurationError(f"nothing to search for kind {config.kind!r}; choose from {', '.join(SPACES)}")
     if not config.is_baseline and not config.is_network:
-        raise ConfigurationError(
-            f"{config.kind} with a regressor has no parameters to search; leave the regressor out, or take `network`"
-        )
+        space = _joined(config) if config.kind == "stacked" else CHOICES[config.kind]
+        return tuple(parameter.holding(config) for parameter in space)
     if config.kind == "stacked" and config.stack_features != "in-sample":
         raise ConfigurationError(
             f"stack_features is {config.stack_features!r}, whose towers are too many to search with; search in-sample,"
@@ -136,6 +166,8 @@ def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
             fields[head] = replace(phase, **{inner: value})
         elif name.endswith("_widths"):
             fields[name] = tuple(int(width) for width in value.split("-"))
+        elif name == "stack_towers":
+            fields[name] = tuple(value.split("-"))
         else:
             fields[name] = value
     return replace(config, **fields)

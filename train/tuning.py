@@ -33,6 +33,7 @@ from train.features import FeatureCache
 from train.fitting import FittedModel, Shown, derived_seed, fit_phases
 from train.inputs import ModelInputs
 from train.spaces import Parameter, apply, space_of
+from train.stacking import unseen_predictions
 
 __all__ = ["SCHEMA", "FoldScore", "TuneResult", "cross_validate", "tune"]
 
@@ -127,13 +128,13 @@ def tune(
     cache = cache or FeatureCache(
         engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url)
     )
-    rows, taught, unit, inputs = _read(engine, config, split, cache)
-    shown, backbones = inputs.shown(rows.revision_ids), inputs.backbones if config.finetune_enabled else {}
+    rows, taught, unit, read = _read(engine, config, split, cache)
+    looks = _Looks(read, rows.revision_ids)
     identity = {
         "config": config.to_dict(),
         "seed": seed,
         "space": [repr(parameter) for parameter in space],
-        "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
+        "encoders": {name: table.identity_sha256 for name, table in read(config).tables.items()},
         "rows": json_sha256([rows.revision_ids.tolist(), rows.folds.tolist(), np.nan_to_num(taught).tolist()]),
     }
     name = f"{config.kind}:{config.target}:{split}:{json_sha256(identity)[:12]}"
@@ -146,7 +147,7 @@ def tune(
             while (trials is None or len(_finished(study)) < trials) and (
                 minutes is None or time.perf_counter() - started < 60 * minutes
             ):
-                told = _one_trial(study, space, config, shown, rows, taught, seed=seed, backbones=backbones)
+                told = _one_trial(study, space, config, looks, rows, taught, seed=seed)
                 progress.advance(1, told)
         finally:
             progress.end()
@@ -161,6 +162,7 @@ def cross_validate(
     seed: int,
     taught: NDArray[np.float64] | None = None,
     backbones: Mapping[str, Any] | None = None,
+    towers: dict[str, Any] | None = None,
     on_fold: Callable[[FoldScore, Sequence[FoldScore]], None] | None = None,
 ) -> list[FoldScore]:
     """Train and score every fold, as :func:`train.experiment.run_experiment` does, and keep nothing.
@@ -177,34 +179,17 @@ def cross_validate(
         Where there are auxiliary targets: what is learnt of each row, (N, 1 + A), as
         :attr:`train.data.SplitRows.taught` gives it; None: the rows' values alone.
     backbones
-        The pre-trained backbones, where they are fine-tuned.
+        The backbones by modality: a regressor weighs their groups of features, fine-tuning trains them.
+    towers
+        Filled with the towers of stacks that a regressor joins, and read where another configuration has the same.
     on_fold
         Told of each fold as it is scored, with all so far; what it raises ends the cross-validation.
     """
     scores: list[FoldScore] = []
-    taught = rows.values if taught is None else taught
+    given = _Given(shown, rows, rows.values if taught is None else taught, seed, dict(backbones or {}))
     for fold in [int(fold) for fold in np.unique(rows.folds)]:
-        train, score = np.flatnonzero(rows.folds != fold), np.flatnonzero(rows.folds == fold)
-        stopping = np.zeros(len(train), dtype=bool)
-        if config.is_network and config.stop_fraction:
-            stopping = inner_stop(rows.take(train), fold, seed=seed, share=config.stop_fraction)
-        fold_seed = derived_seed(seed, "fold", fold)
-        fit, stop = train[~stopping], train[stopping]
-
-        def fitted(one: TrainConfig, towers: Mapping[str, FittedModel] | None = None) -> FittedModel:
-            *_, model = fit_phases(
-                one,
-                shown.take(fit),  # noqa: B023  used within the fold
-                taught[fit],  # noqa: B023
-                seed=fold_seed,  # noqa: B023
-                stop=(shown.take(stop), rows.values[stop]) if len(stop) else None,  # noqa: B023
-                towers=towers,
-                backbones={name: b for name, b in (backbones or {}).items() if name in one.towers},
-            )
-            return model
-
-        towers = {tower: fitted(config.tower_config(tower)) for tower in config.towers} if _is_stack(config) else None
-        predicted = fitted(config, towers).predict(shown.take(score))
+        score = np.flatnonzero(rows.folds == fold)
+        predicted = _fit_fold(config, given, fold, {} if towers is None else towers).predict(shown.take(score))
         scores.append(_score(fold, rows.values[score], predicted))
         if on_fold is not None:
             on_fold(scores[-1], scores)
@@ -214,8 +199,96 @@ def cross_validate(
 # ------------------------------------------------------------------------------ private
 
 
-def _is_stack(config: TrainConfig) -> bool:
-    return config.kind == "stacked"
+@dataclass(frozen=True)
+class _Given:
+    """What a cross-validation trains from."""
+
+    shown: Shown
+    rows: Rows
+    taught: NDArray[np.float64]
+    seed: int
+    backbones: Mapping[str, Any]
+
+    def fit(
+        self,
+        config: TrainConfig,
+        fold: int,
+        *,
+        towers: Mapping[str, FittedModel] | None = None,
+        unseen: NDArray[np.float64] | None = None,
+    ) -> tuple[FittedModel, dict[str, int]]:
+        """The model of a fold, and the epochs of its phases."""
+        train = self.training(fold)
+        stopping = np.zeros(len(train), dtype=bool)
+        if config.is_network and config.stop_fraction:
+            stopping = inner_stop(self.rows.take(train), fold, seed=self.seed, share=config.stop_fraction)
+        fit, stop = train[~stopping], train[stopping]
+        epochs: dict[str, int] = {}
+        for model in fit_phases(
+            config,
+            self.shown.take(fit),
+            self.taught[fit],
+            seed=derived_seed(self.seed, "fold", fold),
+            stop=(self.shown.take(stop), self.rows.values[stop]) if len(stop) else None,
+            towers=towers,
+            unseen=unseen,
+            backbones={name: backbone for name, backbone in self.backbones.items() if name in config.towers},
+        ):
+            epochs[model.phase] = 1 if model.result is None else model.result.best_epoch
+        return model, epochs
+
+    def training(self, fold: int) -> NDArray[np.int64]:
+        """Places of the rows that a fold is trained on."""
+        return np.flatnonzero(self.rows.folds != fold)
+
+    def unseen(self, config: TrainConfig, fold: int, epochs: Mapping[str, int]) -> NDArray[np.float64]:
+        """What a tower says of the training rows of a fold that it has not seen, (N,)."""
+        train = self.training(fold)
+        return unseen_predictions(
+            config,
+            self.shown.take(train),
+            self.taught[train],
+            epochs=epochs,
+            groups=[self.rows.material_keys[i] for i in train],
+            seed=derived_seed(self.seed, "fold", fold),
+            backbones={name: backbone for name, backbone in self.backbones.items() if name in config.towers},
+        )
+
+
+def _fit_fold(config: TrainConfig, given: _Given, fold: int, known: dict[str, Any]) -> FittedModel:
+    if config.kind != "stacked" or config.joins_features:
+        return given.fit(config, fold)[0]
+    single = {tower: config.tower_config(tower) for tower in config.towers}
+    if config.is_network:  # which goes on with the weights of its towers
+        return given.fit(config, fold, towers={name: given.fit(one, fold)[0] for name, one in single.items()})[0]
+    towers, columns = {}, []
+    for name, one in single.items():
+        key = json_sha256([one.to_dict(), fold])
+        if key not in known:
+            tower, epochs = given.fit(one, fold)
+            known[key] = tower, given.unseen(one, fold, epochs)
+        towers[name], column = known[key]
+        columns.append(column)
+    return given.fit(config, fold, towers=towers, unseen=np.column_stack(columns))[0]
+
+
+class _Looks:
+    """What the configurations of a search are shown: each reads the features of its own backbones."""
+
+    def __init__(self, read: Callable[[TrainConfig], ModelInputs], revision_ids: NDArray[np.int64]) -> None:
+        self._read = read
+        self._ids = revision_ids
+        self._known: dict[tuple[object, ...], tuple[Shown, Mapping[str, Any]]] = {}
+        self.towers: dict[str, Any] = {}
+
+    def __call__(self, config: TrainConfig) -> tuple[Shown, Mapping[str, Any]]:
+        key = (config.towers, *(getattr(config, f"{tower}_backbone") for tower in config.towers))
+        if key not in self._known:
+            inputs = self._read(config)
+            # A dense readout on frozen features never asks for the backbone itself, which may be large.
+            needs = config.finetune_enabled or not config.is_network
+            self._known[key] = inputs.shown(self._ids), inputs.backbones if needs else {}
+        return self._known[key]
 
 
 def _score(fold: int, truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> FoldScore:
@@ -225,7 +298,7 @@ def _score(fold: int, truth: NDArray[np.float64], predicted: NDArray[np.float64]
 
 def _read(
     engine: Engine, config: TrainConfig, split: str, cache: FeatureCache
-) -> tuple[Rows, NDArray[np.float64], str, ModelInputs]:
+) -> tuple[Rows, NDArray[np.float64], str, Callable[[TrainConfig], ModelInputs]]:
     with Session(engine) as session:
         rows = load_rows(
             session,
@@ -238,7 +311,12 @@ def _read(
         )
     # The holdout is let go of here: from now on there is nothing that could look at it.
     cv, taught, unit, recipe_id = rows.cv, rows.taught, rows.unit, rows.recipe_id
-    return cv, taught, unit, ModelInputs(engine, config, cv.revision_ids.tolist(), recipe_id=recipe_id, cache=cache)
+
+    def read(one: TrainConfig) -> ModelInputs:
+        recipe = recipe_id if "image" in one.towers else None
+        return ModelInputs(engine, one, cv.revision_ids.tolist(), recipe_id=recipe, cache=cache)
+
+    return cv, taught, unit, read
 
 
 @contextmanager
@@ -302,12 +380,11 @@ def _one_trial(
     study: Any,
     space: Sequence[Parameter],
     config: TrainConfig,
-    shown: Shown,
+    looks: _Looks,
     rows: Rows,
     taught: NDArray[np.float64],
     *,
     seed: int,
-    backbones: Mapping[str, Any],
 ) -> str:
     import optuna
     from optuna.trial import TrialState
@@ -326,8 +403,18 @@ def _one_trial(
             raise optuna.TrialPruned
 
     try:
-        with _one_thread(config):
-            scores = cross_validate(tried, shown, rows, seed=seed, taught=taught, backbones=backbones, on_fold=report)
+        shown, backbones = looks(tried)
+        with _one_thread(tried):
+            scores = cross_validate(
+                tried,
+                shown,
+                rows,
+                seed=seed,
+                taught=taught,
+                backbones=backbones,
+                towers=looks.towers,
+                on_fold=report,
+            )
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return f"trial {number}: given up"

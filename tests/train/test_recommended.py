@@ -28,6 +28,13 @@ def test_the_published_stack_is_one_option_away() -> None:
     assert config("stacked", stack_features="out-of-fold").towers == ("image", "text")
 
 
+def test_an_image_tower_reads_statistics_of_its_pixels() -> None:
+    image = config("image")
+    assert (image.image_backbone, image.image_regressor) == ("pixel_statistics", "kernel")
+    lite = config("image", image_backbone="efficientnet_lite0")
+    assert (lite.image_backbone, lite.is_network) == ("efficientnet_lite0", True)
+
+
 def test_what_is_asked_for_wins() -> None:
     stack = config("stacked", stack_towers=["composition", "text"], join="ridge", composition_regressor="trees")
     assert (stack.towers, stack.join, stack.composition_regressor) == (("text", "composition"), "ridge", "trees")
@@ -39,4 +46,4 @@ def test_dense_readouts_where_they_are_meant() -> None:
     assert config("composition", dense=True).is_network
     dense = config("stacked", dense=True)
     assert dense.composition_regressor == dense.density_regressor == NETWORK
-    assert config("image") == TrainConfig(kind="image", target="k_vrh")
+    assert config("image", dense=True) == TrainConfig(kind="image", target="k_vrh")

@@ -13,7 +13,9 @@ from registry.errors import ConfigurationError
 from train import tuning
 from train.config import TrainConfig
 from train.data import load_rows
-from train.spaces import SPACES, apply, space_of
+from train.recommended import recommended
+from train.regressors import REGRESSORS
+from train.spaces import CHOICES, SPACES, apply, space_of
 from train.tuning import cross_validate, tune
 
 
@@ -52,6 +54,50 @@ def test_every_space_holds_what_it_begins_with() -> None:
     space = {parameter.name: parameter for parameter in space_of(odd)}
     assert "7-5" in space["text_widths"].choices
     assert space["readout.learning_rate"].high == 0.5
+
+
+def test_regressors_are_chosen_from_and_stacks_lose_towers() -> None:
+    stack = recommended("stacked", {})
+    config = TrainConfig.from_dict({"kind": "stacked", "target": "k_vrh", **stack})
+    space = {parameter.name: parameter for parameter in space_of(config)}
+    assert list(space) == ["stack_towers", "join", "image_backbone", "composition_backbone"]
+    assert len(space["stack_towers"].choices) == 11  # 6 pairs, 4 threes, all
+    tried = apply(config, {"stack_towers": "composition-density", "join": "ridge"})
+    assert (tried.towers, tried.join) == (("composition", "density"), "ridge")
+    assert TrainConfig.from_dict(tried.to_dict()) == TrainConfig.from_dict(tried.to_dict())
+    for kind in CHOICES:
+        one = TrainConfig.from_dict({"kind": kind, "target": "k_vrh", f"{kind}_regressor": "ridge"})
+        assert apply(one, {parameter.name: parameter.value_in(one) for parameter in space_of(one)}) == one
+    assert set(space["join"].choices) == set(REGRESSORS)
+
+
+def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(small: Any) -> None:
+    base = {"target": "k_vrh", "composition_backbone": "magpie"}
+    dense = {name: value for name, value in small.config("text").to_dict().items() if name not in ("kind", "target")}
+    dense |= {phase: {**dense[phase], "max_epochs": 2} for phase in ("readout", "finetune")}
+    for fields in (
+        {"kind": "composition", "composition_regressor": "gaussian-process"},
+        {"kind": "stacked", "stack_towers": ["text", "composition"], "join": "gaussian-process",
+         "text_backbone": dense["text_backbone"]},
+        {"kind": "stacked", "stack_towers": ["text", "composition"], "join": "ridge",
+         "composition_regressor": "trees", **dense},
+    ):  # fmt: skip
+        config = TrainConfig.from_dict(base | fields)
+        trained = small.run(config)
+        found = search(small, config, trials=1)
+        assert found.default_rmse == pytest.approx(trained.cv["rmse"], rel=1e-6)
+        assert (found.finished, found.changed, found.best) == (1, {}, config)
+
+
+def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: Any) -> None:
+    config = TrainConfig.from_dict(
+        {"kind": "composition", "target": "k_vrh", "composition_backbone": "magpie", "composition_regressor": "trees"}
+    )
+    first = search(small, config, trials=3)
+    more = search(small, config, trials=6)
+    assert (more.study, more.made, more.finished) == (first.study, 3, 6)
+    assert more.best_rmse <= first.best_rmse <= first.default_rmse
+    assert small.run(more.best).cv["rmse"] == pytest.approx(more.best_rmse, rel=1e-6)
 
 
 def test_the_first_trial_is_the_experiment_that_training_makes(small: Any) -> None:
@@ -132,10 +178,6 @@ def test_time_is_a_budget_too(small: Any) -> None:
 def test_what_has_no_space_is_refused(small: Any) -> None:
     with pytest.raises(ConfigurationError, match="nothing to search for kind 'baseline-mean'"):
         search(small, TrainConfig.from_dict({"kind": "baseline-mean", "target": "k_vrh"}))
-    with pytest.raises(ConfigurationError, match="regressor"):
-        search(
-            small, TrainConfig.from_dict({"kind": "composition", "target": "k_vrh", "composition_regressor": "ridge"})
-        )
     with pytest.raises(ConfigurationError, match="out-of-fold"):
         search(small, replace(small.config("stacked"), stack_features="out-of-fold"))
 
