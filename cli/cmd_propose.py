@@ -116,18 +116,21 @@ def propose(
     with Session(engine) as session:
         parents, family = read_parents(session, prototype=prototype, ident=like)
         known = known_keys(session)
-    proposals = [
-        one
-        for one in substitute(parents, family, known=known, depth=replace)
-        if one.likeness >= likeness and elements.allow(list(composition(one.formula)))
-    ]
+    with output.progress() as progress:
+        proposals = [
+            one
+            for one in substitute(parents, family, known=known, depth=replace, progress=progress)
+            if one.likeness >= likeness and elements.allow(list(composition(one.formula)))
+        ]
     found: list[_Candidate] = []
     if proposals:
         from ingest.substitution import as_crystal
         from train.proposing import Sayers, rank
 
-        sayers = Sayers(engine, environment(), names, split=split)
         with output.progress() as progress:
+            progress.begin("loading the models")
+            sayers = Sayers(engine, environment(), names, split=split)
+            progress.end()
             ranked = rank(
                 sayers,
                 [as_crystal(one, structure=False) for one in proposals],
@@ -177,9 +180,13 @@ def _export(found: Sequence[_Candidate], names: list[str], out: Path) -> None:
     from registry.errors import InputError
 
     rows = []
-    for rank, one in enumerate(found, start=1):
-        path = write_cif(one[0], out)
-        rows.append({"rank": rank, "file": path.name, **_flat(one, names)})
+    with output.progress() as progress:
+        progress.begin("structures", len(found))
+        for rank, one in enumerate(found, start=1):
+            path = write_cif(one[0], out)
+            rows.append({"rank": rank, "file": path.name, **_flat(one, names)})
+            progress.advance(1, path.name)
+        progress.end()
     manifest = out / "manifest.csv"
     try:
         with manifest.open("w", newline="", encoding="utf-8") as stream:

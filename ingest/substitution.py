@@ -29,6 +29,7 @@ from registry.crystals import CrystalData, DescriptionData
 from registry.errors import InputError, NotFoundError
 from registry.formulas import composition, composition_key
 from registry.models import Crystal, CrystalRevision
+from registry.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -234,7 +235,12 @@ def known_keys(session: Session) -> set[tuple[str, str]]:
 
 
 def propose(
-    parents: Iterable[Parent], family: Sequence[Parent], *, known: set[tuple[str, str]], depth: int = 1
+    parents: Sequence[Parent],
+    family: Sequence[Parent],
+    *,
+    known: set[tuple[str, str]],
+    depth: int = 1,
+    progress: Progress | None = None,
 ) -> Iterator[Proposal]:
     """Replace elements of known crystals; each new composition of a prototype comes once, as like its parent as can be.
 
@@ -251,12 +257,16 @@ def propose(
         (composition key, prototype) of what is known; it is not proposed.
     depth
         How many elements of a parent are replaced at most, 1 or 2.
+    progress
+        Told of each parent.
 
     Yields
     ------
     Proposal
         By likeness, the greatest first.
     """
+    progress = progress or Silent()
+    progress.begin("replacements", len(parents))
     sizes = volumes_of(family)
     best: dict[tuple[str, str], Proposal] = {}
     for parent in parents:
@@ -277,6 +287,8 @@ def propose(
             kept = None if charges is None else {after.get(s, s): charge for s, charge in charges.items()}
             volume = parent.volume_per_formula * volumes(_atoms(made, kept)) / before
             best[key] = Proposal(formula, parent, replaced, rule, likeness, volume)
+        progress.advance(1, parent.formula)
+    progress.end()
     yield from sorted(best.values(), key=lambda one: (-one.likeness, one.formula))
 
 

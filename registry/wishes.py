@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -171,19 +172,17 @@ def fronts(costs: ArrayLike) -> NDArray[np.int64]:
         (N, M), each to be small; M may be 0, and then all are in front 1.
     """
     array = np.asarray(costs, dtype=np.float64)
-    n = len(array)
-    numbers = np.zeros(n, dtype=np.int64)
-    left = np.arange(n)
-    number = 0
-    while left.size:
-        number += 1
-        some = array[left]
-        beaten = np.array(
-            [bool(((some <= row).all(axis=1) & (some < row).any(axis=1)).any()) for row in some], dtype=bool
-        )
-        numbers[left[~beaten]] = number
-        left = left[beaten]
-    return numbers
+    if not array.size:
+        return np.ones(len(array), dtype=np.int64)
+    # In lexicographic order nobody is beaten by who comes later, so that one pass gives the front of each.
+    rows, place = np.unique(array, axis=0, return_inverse=True)
+    if rows.shape[1] == 1:
+        numbers = np.arange(1, len(rows) + 1)
+    elif rows.shape[1] == 2:
+        numbers = _fronts_of_two(rows[:, 1])
+    else:
+        numbers = _fronts_of_many(rows[:, 1:])
+    return np.asarray(numbers[place.reshape(-1)], dtype=np.int64)
 
 
 def order(
@@ -226,6 +225,29 @@ def order(
         return (0, 0 if known else 1, int(numbers[i]), -likely, *map(float, wants[i]))
 
     return [(i, bool(meets[i]), int(numbers[i])) for i in sorted(range(len(rows)), key=place)]
+
+
+def _fronts_of_two(second: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Fronts of different rows in lexicographic order, given their second column, in N log N steps."""
+    least: list[float] = []  # of each front; grows from front to front
+    numbers = np.empty(len(second), dtype=np.int64)
+    for i, cost in enumerate(second.tolist()):
+        number = bisect_right(least, cost)
+        least[number : number + 1] = [cost]
+        numbers[i] = number + 1
+    return numbers
+
+
+def _fronts_of_many(others: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Fronts of different rows in lexicographic order, given all columns but the first; one behind who beats them."""
+    columns = np.ascontiguousarray(others.T)
+    numbers = np.zeros(len(others), dtype=np.int64)
+    for i in range(len(others)):
+        beaten_by = columns[0, :i] <= columns[0, i]
+        for column in columns[1:]:
+            beaten_by &= column[:i] <= column[i]
+        numbers[i] = 1 + (numbers[:i] * beaten_by).max(initial=0)
+    return numbers
 
 
 def _number(text: str, whole: str) -> float:

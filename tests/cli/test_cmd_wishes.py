@@ -179,6 +179,8 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
     folder = tmp_path / "new"
     done = invoke("propose", "--want", "k_vrh=50:", "--prefer", "k_vrh=max", "-k", 5, "-o", folder, "--json")
     assert done.exit_code == 0
+    for work in ("replacements: 0 of 33", "loading the models ...", "compositions: 0 of", "structures: 5 of 5"):
+        assert work in done.stderr, "what takes a second or more is told"
     rows = json.loads(done.stdout)
     assert len(rows) == 5
     assert not {row["formula"] for row in rows} & set(SALTS)
