@@ -333,14 +333,18 @@ LANGUAGE plpgsql STABLE ROWS 10 SET search_path FROM CURRENT
 AS $body$
 DECLARE
     chosen encoders;
-    -- Any of the words, as lexemes; what a person writes is never parsed as a query.
-    wanted tsquery := replace(plainto_tsquery('english', coalesce($1, ''))::text, ' & ', ' | ')::tsquery;
+    -- Any of the words, as lexemes; what a person writes is never parsed as a query. Null where there are none: an
+    -- empty query would be answered with a NOTICE.
+    wanted tsquery := CASE
+        WHEN length(to_tsvector('english', $1)) > 0
+        THEN replace(plainto_tsquery('english', $1)::text, ' & ', ' | ')::tsquery
+    END;
     pool int;
 BEGIN
     IF $4 IS NULL OR $4 < 1 THEN
         RAISE EXCEPTION 'k is %, but at least 1 neighbour must be asked for', coalesce($4::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give k => 10, or leave it out.';
-    ELSIF $2 IS NULL AND numnode(wanted) = 0 THEN
+    ELSIF $2 IS NULL AND wanted IS NULL THEN
         RAISE EXCEPTION 'no word to search with in %', quote_nullable($1)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Words as ''the'' or ''of'' do not count.';
     END IF;

@@ -15,6 +15,7 @@ from registry.crystals import CrystalData, write_crystal
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import EcdregError, NotFoundError, QueryError
+from registry.fusion import search_descriptions
 from registry.grids import GridStore
 from registry.provenance import start_run
 from registry.roles import READER, grant
@@ -133,6 +134,19 @@ def test_words(asked: Session) -> None:
         both = similar_to_text(asked, words, [1.0, 3.0, -1.0], encoder="e", k=1)
         assert len(both) == 1
         assert both[0].vector_rank is not None
+
+
+def test_a_text_without_words_makes_no_noise(asked: Session) -> None:
+    connection = asked.connection().connection.driver_connection
+    assert connection is not None
+    told: list[str | None] = []
+    connection.add_notice_handler(lambda diagnosis: told.append(diagnosis.message_primary))
+    for words in ("", " ", "the of", "?!", None):
+        assert refused(asked, "SELECT * FROM similar_to_text(:w)", w=words) == "22023"
+        sql = text("SELECT words_rank, vector_rank FROM similar_to_text(:w, '[1,3,-1]', 'e', 1)")
+        assert asked.execute(sql, {"w": words}).all() == [(None, 1)]
+    assert search_descriptions(asked, "the of", limit=1) == []
+    assert told == []
 
 
 FILTERS = (
