@@ -125,14 +125,27 @@ def build(
     _show(built, json=json)
 
 
-def drop(encoder: EncoderArgument = None, metric: MetricOption = None, json: JsonOption = False) -> None:
-    """Drop the indexes of an encoder, or all of them; searches compare every vector then.
+def drop(
+    encoder: EncoderArgument = None,
+    metric: MetricOption = None,
+    all_encoders: Annotated[
+        bool, typer.Option("--all", help="Of every encoder, and of those that are gone; instead of a name.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Drop the indexes of an encoder, or with --all those of all; searches compare every vector then.
 
     \b
     Examples:
       ecdreg index drop minilm:keywords
-      ecdreg index drop --metric l2
+      ecdreg index drop --all --metric l2
     """
+    if (encoder is None) != all_encoders:
+        raise typer.BadParameter(
+            "whose indexes? Give the name of an encoder, or --all for those of all"
+            if encoder is None
+            else f"{encoder} and --all; give one of the two"
+        )
     from registry.vector_indexes import drop_indexes
 
     dropped = drop_indexes(open_engine(), encoder, metric)

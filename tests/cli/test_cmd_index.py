@@ -35,8 +35,13 @@ def test_build_status_and_drop(invoke: Any, vectors: Any, monkeypatch: pytest.Mo
 
     answer = invoke("index", "drop", "circle:metric", "--metric", "l2")
     assert answer.stdout == "dropped: circle:metric, l2\n"
-    assert [r["metric"] for r in json.loads(invoke("index", "drop", "--json").stdout)] == ["cosine"]
-    assert "no such index" in invoke("index", "drop").stderr
+    for arguments in ((), ("--metric", "cosine"), ("default", "--all")):
+        refused = invoke("index", "drop", *arguments)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "--all" in refused.stderr
+    assert [r["state"] for r in json.loads(invoke("index", "status", "--json").stdout)] == ["ready"], "nothing is lost"
+    assert [r["metric"] for r in json.loads(invoke("index", "drop", "--all", "--json").stdout)] == ["cosine"]
+    assert "no such index" in invoke("index", "drop", "--all").stderr
 
 
 def test_what_is_not_there(invoke: Any, vectors: Any) -> None:
