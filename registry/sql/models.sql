@@ -74,68 +74,78 @@ WITH runs AS (
     SELECT m.experiment_id, max(array_position(ARRAY['fit', 'readout', 'finetune'], m.phase)) AS rank
     FROM model_versions m
     GROUP BY m.experiment_id
-), scores AS (
+), scores AS MATERIALIZED (
     SELECT m.experiment_id, m.fold, s.subset, s.name, s.value, s.n
     FROM model_versions m
     JOIN last_phase p ON p.experiment_id = m.experiment_id
                      AND m.phase = (ARRAY['fit', 'readout', 'finetune'])[p.rank]
     JOIN metrics s ON s.model_version_id = m.id
                   AND s.subset = CASE WHEN m.fold IS NULL THEN 'holdout' ELSE 'validation' END
-), cv_rows AS (
+), cv_rows AS MATERIALIZED (
     SELECT s.experiment_id, sum(s.n) AS n
     FROM scores s
     WHERE s.subset = 'validation' AND s.name = 'rmse'
     GROUP BY s.experiment_id
-), intervals AS (
-    SELECT m.experiment_id,
-           avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'validation') AS cv,
-           avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'holdout') AS holdout
+), models AS (
+    SELECT x.target,
+           q.unit,
+           x.name AS model,
+           max(x.kind) AS kind,
+           t.name AS split,
+           max(x.version) AS version,
+           count(DISTINCT x.id) AS n_runs,
+           count(DISTINCT s.fold) AS folds,
+           max(n.n)::bigint AS n_cv,
+           round((avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'r2'))::numeric, 4)::float8 AS cv_r2,
+           round((stddev_samp(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'r2'))::numeric, 4)::float8 AS cv_r2_sd,
+           round((avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse'))::numeric, 4)::float8 AS cv_rmse,
+           round((stddev_samp(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse'))::numeric, 4)::float8
+               AS cv_rmse_sd,
+           max(s.n) FILTER (WHERE s.subset = 'holdout')::bigint AS n_holdout,
+           round((avg(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'r2'))::numeric, 4)::float8 AS holdout_r2,
+           round((stddev_samp(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'r2'))::numeric, 4)::float8
+               AS holdout_r2_sd,
+           round((avg(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8 AS holdout_rmse,
+           round((stddev_samp(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8
+               AS holdout_rmse_sd,
+           array_agg(DISTINCT x.id) AS experiments,
+           max(x.trained_on) AS trained_on,
+           x.config_sha256
     FROM runs x
-    JOIN model_versions m ON m.experiment_id = x.id
-    JOIN predictions p ON p.model_version_id = m.id AND p.lower IS NOT NULL
-    CROSS JOIN LATERAL (
-        SELECT v.value
-        FROM property_values v
-        JOIN levels_of_theory l ON l.name = v.level_of_theory
-        WHERE v.revision_id = p.revision_id AND v.property = x.target
-        ORDER BY l.preference, l.name
-        LIMIT 1
-    ) k
-    GROUP BY m.experiment_id
+    JOIN properties q ON q.name = x.target
+    JOIN splits t ON t.id = x.split_id
+    LEFT JOIN scores s ON s.experiment_id = x.id
+    LEFT JOIN cv_rows n ON n.experiment_id = x.id
+    GROUP BY x.target, q.unit, x.name, t.name, x.split_id, x.config_sha256
 )
-SELECT x.target,
-       q.unit,
-       x.name AS model,
-       max(x.kind) AS kind,
-       t.name AS split,
-       max(x.version) AS version,
-       count(DISTINCT x.id) AS n_runs,
-       count(DISTINCT s.fold) AS folds,
-       max(n.n)::bigint AS n_cv,
-       round((avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'r2'))::numeric, 4)::float8 AS cv_r2,
-       round((stddev_samp(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'r2'))::numeric, 4)::float8 AS cv_r2_sd,
-       round((avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse'))::numeric, 4)::float8 AS cv_rmse,
-       round((stddev_samp(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse'))::numeric, 4)::float8
-           AS cv_rmse_sd,
-       max(s.n) FILTER (WHERE s.subset = 'holdout')::bigint AS n_holdout,
-       round((avg(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'r2'))::numeric, 4)::float8 AS holdout_r2,
-       round((stddev_samp(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'r2'))::numeric, 4)::float8
-           AS holdout_r2_sd,
-       round((avg(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8 AS holdout_rmse,
-       round((stddev_samp(s.value) FILTER (WHERE s.subset = 'holdout' AND s.name = 'rmse'))::numeric, 4)::float8
-           AS holdout_rmse_sd,
-       round(avg(i.cv), 4)::float8 AS cv_coverage,
-       round(avg(i.holdout), 4)::float8 AS holdout_coverage,
-       max(x.trained_on) AS trained_on,
-       x.config_sha256
-FROM runs x
-JOIN properties q ON q.name = x.target
-JOIN splits t ON t.id = x.split_id
-LEFT JOIN scores s ON s.experiment_id = x.id
-LEFT JOIN cv_rows n ON n.experiment_id = x.id
-LEFT JOIN intervals i ON i.experiment_id = x.id
-GROUP BY x.target, q.unit, x.name, t.name, x.split_id, x.config_sha256
-ORDER BY x.target, t.name, avg(s.value) FILTER (WHERE s.subset = 'validation' AND s.name = 'rmse') NULLS LAST, x.name;
+SELECT g.target, g.unit, g.model, g.kind, g.split, g.version, g.n_runs, g.folds, g.n_cv, g.cv_r2, g.cv_r2_sd, g.cv_rmse,
+       g.cv_rmse_sd, g.n_holdout, g.holdout_r2, g.holdout_r2_sd, g.holdout_rmse, g.holdout_rmse_sd,
+       round(i.cv, 4)::float8 AS cv_coverage,
+       round(i.holdout, 4)::float8 AS holdout_coverage,
+       g.trained_on,
+       g.config_sha256
+FROM models g
+-- Last, and for each model: whoever asks for one split does not count the predictions of all others.
+CROSS JOIN LATERAL (
+    SELECT avg(one.cv) AS cv, avg(one.holdout) AS holdout
+    FROM (
+        SELECT avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'validation') AS cv,
+               avg((k.value BETWEEN p.lower AND p.upper)::int) FILTER (WHERE p.subset = 'holdout') AS holdout
+        FROM model_versions m
+        JOIN predictions p ON p.model_version_id = m.id AND p.lower IS NOT NULL
+        CROSS JOIN LATERAL (
+            SELECT v.value
+            FROM property_values v
+            JOIN levels_of_theory l ON l.name = v.level_of_theory
+            WHERE v.revision_id = p.revision_id AND v.property = g.target
+            ORDER BY l.preference, l.name
+            LIMIT 1
+        ) k
+        WHERE m.experiment_id = ANY (g.experiments)
+        GROUP BY m.experiment_id
+    ) one
+) i
+ORDER BY g.target, g.split, g.cv_rmse NULLS LAST, g.model;
 
 COMMENT ON VIEW v_leaderboard IS
     'scores of every configuration in the last phase it was trained for, to 4 decimals (the table metrics has all digits); '
