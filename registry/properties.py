@@ -47,6 +47,8 @@ class PropertyDefinition:
     plausible_max: float
     why: str
     """Why a value outside the range is suspect."""
+    lower_bound: float | None = None
+    """What no true value is below, whatever the crystal; None where nothing bounds it. Intervals end here."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             0.1,
             700.0,
             "a stable crystal resists compression, and none more than diamond by far (443 GPa)",
+            lower_bound=0.0,
         ),
         PropertyDefinition(
             "g_vrh",
@@ -96,6 +99,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             0.1,
             800.0,
             "a stable crystal resists shear, and none more than diamond by far (535 GPa)",
+            lower_bound=0.0,
         ),
         PropertyDefinition(
             "band_gap",
@@ -105,6 +109,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             0.0,
             25.0,
             "a gap is not negative, and none exceeds that of solid helium and neon (22 eV)",
+            lower_bound=0.0,
         ),
         PropertyDefinition(
             "total_magnetization",
@@ -114,6 +119,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             -1000.0,
             1000.0,
             "no cell of a few hundred atoms has such a moment",
+            # No lower bound: some sources give the moment's sign, which is an accident of the calculation.
         ),
         PropertyDefinition(
             "energy_above_hull",
@@ -123,6 +129,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             -1e-3,
             10.0,
             "no phase lies below its hull, and none so far above it",
+            lower_bound=0.0,  # down to -1e-3 a value is plausible all the same: rounding of a phase on the hull
         ),
     )
 }

@@ -21,6 +21,7 @@ from registry.errors import ModelError
 from registry.model_store import write_intervals
 from registry.models import Experiment, ModelVersion, Prediction
 from registry.progress import Progress
+from registry.properties import property_named
 from train.data import known_values
 from train.uncertainty import LEVEL, Calibration, Intervals
 
@@ -88,6 +89,7 @@ def read_calibration(
         [value for _, value, _ in found],
         [int(fold or 0) for _, _, fold in found],
         features=features(ids),
+        lower_bound=property_named(experiment.target).lower_bound,
     )
     return ids, calibration
 

@@ -16,6 +16,9 @@ and a row's own fold is left out of its neighbours as it is left out of its mode
 treated alike. The spread over the models of the folds is no such difficulty: of a cross-validated row only one model
 is out of fold.
 
+Where no value can be below a bound (a bulk modulus is not negative), intervals are intersected with what is possible:
+that takes away no value that could be true, and so nothing of the coverage.
+
 Nothing here knows a database or a network.
 """
 
@@ -163,6 +166,9 @@ class Calibration:
         By modality, (N, D): what the model is shown; empty for a model that looks at nothing.
     distance_weight
         See :data:`DISTANCE_WEIGHT`; 0 gives every crystal the same difficulty.
+    lower_bound
+        What no value is below, in the unit of the target; None: nothing bounds it. An interval begins here at the
+        lowest, or at a prediction that is lower still; it reaches at least as far up.
 
     Raises
     ------
@@ -178,6 +184,7 @@ class Calibration:
         *,
         features: Mapping[str, NDArray[np.floating[Any]]] | None = None,
         distance_weight: float = DISTANCE_WEIGHT,
+        lower_bound: float | None = None,
     ) -> None:
         self.values = np.asarray(values, dtype=np.float64)
         self.predicted = np.asarray(predicted, dtype=np.float64)
@@ -192,6 +199,7 @@ class Calibration:
         self.residuals = np.abs(self.values - self.predicted)
         self.domain = Domain(features, self.folds) if features else None
         self._weight = distance_weight
+        self._bound = -math.inf if lower_bound is None else lower_bound
         self._difficulty = self._scale(self.domain.rows) if self.domain else np.ones(len(self))
 
     def __len__(self) -> int:
@@ -234,6 +242,7 @@ class Calibration:
             fold: np.ones(len(v)) if distances is None else self._scale(distances[fold]) for fold, v in said.items()
         }
         lower, upper = cv_plus(self.residuals / self._difficulty, self.folds, said, level=level, difficulty=scales)
+        lower, upper = self._possible(lower, upper)
         if value is not None:
             lower, upper = np.minimum(lower, value), np.maximum(upper, value)
         return Intervals(level, lower, upper, self._novelty(distances))
@@ -248,7 +257,8 @@ class Calibration:
         for fold in np.unique(self.folds):
             own = self.folds == fold
             half = _quantile(scores[~own][:, None], level, int((~own).sum()))[0] * self._difficulty[own]
-            lower[own], upper[own] = self.predicted[own] - half, self.predicted[own] + half
+            lower[own], upper[own] = self._possible(self.predicted[own] - half, self.predicted[own] + half)
+        lower = np.minimum(lower, self.predicted)
         novelty = None if self.domain is None else self.domain.rows / self.domain.threshold
         return Intervals(level, lower, upper, novelty)
 
@@ -277,6 +287,12 @@ class Calibration:
     def _fewest(self) -> int:
         """The smallest set of residuals that an interval is made of: that of all folds but the largest."""
         return len(self) - int(np.unique(self.folds, return_counts=True)[1].max())
+
+    def _possible(
+        self, lower: NDArray[np.float64], upper: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The intersection with what is possible; of an interval below all of it, the bound alone is left."""
+        return np.maximum(lower, self._bound), np.maximum(upper, self._bound)
 
     def _scale(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         median = self.domain.median if self.domain else 1.0

@@ -89,6 +89,34 @@ def test_files_have_intervals_and_strangers_are_out_of_domain(
     assert narrow.upper - narrow.lower < usual.upper - usual.lower
 
 
+@pytest.mark.parametrize("level", [0.9, 0.8])
+def test_no_interval_of_a_bulk_modulus_reaches_below_zero_by_itself(
+    small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData], level: float
+) -> None:
+    with session_scope(small.engine) as session:  # most are soft, some are hard: residuals larger than predictions
+        session.execute(
+            text("UPDATE property_values SET value = 0.2 + 200 * (value / 200) ^ 6 WHERE property = 'k_vrh'")
+        )
+    write(crystal_of(2, source="twin"))
+    said = {}
+    for target in ("k_vrh", "efermi"):
+        small.run(small.config("baseline-magpie", target=target))
+        with Session(small.engine) as session:
+            (model,) = resolve_model(session, f"baseline-magpie:{target}")
+            ids = list(session.scalars(text("SELECT id FROM crystal_revisions ORDER BY id")))
+            session.expunge_all()
+        said[target] = predict_crystals(small.engine, small.settings, model, ids, level=level)
+        assert {one.subset for one in said[target]} == {"validation", "holdout", "train"}
+    with Session(small.engine) as session:
+        query = text("SELECT target, min(lower) FROM v_predictions GROUP BY target")
+        kept: dict[str, float] = {row.target: row.min for row in session.execute(query)}
+    assert kept["k_vrh"] == 0
+    assert kept["efermi"] < -1
+    ends = [(one.lower, one.value, one.upper) for one in said["k_vrh"]]
+    assert all(low is not None and high is not None and 0 <= low <= value <= high for low, value, high in ends)
+    assert sum(low == 0 for low, _, _ in ends) > 5
+
+
 def test_another_level_is_made_anew_and_the_kept_one_stays(
     small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData]
 ) -> None:

@@ -78,6 +78,44 @@ def test_an_interval_holds_the_refit() -> None:
     assert (intervals.lower[0], intervals.upper[0]) == pytest.approx((0.9, 3.0))
 
 
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(level: float) -> None:
+    rng = np.random.default_rng(11)
+    y, folds = rng.gamma(1.0, 20.0, size=200), np.arange(200) % FOLDS
+    predicted = y + rng.normal(scale=15.0, size=200)  # some below zero, as a model without the bound says
+    x = {"a": rng.normal(size=(200, 3))}
+    said = {fold: predicted + rng.normal(scale=2.0, size=200) for fold in range(FOLDS)}
+    free, bounded = (Calibration(y, predicted, folds, features=x, lower_bound=bound) for bound in (None, 0.0))
+    for before, after in (
+        (free.out_of_fold(level=level), bounded.out_of_fold(level=level)),
+        (
+            free.intervals(said, features=x, value=predicted, level=level),
+            bounded.intervals(said, features=x, value=predicted, level=level),
+        ),
+    ):
+        assert (before.lower < np.minimum(predicted, 0)).any()  # or there were nothing to take away
+        assert (after.lower >= np.minimum(predicted, 0)).all()
+        assert (after.lower[predicted >= 0] >= 0).all()
+        assert ((after.lower <= predicted) & (predicted <= after.upper)).all()
+        assert (after.upper >= 0).all()
+        assert coverage(after, y).covered == coverage(before, y).covered
+        assert interval_score(after, y) < interval_score(before, y)
+        inside = before.lower >= 0
+        assert (after.lower[inside] == before.lower[inside]).all()
+        assert (after.upper[inside] == before.upper[inside]).all()
+
+
+def test_an_interval_below_all_that_is_possible_reaches_from_the_prediction_to_the_bound() -> None:
+    calibration = Calibration(np.zeros(20), np.full(20, -9.0), np.arange(20) % 2, lower_bound=0.0)
+    said = {0: np.array([-50.0, 30.0]), 1: np.array([-50.0, 30.0])}
+    intervals = calibration.intervals(said, value=np.array([-48.0, 30.0]))
+    assert (intervals.lower.tolist(), intervals.upper.tolist()) == ([-48.0, 21.0], [0.0, 39.0])
+    alone = calibration.intervals(said)  # nothing to hold: what is possible and nearest
+    assert (alone.lower.tolist(), alone.upper.tolist()) == ([0.0, 21.0], [0.0, 39.0])
+    own = calibration.out_of_fold()
+    assert (own.lower[0], own.upper[0]) == (-9.0, 0.0)
+
+
 def test_a_row_takes_no_part_in_its_own_interval() -> None:
     rng = np.random.default_rng(1)
     y, predicted, folds = rng.normal(size=40), rng.normal(size=40), np.arange(40) % 4
