@@ -27,6 +27,7 @@ __all__ = [
     "read_embeddings",
     "resolve_encoder",
     "set_encoder_alias",
+    "take_name",
     "write_embeddings",
 ]
 
@@ -85,7 +86,7 @@ def ensure_encoder(
         session.execute(
             postgresql.insert(Encoder)
             .values(
-                name=name if taken is None else f"{name}-{json_sha256(identity)[:8]}",
+                name=name if taken is None else _suffixed(name, identity),
                 modality=modality,
                 dim=dim,
                 weights_sha256=weights_sha256,
@@ -105,6 +106,37 @@ def ensure_encoder(
             " have changed without their checksums"
         )
     return encoder
+
+
+def take_name(session: Session, encoder: Encoder, name: str) -> str | None:
+    """Give an encoder a name that another one may have: the vectors that are made today are found by it.
+
+    For features by a rule, of which a name has one version at a time. Where a network reads pictures of two sizes, both
+    encoders go on, and keep their names.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    name
+        A name without a suffix.
+
+    Returns
+    -------
+    str or None
+        What the other encoder is called from now on: the name, with ``-`` and eight digits of its identity behind.
+        None where the encoder had the name.
+    """
+    if encoder.name == name:
+        return None
+    other = session.scalars(select(Encoder).where(Encoder.name == name).with_for_update()).one_or_none()
+    if other is not None:
+        identity = (other.weights_sha256, other.recipe_id, other.text_level, other.preprocessing_sha256)
+        other.name = _suffixed(name, identity)
+        session.flush()  # a name is of one encoder at any moment
+    encoder.name = name
+    session.flush()
+    return None if other is None else other.name
 
 
 def write_embeddings(session: Session, encoder: Encoder | int, rows: Iterable[tuple[int, ArrayLike, str]]) -> int:
@@ -243,6 +275,10 @@ def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
     what = "encoder has the alias 'default'" if name is None else f"encoder {name!r}"
     raise NotFoundError(f"no {what}; {hint}")
+
+
+def _suffixed(name: str, identity: tuple[str, int | None, str | None, str]) -> str:
+    return f"{name}-{json_sha256(identity)[:8]}"
 
 
 def _by_id(session: Session, encoder_id: int) -> Encoder:

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, read_embeddings, write_embeddings
+from registry.encoders import ensure_encoder, read_embeddings, take_name, write_embeddings
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.grids import GridStore
 from registry.models import ImageRecipe, SliceImage, SliceInput
@@ -274,6 +274,7 @@ class FeatureCache:
             [input_sha256(inputs, i, (modality,)) for i in range(len(inputs))],
             compute,
             identity=_Identity(**(known or described(load()))),
+            newest=known is None,
         )
 
     def _table(
@@ -285,6 +286,7 @@ class FeatureCache:
         compute: Callable[[Session, list[int]], NDArray[np.float32]],
         *,
         identity: _Identity,
+        newest: bool = False,
     ) -> FeatureTable:
         wanted = {int(inputs.revision_ids[i]): (i, sha) for i, sha in enumerate(shas) if sha is not None}
         if not wanted:
@@ -300,6 +302,11 @@ class FeatureCache:
                 text_level=identity.text_level,
                 preprocessing=identity.preprocessing,
             )
+            if newest and (older := take_name(session, encoder, name)) is not None:
+                self._progress.say(
+                    f"{name!r} is made otherwise than before; the vectors that were there are those of the encoder"
+                    f" {older!r} from now on"
+                )
             encoder_id, encoder_name = encoder.id, encoder.name
         memo = (encoder_id, json_sha256(sorted((rid, sha) for rid, (_, sha) in wanted.items())))
         if memo in self._tables:

@@ -14,6 +14,7 @@ from registry.encoders import (
     read_embeddings,
     resolve_encoder,
     set_encoder_alias,
+    take_name,
     write_embeddings,
 )
 from registry.errors import ConfigurationError, ModelError, NotFoundError, QueryError
@@ -55,6 +56,24 @@ def test_another_identity_under_the_same_name_gets_a_suffix(session: Session, re
     assert made[0].name == "net"
     assert all(len(encoder.name) == 12 and encoder.name.startswith("net-") for encoder in made[1:])
     assert [_encoder(session, **changes).name for changes in variants] == [encoder.name for encoder in made]
+
+
+def test_a_name_passes_to_the_newest(session: Session) -> None:
+    old, new = _encoder(session), _encoder(session, weights_sha256=OTHER)
+    suffixed = new.name
+    set_encoder_alias(session, "default", old)
+    assert take_name(session, old, "net") is None  # it has it
+    former = take_name(session, new, "net")
+    assert former == old.name
+    assert former is not None
+    assert former.startswith("net-")
+    assert resolve_encoder(session, "net").id == new.id
+    assert resolve_encoder(session, former).id == old.id
+    assert resolve_encoder(session).id == old.id  # an alias stays where it was put
+    # As it would have been called, had it come second; and back again.
+    assert take_name(session, old, "net") == new.name == suffixed
+    with pytest.raises(NotFoundError):
+        resolve_encoder(session, former)
 
 
 def test_vectors_come_back_as_they_went_in(session: Session, revisions: list[int]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.database import session_scope
-from registry.encoders import read_embeddings
+from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.image_recipes import ensure_recipe, find_recipe
 from registry.progress import Silent
@@ -90,6 +90,38 @@ def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.Mon
     fresh = FeatureCache(small.engine, models=None, progress=Silent())
     table = fresh.table(small.config("image"), "image", inputs, recipe_id=recipe_id, known=known)
     assert table.encoder_id == first.encoder_id
+
+
+def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
+    """A home that was made by an earlier version: ``ecdreg similar --encoder pettifor`` means today's vectors."""
+
+    class Listening(Silent):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.said.append(line)
+
+    identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
+    with session_scope(small.engine) as session:
+        old = ensure_encoder(session, name="pettifor", modality="composition", **identity).id
+        inputs = crystal_inputs(session)
+    listening = Listening()
+    config = small.config("composition", composition_backbone="pettifor")
+    for _ in range(2):  # the second time there is nothing to say
+        cache = FeatureCache(small.engine, models=None, progress=listening)
+        table = cache.table(config, "composition", inputs, recipe_id=None)
+        assert table.encoder == "pettifor"
+    with Session(small.engine) as session:
+        assert resolve_encoder(session, "pettifor").id == table.encoder_id != old
+        (former,) = session.scalars(text("SELECT name FROM encoders WHERE id = :id"), {"id": old})
+    (line,) = listening.said
+    assert line.endswith(f"are those of the encoder {former!r} from now on")
+    # A model that was trained on the old features asks for those, and takes no name away.
+    with pytest.raises(ArtifactError):
+        cache.table(config, "composition", inputs, recipe_id=None, known=identity)
+    with Session(small.engine) as session:
+        assert resolve_encoder(session, "pettifor").id == table.encoder_id
 
 
 def test_another_backbone_than_the_known_one_is_refused(small: Any) -> None:
