@@ -142,7 +142,7 @@ def write_page(out: Path, page: str) -> None:
 
 def _print(one: Explanation, interval: str | None) -> None:
     where = "refit" if one.fold is None else f"model of fold {one.fold}"
-    known = "" if one.known is None else f", known {one.known:.4g}"
+    known = "" if one.known is None else f", known {one.known:.4g}{' (suspect)' if one.suspect else ''}"
     output.line(
         f"{one.model} says {one.predicted:.4g} {one.unit} of {one.formula} ({one.source_id}){known}; {where}"
         + (f"; 90 % interval {interval}" if interval else "")
@@ -192,6 +192,7 @@ def _plain(one: Explanation, interval: str | None) -> dict[str, Any]:
         "predicted": one.predicted,
         "interval": interval,
         "known": one.known,
+        "suspect": one.suspect,
         "modalities": plain(one.modalities),
         "pixels": None
         if pixels is None

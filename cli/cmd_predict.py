@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-FORMATS = {"predicted": ".4g", "spread": ".2g", "known": ".4g"}
+FORMATS = {"predicted": ".4g", "spread": ".2g"}
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +65,8 @@ def predict(
     "out of domain" marks one so unlike that its interval may be too narrow. The spread is the standard deviation over
     the models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen
     it is repeated: "validation" by the fold that left it out, "holdout" by the refit. "train" marks a material
-    that the model was fitted to under another id or revision.
+    that the model was fitted to under another id or revision. A known value outside its plausible range is marked
+    "suspect": no model was fitted to it, and it says nothing of the prediction.
 
     \b
     Examples:
@@ -112,11 +113,22 @@ def predict(
     if any(row["out_of_domain"] for row in rows):
         columns["domain"] = "domain"
     output.table([row | _words(row) for row in rows], columns, formats=FORMATS)
+    for told in dict.fromkeys(_doubt(row) for row in rows if row["suspect"]):
+        output.note(told)
 
 
 def _words(row: dict[str, Any]) -> dict[str, str]:
     interval = "" if row["lower"] is None else f"{row['lower']:.4g} to {row['upper']:.4g}"
-    return {"interval": interval, "domain": "out of domain" if row["out_of_domain"] else ""}
+    words = {"interval": interval, "domain": "out of domain" if row["out_of_domain"] else ""}
+    return words | ({"known": f"{row['known']:.4g} (suspect)"} if row["suspect"] else {})
+
+
+def _doubt(row: dict[str, Any]) -> str:
+    from registry.properties import suspect_reason
+
+    # The mark is the registry's; a range that was changed since gives no reason of its own.
+    why = suspect_reason(row["target"], row["known"]) or f"{row['target']} = {row['known']:.6g} is marked suspect"
+    return f"{row['id']}: {why}"
 
 
 def _registered(
@@ -142,6 +154,7 @@ def _registered(
                     crystal.formula,
                     prediction,
                     known=prediction.known,
+                    suspect=prediction.suspect,
                     subset=prediction.subset,
                 )
                 for crystal, prediction in zip(crystals, said, strict=True)
@@ -199,6 +212,7 @@ def _row(
     *,
     known: float | None,
     subset: str,
+    suspect: bool = False,
 ) -> dict[str, Any]:
     from registry.properties import property_named
 
@@ -215,5 +229,6 @@ def _row(
         "out_of_domain": said.out_of_domain,
         "spread": said.spread,
         "known": known,
+        "suspect": suspect,
         "subset": subset,
     }

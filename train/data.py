@@ -34,6 +34,7 @@ __all__ = [
     "known_values",
     "load_images",
     "load_rows",
+    "suspect_values",
     "text_sha256",
 ]
 
@@ -230,6 +231,23 @@ def known_values(session: Session, target: str, revision_ids: Sequence[int]) -> 
     """
     facts = _facts(session, np.array(revision_ids, dtype=np.int64), target=target, recipe_id=None, text_level=None)
     return {fact["revision_id"]: fact["value"] for fact in facts if fact["value"] is not None}
+
+
+def suspect_values(session: Session, target: str, revision_ids: Sequence[int]) -> set[int]:
+    """Of some revisions, those whose known value is marked suspect: outside its plausible range.
+
+    Parameters
+    ----------
+    session, target, revision_ids
+        As in :func:`known_values`, whose values these marks are of.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such revision.
+    """
+    facts = _facts(session, np.array(revision_ids, dtype=np.int64), target=target, recipe_id=None, text_level=None)
+    return {fact["revision_id"] for fact in facts if fact["suspect"]}
 
 
 def load_images(session: Session, revision_ids: Sequence[int], *, recipe_id: int) -> NDArray[np.float32]:

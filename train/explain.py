@@ -35,7 +35,7 @@ from registry.progress import Progress, Silent
 from registry.settings import Settings
 from train.attribution import Shapley, integrated_gradients, shapley
 from train.backbones import CHANNEL_SCALES, Backbone, ImageBackbone
-from train.data import known_values
+from train.data import known_values, suspect_values
 from train.engine import to_inputs
 from train.fitting import FittedModel, FittedNetwork, Shown
 from train.inference import Predictor
@@ -125,6 +125,8 @@ class Explanation:
     words: Parts | None = None
     features: Mapping[str, Parts] = field(default_factory=dict)
     """Of compositions and densities, by modality: groups of features."""
+    suspect: bool = False
+    """Whether the known value is marked suspect: outside its plausible range."""
 
 
 def explain(
@@ -158,6 +160,7 @@ def explain(
         split = _cross_validated(session, model)
         subset, fold = _role(session, model, revision_id)
         known = known_values(session, model.experiment.target, [revision_id]).get(revision_id)
+        suspect = bool(suspect_values(session, model.experiment.target, [revision_id]))
         formula, source, source_id = session.execute(
             select(CrystalRevision.formula, Crystal.source, Crystal.source_id)
             .join(Crystal, Crystal.id == CrystalRevision.crystal_id)
@@ -195,6 +198,7 @@ def explain(
         fold=fold,
         predicted=shares.full_of_one,
         known=known,
+        suspect=suspect,
         modalities=shares.parts,
         **found,
     )

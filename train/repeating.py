@@ -19,7 +19,7 @@ from registry.model_store import ResolvedModel, write_predictions
 from registry.models import Crystal, CrystalRevision, Experiment, ModelVersion, Prediction, SplitMember
 from registry.progress import Progress
 from registry.settings import Settings
-from train.data import known_values
+from train.data import known_values, suspect_values
 from train.inference import PredictionResult, Predictor
 from train.intervals import split_intervals
 from train.uncertainty import LEVEL
@@ -38,7 +38,7 @@ class CrystalPrediction:
     """As in :class:`train.inference.PredictionResult`; None for a cross-validated crystal, which one fold
     alone has not seen."""
     known: float | None
-    """The value at the preferred level of theory, in the unit of the target."""
+    """The value at the preferred level of theory, in the unit of the target; it may be suspect."""
     subset: str
     """validation and holdout: made when the model had not seen the crystal; train: the model was fitted to this
     material; none: the crystal is outside the model's split."""
@@ -48,6 +48,8 @@ class CrystalPrediction:
     upper: float | None = None
     level: float | None = None
     out_of_domain: bool | None = None
+    suspect: bool = False
+    """Whether the known value lies outside its plausible range, so that splits leave it out."""
 
 
 def predict_crystals(
@@ -90,6 +92,7 @@ def predict_crystals(
         anew = [rid for rid, said in made.items() if said.lower is None or level != LEVEL]
         predictor = Predictor.load(session, settings, model) if new or anew else None
         fitted = _fitted_to(session, model.experiment, new)
+        suspect = suspect_values(session, model.experiment.target, revision_ids)
     if predictor is not None and new:
         results = predictor.predict_registered(engine, new, level=level, progress=progress)
         kept = results if level == LEVEL else predictor.predict_registered(engine, new, progress=progress)
@@ -112,7 +115,7 @@ def predict_crystals(
                 _write(session, model, chosen, subset=subset)
     if predictor is not None and anew and predictor.calibrate(engine, progress=progress) is not None:
         made |= _other_intervals(predictor, engine, [made[rid] for rid in anew], level, progress)
-    return [made[int(rid)] for rid in revision_ids]
+    return [replace(made[int(rid)], suspect=int(rid) in suspect) for rid in revision_ids]
 
 
 def _other_intervals(

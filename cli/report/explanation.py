@@ -101,7 +101,7 @@ def _header(content: Explanation, interval: str | None, heading: str) -> str:
     if interval:
         cards.append((interval, "90 % interval"))
     if content.known is not None:
-        cards.append((f"{number(content.known)} {unit}", "known"))
+        cards.append((f"{number(content.known)} {unit}", "known, but suspect" if content.suspect else "known"))
     inner = "".join(f"<div class=card><b>{escaped(v)}</b><span>{escaped(k)}</span></div>" for v, k in cards)
     return (
         f"<{heading}>Why {escaped(content.model)} says {number(content.predicted)} {escaped(unit)} of"
@@ -225,7 +225,8 @@ def _waterfall(content: Explanation, names: Sequence[str]) -> str:
         _number(panel, at, rows - 1, f"{at:.4g}", ahead=True)
         if content.known is not None:
             panel.axvline(content.known, color=GREY, linewidth=0.9, linestyle="--")
-            panel.annotate("known", (content.known, -0.62), color=GREY, ha="left", va="center", fontsize=8,
+            word = "known, suspect" if content.suspect else "known"
+            panel.annotate(word, (content.known, -0.62), color=GREY, ha="left", va="center", fontsize=8,
                            xytext=(4, 0), textcoords="offset points")  # fmt: skip
         panel.set_yticks(range(rows), ["other crystals, mean", *[names[i] for i in order], content.formula])
         panel.set(ylim=(rows - 0.3, -0.7), xlabel=f"{content.target} [{unit}]")

@@ -54,6 +54,13 @@ def test_the_page_shows_every_part_and_escapes_what_it_is_given() -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_a_suspect_known_value_is_marked() -> None:
+    assert "known, but suspect" not in section(explanation(), interval=None)
+    page = section(explanation(known=-3.1, suspect=True), interval=None)
+    assert "known, but suspect" in page
+    assert "known, suspect" in page  # in the figure, too
+
+
 def test_a_tower_alone_has_no_waterfall() -> None:
     one = explanation(
         modalities=Parts(("text",), np.array([-70.0]), np.zeros(1), 100.0, 30.0), pixels=None, features={}, fold=2,

@@ -49,6 +49,21 @@ def test_a_structure_file_is_predicted_without_being_registered(
     assert "baseline-magpie:k_vrh@1" in table
 
 
+def test_a_suspect_known_value_is_marked(invoke: Any, magpie: None) -> None:
+    # Crystal 7 has -50 GPa.
+    rows = json.loads(invoke("predict", "baseline-magpie:k_vrh", "mp-8", "mp-4", "--json").stdout)
+    assert [(row["known"], row["suspect"]) for row in rows] == [(-50.0, True), (67.0, False)]
+    said = invoke("predict", "baseline-magpie:k_vrh", "mp-8", "mp-4")
+    suspect, plain = said.stdout.splitlines()[1:]
+    assert "-50 (suspect)" in suspect
+    assert "67" in plain
+    assert "suspect" not in plain
+    (reason,) = [line for line in said.stderr.splitlines() if "suspect" in line or "plausible" in line]
+    assert reason.startswith("test:mp-8: k_vrh = -50 GPa is outside its plausible range")
+    explained = invoke("explain", "baseline-magpie:k_vrh", "mp-8")
+    assert "known -50 (suspect)" in explained.stdout
+
+
 def test_bad_files_and_forms_are_one_line(invoke: Any, magpie: None, tmp_path: Any) -> None:
     partial = tmp_path / "half.vasp"
     partial.write_text("nothing\n")
