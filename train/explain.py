@@ -38,7 +38,7 @@ from train.backbones import CHANNEL_SCALES, Backbone, ImageBackbone
 from train.data import known_values, suspect_values
 from train.engine import to_inputs
 from train.fitting import FittedModel, FittedNetwork, Shown
-from train.inference import Predictor
+from train.inference import Predictor, reads_raw
 from train.joining import FittedJoin, tower_predictions
 
 __all__ = ["Explanation", "Parts", "Pixels", "explain"]
@@ -309,7 +309,7 @@ class _Asked:
         def inner(seen: Tensor) -> Tensor:
             pixels = torch.stack([_unseen(seen[:, i], kind) for i, kind in enumerate(kinds)], dim=1)
             n = len(seen)
-            others = to_inputs(**_tiled(own[0], n), **(_tiled(own[1], n) if raw else {}))
+            others = to_inputs(**{**_tiled(own[0], n), **(_tiled(own[1], n) if raw else {})})
             inputs = {**others, "image": pixels if backbone is None else backbone(pixels)}
             said: Tensor = network(inputs) * scale + mean
             return said
@@ -382,8 +382,8 @@ class _Asked:
     # ---------------------------------------------------------------------------- helpers
 
     def _with(self, modality: str, values: Any) -> NDArray[np.float64]:
-        """Predictions with other raw inputs of one modality."""
-        if modality in self._one.raw:
+        """Predictions with other raw inputs of one modality, or with their features where the model reads those."""
+        if reads_raw(self._model, modality):
             return self._predict(modality, len(values), raw=values)
         return self._predict(modality, len(values), features=self._backbone(modality).features(values))
 

@@ -32,10 +32,11 @@ from train.features import FeatureCache
 from train.fitting import FittedModel, FittedNetwork, Shown, restore
 from train.inputs import ModelInputs
 from train.intervals import read_calibration
+from train.joining import FittedJoin
 from train.results import config_of
 from train.uncertainty import LEVEL, Calibration, Intervals
 
-__all__ = ["PredictionResult", "Predictor"]
+__all__ = ["PredictionResult", "Predictor", "reads_raw"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,21 @@ class PredictionResult:
     def out_of_domain(self) -> bool | None:
         """Whether the crystal lies outside the domain, where the interval may be too narrow."""
         return None if self.novelty is None else self.novelty > 1
+
+
+def reads_raw(model: FittedModel, modality: str) -> bool:
+    """Whether a model reads a modality as it is, by a fine-tuned backbone of its own, and not its frozen features.
+
+    Of a join each tower decides for itself: beside one that was fine-tuned, a regressor reads features.
+
+    Parameters
+    ----------
+    model
+        The model.
+    modality
+        One that it reads.
+    """
+    return (model.towers[modality] if isinstance(model, FittedJoin) else model).reads_raw
 
 
 class Predictor:
@@ -333,7 +349,8 @@ class Predictor:
                 grids=GridStore(self._settings.grids_url),
             ),
             known=self.described.get("backbones"),
-            raw_alone=raw_alone and self._refit.reads_raw,
+            raw_alone=raw_alone
+            and all(reads_raw(self._refit, name) for name in self.config.towers if name not in FIXED_MODALITIES),
         )
 
     def _predict(self, shown: Shown, *, level: float) -> list[PredictionResult]:
@@ -378,7 +395,7 @@ class Predictor:
         for tower, values in raw.items():
             if self._refit.reads_raw and tower not in FIXED_MODALITIES:
                 kept[tower] = values
-                if self.calibration is None:
+                if self.calibration is None and reads_raw(self._refit, tower):
                     continue
             backbone = load_backbone(self._refit.records[tower].spec, models=self._settings.models)
             check_known(backbone, self.described["backbones"][tower])

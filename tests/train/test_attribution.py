@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
 from registry.model_store import resolve_model
-from tests.train.conftest import SmallRegistry
+from tests.train.conftest import RECIPE, SmallRegistry
 from train.attribution import integrated_gradients, shapley
 from train.config import TrainConfig
-from train.explain import Explanation, explain
+from train.explain import Explanation, _seen, _unseen, explain
+from train.inference import Predictor
 
 
 @given(st.integers(1, 9), st.integers(0, 1000))
@@ -120,6 +125,52 @@ def test_a_stack_is_explained_without_remainder(small: SmallRegistry, join: str)
         assert found.words.full == pytest.approx(found.predicted, rel=1e-4)
         assert found.words.values.sum() == pytest.approx(found.words.full - found.words.empty, abs=1e-3)
         assert (found.fold is not None) == (found.subset == "validation")
+
+
+@pytest.mark.parametrize("regressor", ["image", "text", None])
+def test_a_stack_whose_towers_are_fine_tuned(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], regressor: str | None
+) -> None:
+    """What a part is replaced by reaches the model, whichever way its tower reads it: as it is, or its features."""
+    base = small.config("stacked", finetune_enabled=True).to_dict()
+    if regressor is None:
+        config = TrainConfig.from_dict(base)
+    else:
+        other = "text" if regressor == "image" else "image"
+        own = ("kind", "target", "recipe", "image_backbone", "image_size", "text_level", "text_backbone", "readout",
+               "finetune", "finetune_enabled", f"{other}_widths")  # fmt: skip
+        changes = {"join": "ridge", f"{regressor}_regressor": "kernel"}
+        config = TrainConfig.from_dict({name: base[name] for name in own} | changes)
+    small.run(config)
+    with Session(small.engine) as session:
+        (model,) = resolve_model(session, "stacked:k_vrh")
+        predictor = Predictor.load(session, small.settings, model, folds=False)
+        member = text("SELECT split_part(source_id, ':', 2) FROM split_members WHERE split_id = :id AND subset = :part")
+        cv, holdout = (
+            list(session.scalars(member, {"id": model.experiment.split_id, "part": part})) for part in ("cv", "holdout")
+        )
+    found = why(small, "stacked:k_vrh", holdout[0])
+    own_crystal = crystal_of(int(holdout[0][3:]) - 1)
+    kinds = RECIPE["kinds"]
+    others = np.stack([crystal_of(int(ident[3:]) - 1).slices[0].pixels for ident in cv])
+    seen = np.stack([_seen(others[:, i], kind) for i, kind in enumerate(kinds)], axis=1).mean(axis=0)
+    mean = np.stack([_unseen(torch.as_tensor(seen[i]), kind).numpy() for i, kind in enumerate(kinds)])
+    grey = replace(own_crystal, slices=(replace(own_crystal.slices[0], pixels=mean),))
+    mute = replace(own_crystal, descriptions=(replace(own_crystal.descriptions[0], text="."),))
+    full, unseen, unread_text = (said.value for said in predictor.predict([own_crystal, grey, mute]))
+    assert found.predicted == pytest.approx(full, rel=1e-4)
+    assert found.pixels is not None
+    assert found.words is not None
+    assert (found.pixels.method == "integrated gradients") == (regressor != "image")
+    assert found.pixels.full == pytest.approx(full, rel=1e-4)
+    assert found.pixels.empty == pytest.approx(unseen, rel=1e-3)
+    assert abs(full - unseen) > 0.5  # the picture matters: else shares of nothing would do
+    assert found.pixels.values.sum() == pytest.approx(full - unseen, abs=max(0.5, 0.05 * abs(full - unseen)))
+    assert found.words.full == pytest.approx(full, rel=1e-4)
+    assert found.words.empty == pytest.approx(unread_text, rel=1e-4)
+    assert abs(full - unread_text) > 0.1
+    assert found.words.values.sum() == pytest.approx(full - unread_text, abs=1e-2)
+    assert found.modalities.values.sum() == pytest.approx(full - found.modalities.empty, abs=1e-2)
 
 
 def test_a_composition_is_explained_by_its_properties(small: SmallRegistry) -> None:
