@@ -168,6 +168,9 @@ def curves(
 ) -> None:
     """Figure 6: learning curves of models, every fold and their mean.
 
+    Networks have them; a baseline or a regressor, such as the Gaussian process of `ecdreg train stacked`, is fitted in
+    one step.
+
     \b
     Examples:
       ecdreg plot curves stacked -o figure6.png

@@ -10,17 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from cli.figures.canvas import SERIES
 from cli.scores import PHASES
 from registry.errors import NotFoundError
-from registry.model_store import resolve_model
-from registry.models import Epoch, ModelVersion
+from registry.model_store import ResolvedModel, resolve_model
+from registry.models import Epoch, Experiment, ModelVersion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from train.config import TrainConfig
 
 __all__ = ["Curve", "draw", "read"]
 
@@ -52,10 +54,11 @@ def read(session: Session, models: Sequence[str]) -> list[Curve]:
     Raises
     ------
     NotFoundError
-        If none of them has epochs, as baselines have none.
+        If none of them has epochs; the message says why, and which of a stack's towers have.
     """
     curves = []
-    for found in [one for model in models for one in resolve_model(session, model)]:
+    asked = [one for model in models for one in resolve_model(session, model)]
+    for found in asked:
         versions = session.scalars(
             select(ModelVersion)
             .where(ModelVersion.experiment_id == found.experiment.id, ModelVersion.fold.is_not(None))
@@ -78,7 +81,7 @@ def read(session: Session, models: Sequence[str]) -> list[Curve]:
                     )
                 )
     if not curves:
-        raise NotFoundError(f"no learning curves of {', '.join(models)}; baselines are fitted without epochs")
+        raise NotFoundError("; ".join(dict.fromkeys(_why_none(session, one) for one in asked)))
     return curves
 
 
@@ -112,6 +115,51 @@ def draw(curves: Sequence[Curve]) -> Figure:
     handles, labels = drawn.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
+
+
+def _why_none(session: Session, model: ResolvedModel) -> str:
+    """Why a model has no learning curve, and which of its towers have one."""
+    experiment = model.experiment
+    if experiment.kind.startswith("peer-"):
+        return f"{model.name} was trained elsewhere, and no learning curve came with it"
+    from train.results import config_of
+
+    config = config_of(experiment)
+    if config.is_network:
+        return f"{model.name} has no epochs in the registry; train it again with --again"
+    what = "a baseline"
+    if config.kind == "stacked":
+        what = f"joined by the regressor {config.join}"
+    elif not config.is_baseline:
+        what = f"the regressor {config.regressor(config.kind)}"
+    why = f"{model.name} is {what}, which is fitted in one step and has no learning curve"
+    if config.kind != "stacked":
+        return why
+    networks = [_with_epochs(session, experiment, config.tower_config(tower)) for tower in config.towers]
+    if names := [name for name in networks if name is not None]:
+        return f"{why}; those of its network towers: ecdreg plot curves {' '.join(names)}"
+    return f"{why}, nor has any of its towers"
+
+
+def _with_epochs(session: Session, stack: Experiment, tower: TrainConfig) -> str | None:
+    """The newest model that was trained as a stack's tower, beside it, where it has epochs."""
+    found = session.scalars(
+        select(Experiment)
+        .where(
+            Experiment.kind == tower.kind,
+            Experiment.target == stack.target,
+            Experiment.split_id == stack.split_id,
+            Experiment.seed == stack.seed,
+            Experiment.status == "finished",
+            Experiment.model_versions.any(exists().where(Epoch.model_version_id == ModelVersion.id)),
+        )
+        .order_by(Experiment.created_at.desc(), Experiment.id.desc())
+    )
+    own = tower.to_dict()
+    for one in found:
+        if {name: value for name, value in one.config.items() if name != "inputs"} == own:
+            return f"{one.name}:{one.target}@{one.version}"
+    return None
 
 
 def _panel(panel: Axes, curves: Sequence[Curve]) -> None:
