@@ -31,6 +31,7 @@ def plot_map(
 
     A picture by the file's ending (PNG, SVG, PDF); an HTML file is a page of its own, without a request to anybody,
     that tells of a point on hovering, finds formulas and elements, zooms, and colours by another property.
+    `ecdreg encoders add pettifor` makes the encoder pettifor; `ecdreg encoders list` shows those that there are.
 
     \b
     Examples:

@@ -22,6 +22,7 @@ from registry.errors import ConfigurationError, ModelError, NotFoundError, Query
 from registry.models import Encoder, EncoderAlias
 
 __all__ = [
+    "BY_RULE",
     "DEFAULT_ALIAS",
     "ensure_encoder",
     "read_embeddings",
@@ -33,6 +34,9 @@ __all__ = [
 
 DEFAULT_ALIAS = "default"
 """Alias of the encoder that a search uses that names none."""
+
+BY_RULE = ("pettifor", "magpie", "elements")
+"""Encoders that ``ecdreg encoders add`` makes of compositions, by a rule that nothing is trained for."""
 
 
 def ensure_encoder(
@@ -256,7 +260,7 @@ def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
     Raises
     ------
     NotFoundError
-        If there is none; the message names those that there are.
+        If there is none; the message names those that there are, and how one is made that could be there.
     """
     wanted = name or DEFAULT_ALIAS
     encoder = session.scalars(
@@ -269,10 +273,14 @@ def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
     if encoder is not None:
         return encoder
     names = session.scalars(select(Encoder.name).order_by(Encoder.name)).all()
+    if wanted in BY_RULE:
+        raise NotFoundError(f"no encoder {wanted!r} yet; `ecdreg encoders add {wanted}` makes it")
     if not names:
         raise NotFoundError("there are no embeddings yet; `ecdreg train` makes them")
-    near = difflib.get_close_matches(wanted, names, n=1)
+    near = difflib.get_close_matches(wanted, [*names, *BY_RULE], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
+    if near and near[0] not in names:
+        hint += f" `ecdreg encoders add {near[0]}` makes it"
     what = "encoder has the alias 'default'" if name is None else f"encoder {name!r}"
     raise NotFoundError(f"no {what}; {hint}")
 

@@ -313,6 +313,19 @@ def test_words_are_taken_at_what_can_be_checked(invoke: Invoke, vectors: dict[st
     assert {row["formula"] for row in only[:7]} == {"LiO", "NaO", "KO", "MgO", "CaO", "VO", "ZrO"}
 
 
+def test_encoders_that_can_be_added_are_hinted_at(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    from registry.encoders import BY_RULE
+    from train.backbones import COMPOSITION_BACKBONES
+
+    assert set(COMPOSITION_BACKBONES) <= set(BY_RULE)
+    for command in (("similar", "mp-1"), ("plot", "map"), ("evaluate", "search")):
+        done = invoke(*command, "--encoder", "pettifor")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "no encoder 'pettifor' yet; `ecdreg encoders add pettifor` makes it" in done.stderr
+    assert "`ecdreg encoders add pettifor`" in invoke("evaluate", "search", "--fuse", "circle:metric,pettifor").stderr
+    assert "did you mean 'pettifor'? `ecdreg encoders add" in invoke("similar", "mp-1", "--encoder", "petifor").stderr
+
+
 def test_sql_in_a_sentence_is_words(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     for sentence in ("'; DROP TABLE crystals; --", "halite & | ! :* <-> (", "\\' OR 1=1", "%s %(x)s :sentence"):
         done = invoke("similar", "--text", sentence, "--json")
