@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cli.questions import Question
-    from registry.fusion import Hit
-    from registry.words import Meaning
+    from registry.fusion import Checked, Hit
 
 __all__ = ["register"]
 
@@ -86,11 +85,12 @@ def similar(
     """Find the crystals most like one of the registry, a sentence, a picture, or files.
 
     Nearest first, by the cosine distance of their vectors: 0 is the same direction, 2 the opposite.
-    A file goes through the same slices and texts as an ingest. `ecdreg encoders list` shows the encoders.
+    A file goes through the same slices and texts as an ingest. `ecdreg encoders list` shows the encoders:
+    `ecdreg train stacked` makes efficientnet_lite0:metric and minilm:keywords, `ecdreg encoders add pettifor` pettifor.
 
-    Several encoders are fused: a crystal scores the sum of 1 / (60 + rank) over them. A sentence is searched
-    for in the space of an encoder that reads texts, in the words of the descriptions, and by what its words
-    mean where that can be checked (hard, metallic, oxide, tungsten, TiN, "not magnetic"): all fused, and told.
+    Several encoders are fused: a crystal scores the sum of 1 / (60 + rank) over them. Of a sentence, the words
+    whose meaning can be checked come first (hard, metallic, oxide, tungsten, TiN, "not magnetic"): who meets more of
+    them is before who meets fewer. Then an encoder that reads texts and the words of the descriptions, fused.
 
     \b
     Examples:
@@ -129,13 +129,18 @@ def similar(
     if json:
         output.json(rows)
     elif not rows:
-        output.note("no crystal passes the filter" if where else "no crystal has a vector of this encoder")
+        _tell_nothing(question, where)
     else:
-        columns = _COLUMNS | ({"score": "score"} if "score" in rows[0] else {"distance": "distance"}) | _FACTS
-        shown = [{**row, "id": f"{row['source']}:{row['source_id']}"} for row in rows]
+        columns = (
+            _COLUMNS
+            | ({"words": "words met"} if "checked" in rows[0] else {})
+            | ({"score": "score"} if "score" in rows[0] else {"distance": "distance"})
+            | _FACTS
+        )
+        shown = [{**row, "id": f"{row['source']}:{row['source_id']}", "words": _words(row)} for row in rows]
         output.table(shown, columns, formats={"distance": ".4f", "score": ".4f"})
         for row in rows if explain else ():
-            output.line(f"{row['rank']}. {row['formula']}: {row['why']['sentence']}{_ranks(row)}")
+            output.line(f"{row['rank']}. {row['formula']}: {row['why']['sentence']}{_not_met(row)}{_ranks(row)}")
 
 
 def list_encoders(json: JsonOption = False) -> None:
@@ -180,7 +185,10 @@ def default(
 
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Features of compositions: pettifor or magpie.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="Features of compositions: pettifor, magpie or elements.", show_default=False
+        ),
     ],
     json: JsonOption = False,
 ) -> None:
@@ -193,6 +201,7 @@ def add(
     \b
     Examples:
       ecdreg encoders add pettifor
+      ecdreg encoders add magpie --json
       ecdreg similar mp-1022 --encoder pettifor --encoder efficientnet_lite0:metric
     """
     from sqlalchemy.orm import Session
@@ -244,20 +253,29 @@ def _check_form(
 def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> list[dict[str, Any]]:
     """The rows of the answer: of one encoder with its distances, or of several rankings with their scores."""
     encoders = question.encoders
-    met: dict[tuple[str, str], list[str]] = {}
     if len(encoders) == 1 and not question.by_words:
         neighbours = question.nearest(encoders[0], k=k, where=where)
         rows = [{"rank": rank, **asdict(neighbour)} for rank, neighbour in enumerate(neighbours, start=1)]
         for row in rows:
             row["ranks"] = {encoders[0].name: {"rank": row["rank"], "distance": row["distance"]}}
     else:
-        rankings = question.rankings(k=k, where=where)
-        rows = _fused(question.session, rankings, k=k)
-        met = _met(rankings, question.meanings)
+        from registry.fusion import FULL_TEXT, contenders
+
+        checked = question.checked(where=where)
+        # What the words decide, no ranking can change: it is asked for the order of those that are left.
+        within = contenders(checked, k=k) if question.meanings else None
+        rankings = question.rankings(k=k, where=where, within=within)
+        rows = _fused(question.session, rankings, k=k, checked=checked)
+        if question.by_words and not question.meanings and not rankings[FULL_TEXT]:
+            whose = " of those that pass the filter" if where else ""
+            order = ": the order is the text encoder's alone" if rows else ""
+            output.note(f"no word of {question.sentence!r} is checkable or found in descriptions{whose}{order}")
     from registry.vector_indexes import index_advice
 
     for encoder in encoders if question.ident is None else ():
         output.note(f"encoder: {encoder.name}")
+        if overlooked := question.overlooked(encoder):
+            output.note(overlooked)
     for meaning in question.meanings:
         output.note(f"word: {meaning.told}")
     for encoder in encoders:
@@ -266,7 +284,7 @@ def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> 
     if explain:
         from cli.questions import explanations
 
-        for row, why in zip(rows, explanations(question, rows, met), strict=True):
+        for row, why in zip(rows, explanations(question, rows), strict=True):
             row["why"] = why
     elif len(encoders) == 1 and not question.by_words:
         for row in rows:
@@ -274,17 +292,20 @@ def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> 
     return rows
 
 
-def _fused(session: Session, rankings: Mapping[str, list[Hit]], *, k: int) -> list[dict[str, Any]]:
+def _fused(
+    session: Session, rankings: Mapping[str, list[Hit]], *, k: int, checked: Mapping[tuple[str, str], Checked]
+) -> list[dict[str, Any]]:
     from registry.explanations import facts_of
     from registry.fusion import fuse
 
-    best = fuse(rankings, k=k)
+    best = fuse(rankings, k=k, checked=checked)
     facts = facts_of(session, [(one.source, one.source_id) for one in best])
     names = ("crystal_id", "source", "source_id", "formula", *list(_FACTS))
     return [
         {
             "rank": rank,
             **{name: facts[one.source, one.source_id][name] for name in names},
+            **({} if one.checked is None else {"checked": _checked(one.checked)}),
             "score": one.score,
             "ranks": {name: {"rank": hit.rank, "distance": hit.distance} for name, hit in one.hits.items()},
         }
@@ -292,18 +313,39 @@ def _fused(session: Session, rankings: Mapping[str, list[Hit]], *, k: int) -> li
     ]
 
 
-def _met(rankings: Mapping[str, list[Hit]], meanings: list[Meaning]) -> dict[tuple[str, str], list[str]]:
-    met: dict[tuple[str, str], list[str]] = {}
-    for meaning in meanings:
-        for hit in rankings[meaning.word]:
-            met.setdefault(hit.key, []).append(meaning.word)
-    return met
+def _checked(one: Checked) -> dict[str, list[str]]:
+    return {"met": list(one.met), "unmet": list(one.unmet), "unknown": list(one.unknown)}
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    """How many of the words are met, as ``2 of 3``, and of how many that is not known."""
+    if "checked" not in row:
+        return ""
+    met, unmet, unknown = (len(row["checked"][kind]) for kind in ("met", "unmet", "unknown"))
+    return f"{met} of {met + unmet + unknown}" + (f", {unknown} unknown" if unknown else "")
+
+
+def _not_met(row: Mapping[str, Any]) -> str:
+    checked = row.get("checked", {})
+    told = (("not met", checked.get("unmet")), ("not known", checked.get("unknown")))
+    return "".join(f"; {what}: {', '.join(words)}" for what, words in told if words)
 
 
 def _ranks(row: Mapping[str, Any]) -> str:
-    """The place under each ranking; words that are met or not have none."""
-    places = [f"{one['rank']} by {name}" for name, one in row["ranks"].items() if name not in row["why"]["met"]]
+    """The place under each ranking."""
+    places = [f"{one['rank']} by {name}" for name, one in row["ranks"].items()]
     return f"; rank {', '.join(places)}" if places else ""
+
+
+def _tell_nothing(question: Question, where: str | None) -> None:
+    """Why there is no answer."""
+    if not question.by_words:
+        output.note("no crystal passes the filter" if where else "no crystal has a vector of this encoder")
+    elif question.meanings:
+        which = "that passes the filter " if where else ""
+        output.note(f"no crystal {which}meets a word of {question.sentence!r} or has one in its description")
+    else:  # that no word is known has been said
+        output.note("write others: what a crystal is (hard, metallic, oxide), or what its description says")
 
 
 # ---------------------------------------------------------------------------- encoders

@@ -45,7 +45,7 @@ EncoderOption = Annotated[
     str | None,
     typer.Option("--encoder", metavar="NAME", help="Encoder or alias of one; by default the alias `default`."),
 ]
-KOption = Annotated[int, typer.Option("-k", min=1, help="How many neighbours.")]
+KOption = Annotated[int, typer.Option("-k", min=1, max=100_000, help="How many neighbours, 100000 at most.")]
 WhereOption = Annotated[
     str | None,
     typer.Option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from registry.crystals import CrystalData
     from registry.explanations import Facts
-    from registry.fusion import Hit
+    from registry.fusion import Checked, Hit
     from registry.models import Encoder
     from registry.search import Neighbour
     from registry.words import Meaning
@@ -82,8 +82,10 @@ class Question:
         """Whether the words themselves are searched for."""
         return self.sentence is not None and (not self.names or any(self._is_words(n) for n in self.names))
 
-    def nearest(self, encoder: Encoder, *, k: int, where: str | None) -> list[Neighbour]:
-        """The answer of one encoder, nearest first.
+    def nearest(
+        self, encoder: Encoder, *, k: int, where: str | None, within: Sequence[int] | None = None
+    ) -> list[Neighbour]:
+        """The answer of one encoder, nearest first; ``within`` are ids of the crystals to search among.
 
         Raises
         ------
@@ -94,28 +96,59 @@ class Question:
 
         if self.ident is not None:
             return similar_to_crystal(
-                self.session, self.ident, encoder=encoder.name, k=k, where=where, metric=self.metric
+                self.session, self.ident, encoder=encoder.name, k=k, where=where, within=within, metric=self.metric
             )
         vector = self._vector(encoder)
-        return similar_to_vector(self.session, vector, encoder=encoder.name, k=k, where=where, metric=self.metric)
+        return similar_to_vector(
+            self.session, vector, encoder=encoder.name, k=k, where=where, within=within, metric=self.metric
+        )
 
-    def rankings(self, *, k: int, where: str | None) -> dict[str, list[Hit]]:
-        """All rankings that the best k are joined of: an encoder's, the full text's, one for each word.
+    def checked(self, *, where: str | None) -> dict[tuple[str, str], Checked]:
+        """Which words are true of each crystal; empty where no word can be checked.
+
+        Raises
+        ------
+        QueryError
+            If the filter cannot be used.
+        """
+        from registry.fusion import check_words
+
+        return check_words(self.session, self.meanings, where=where) if self.meanings else {}
+
+    def rankings(self, *, k: int, where: str | None, within: Sequence[int] | None = None) -> dict[str, list[Hit]]:
+        """All rankings that the best k are joined of, by name: an encoder's, the full text's.
+
+        Parameters
+        ----------
+        k
+            How many are wanted; each ranking is looked into further.
+        where, within
+            A filter, and ids of the crystals to search among; both hold.
 
         Raises
         ------
         EcdregError
             As :meth:`nearest`.
         """
-        from registry.fusion import FULL_TEXT, depth, ranked, search_descriptions, search_meanings
+        from registry.fusion import FULL_TEXT, depth, ranked, search_descriptions
         from registry.words import affirmed
 
-        found = {e.name: ranked(self.nearest(e, k=depth(k), where=where)) for e in self.encoders}
+        found = {e.name: ranked(self.nearest(e, k=depth(k), where=where, within=within)) for e in self.encoders}
         if self.by_words:
             assert self.sentence is not None
-            found[FULL_TEXT] = search_descriptions(self.session, affirmed(self.sentence), limit=depth(k), where=where)
-            found |= search_meanings(self.session, self.meanings, where=where)
+            found[FULL_TEXT] = search_descriptions(
+                self.session, affirmed(self.sentence), limit=depth(k), where=where, within=within
+            )
         return found
+
+    def overlooked(self, encoder: Encoder) -> str | None:
+        """What an encoder does not read of a density that was given, one line; None where it reads it."""
+        if self.density is None or encoder.modality not in ("composition", "text"):
+            return None
+        read = "the composition" if encoder.modality == "composition" else "a description of the structure"
+        others = [e.name for e in _candidates(self.session) if e.modality not in ("composition", "text")]
+        hint = f"--encoder {others[0]} reads densities" if others else "`ecdreg train density` makes one that reads it"
+        return f"{encoder.name} reads {read}, and nothing of the density in {self.density.name}; {hint}"
 
     def facts(self) -> Facts | None:
         """What is known of the crystal that was asked with; None for a sentence or a picture."""
@@ -225,6 +258,9 @@ class Question:
     def _file_encoder(self) -> Encoder:
         """The encoder of files: the default if the files hold what it reads, else a frozen one.
 
+        Of a structure alone that is the composition on Pettifor's scale, whose neighbours are better than those of a
+        text, or else a text.
+
         Raises
         ------
         NotFoundError
@@ -234,7 +270,10 @@ class Question:
 
         candidates = _candidates(self.session)
         # Every density file brings its structure along, so that texts can always be made.
-        readable = [e for e in candidates if self.density is not None or e.recipe_id is None]
+        readable = candidates
+        if self.density is None:
+            readable = [e for e in candidates if e.modality == "text" or e.name == "pettifor"]
+            readable.sort(key=lambda e: not (_is_default(self.session, e) or e.name == "pettifor"))
         if not readable:
             there = ", ".join(e.name for e in candidates) or "none"
             wanted = "files" if self.density is not None else "a structure alone"
@@ -267,9 +306,7 @@ def _is_default(session: Session, encoder: Encoder) -> bool:
     return alias is not None and alias.encoder_id == encoder.id
 
 
-def explanations(
-    question: Question, rows: Sequence[Mapping[str, Any]], met: Mapping[tuple[str, str], Sequence[str]]
-) -> list[dict[str, Any]]:
+def explanations(question: Question, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What made each row of an answer near; see :mod:`registry.explanations`.
 
     Parameters
@@ -277,9 +314,7 @@ def explanations(
     question
         What was asked.
     rows
-        Answers with ``source`` and ``source_id``.
-    met
-        Words of the sentence whose meaning a crystal meets, by (source, id).
+        Answers with ``source`` and ``source_id``, and with ``checked`` where words were.
     """
     from registry.explanations import common_words, explain, facts_of, from_row, sentence
 
@@ -291,7 +326,8 @@ def explanations(
     described = {key: one.description for key, one in facts.items() if one.description}
     words = common_words(session, told_by, described) if told_by and described else {}
     told = []
-    for key in keys:
-        one = explain(session, asked, facts[key], words=words.get(key, ()), met=met.get(key, ()))
+    for key, row in zip(keys, rows, strict=True):
+        met = row.get("checked", {}).get("met", ())
+        one = explain(session, asked, facts[key], words=words.get(key, ()), met=met)
         told.append({**one, "sentence": sentence(one, facts[key])})
     return told

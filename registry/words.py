@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from registry.errors import InputError
 from registry.formulas import composition
+from registry.properties import PROPERTIES
 
 __all__ = ["MEANINGS", "Meaning", "affirmed", "interpret"]
 
@@ -30,6 +31,11 @@ class Meaning:
     """Why this bound; empty where the word says it by itself."""
 
     @property
+    def properties(self) -> tuple[str, ...]:
+        """The properties that it is about; none for elements."""
+        return tuple(sorted(set(re.findall(r"[a-z_]+", self.where)) & set(PROPERTIES)))
+
+    @property
     def told(self) -> str:
         """One line: the word, its filter and the reason."""
         return f"{self.word}: {self.where}" + (f" ({self.why})" if self.why else "")
@@ -42,6 +48,9 @@ def _named(words: str, where: str, why: str) -> Iterator[tuple[str, tuple[str, s
 
 _TETER = "Vickers hardness is about 0.151 of the shear modulus: D. M. Teter, MRS Bulletin 23, 22 (1998)"
 _GAP = "as calculated; PBE's gaps are too small"
+_HALIDE = "elements && ARRAY['F', 'Cl', 'Br', 'I']"
+# AgF, K2WCl6 and Cs2WBr6 have none as calculated; metals among halides are as rare as Ag2F.
+_CLOSED = "as calculated; PBE closes the gaps of halides, as of AgF and K2WCl6, which insulate"
 _PUGH = "S. F. Pugh, Philosophical Magazine 45, 823 (1954)"
 
 MEANINGS: dict[str, tuple[str, str]] = dict(
@@ -51,7 +60,7 @@ MEANINGS: dict[str, tuple[str, str]] = dict(
         *_named("soft", "g_vrh < 30", f"less than 4.5 GPa; {_TETER}"),
         *_named("stiff incompressible", "k_vrh >= 200", "stiffer than steel, about 170 GPa"),
         *_named("compressible", "k_vrh < 50", "softer than glass, about 40 to 50 GPa"),
-        *_named("metallic metal conducting conductor", "band_gap = 0", _GAP),
+        *_named("metallic metal conducting conductor", f"band_gap = 0 AND NOT ({_HALIDE})", _CLOSED),
         *_named("insulating insulator", "band_gap >= 3", f"transparent to visible light; {_GAP}"),
         *_named("semiconducting semiconductor", "band_gap > 0 AND band_gap < 3", _GAP),
         *_named(
@@ -82,7 +91,7 @@ MEANINGS: dict[str, tuple[str, str]] = dict(
         *_named("chloride chlorides", "'Cl' = ANY(elements)", ""),
         *_named("bromide bromides", "'Br' = ANY(elements)", ""),
         *_named("iodide iodides", "'I' = ANY(elements)", ""),
-        *_named("halide halides", "elements && ARRAY['F', 'Cl', 'Br', 'I']", ""),
+        *_named("halide halides", _HALIDE, ""),
         *_named("chalcogenide chalcogenides", "elements && ARRAY['S', 'Se', 'Te']", ""),
         *_named("pnictide pnictides", "elements && ARRAY['N', 'P', 'As', 'Sb', 'Bi']", ""),
     ]

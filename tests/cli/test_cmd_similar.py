@@ -60,11 +60,13 @@ def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[f
         (("mp-1", "--where", "k_vhr > 1"), 1, "k_vrh"),
         (("mp-1", "--where", "1; DROP TABLE crystals"), 1, "filter"),
         (("mp-1", "-k", "0"), 2, "-k"),
+        (("mp-1", "-k", "100001"), 2, "100000"),
         ((), 2, "--text"),
         (("mp-1", "--text", "salt"), 2, "one of"),
         (("--text", "salt", "--density", "CHGCAR"), 2, "one of"),
         (("mp-1", "--reference", "CHGCAR"), 2, "--density"),
         (("--text", " "), 1, "empty"),
+        (("--text", "?! --"), 1, "holds no word"),
         (("--text", "a" * 2001), 1, "2001 characters"),
         (("--text", "sal\x00t"), 1, "character"),
         (("--text", "salt", "--encoder", "wrods"), 1, "no encoder 'wrods'"),
@@ -231,6 +233,18 @@ def test_a_sentence_finds_its_crystal(invoke: Invoke, engine: Engine, features: 
     assert "empty" in empty.stderr
 
 
+@pytest.mark.slow
+def test_an_encoder_that_reads_nothing_of_a_density_says_so(invoke: Invoke, features: list[str]) -> None:
+    density = Path(__file__).parents[2] / "ingest" / "sample" / "densities" / f"{features[0]}.h5"
+    done = invoke("similar", "--density", density, "--encoder", "minilm:keywords", "-k", 1, "--json")
+    assert (done.exit_code, ids(done.stdout)) == (0, [features[0]])
+    assert done.stderr.splitlines() == [
+        "encoder: minilm:keywords",
+        f"minilm:keywords reads a description of the structure, and nothing of the density in {density.name};"
+        " --encoder efficientnet_lite0:metric reads densities",
+    ]
+
+
 def test_a_file_that_cannot_be_read(
     invoke: Invoke, engine: Engine, vectors: dict[str, list[float]], tmp_path: Path
 ) -> None:
@@ -304,13 +318,44 @@ def test_words_are_taken_at_what_can_be_checked(invoke: Invoke, vectors: dict[st
         "word: oxides: 'O' = ANY(elements)",
     ]
     first = json.loads(done.stdout)[0]
-    assert first["why"]["met"] in (["titanium", "oxides"], ["incompressible", "titanium"])
+    assert first["why"]["met"] == ["incompressible", "titanium"], "TiSe; TiO is as good, and its id comes later"
+    assert first["checked"] == {"met": ["incompressible", "titanium"], "unmet": ["oxides"], "unknown": []}
     assert first["why"]["words"] == [], "every description here says halite: no word tells one from another"
     assert first["ranks"]["full text"]["rank"] == 1
     only = json.loads(invoke("similar", "--text", "oxide, not Ti", "--encoder", "words", "--json", "-k", 24).stdout)
     assert all("O" in row["formula"] or "Ti" not in row["formula"] for row in only)
     # One word of two is as good as the other.
     assert {row["formula"] for row in only[:7]} == {"LiO", "NaO", "KO", "MgO", "CaO", "VO", "ZrO"}
+
+
+def test_who_meets_more_words_comes_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    asked = ("similar", "--text", "compressible zirconium oxide", "--encoder", "words")
+    rows = json.loads(invoke(*asked, "-k", 24, "--json").stdout)
+    # Two words of three each; that the modulus of ZrO is suspect is no proof that it is not compressible.
+    assert [row["formula"] for row in rows[:3]] == ["ZrO", "LiO", "NaO"]
+    assert rows[0]["checked"] == {"met": ["zirconium", "oxide"], "unmet": [], "unknown": ["compressible"]}
+    counts = [(-len(row["checked"]["met"]), len(row["checked"]["unmet"])) for row in rows]
+    assert counts == sorted(counts)
+    head, first, second, why, why_not = invoke(*asked, "-k", 2, "--explain").stdout.splitlines()
+    assert "words met" in head
+    assert "2 of 3, 1 unknown" in first
+    assert "2 of 3  " in second
+    assert why == "1. ZrO: is zirconium, oxide; not known: compressible"
+    assert why_not == "2. LiO: is compressible, oxide; not met: zirconium"
+
+
+def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vectors: dict[str, list[float]]) -> None:
+    done = invoke("similar", "--text", "zzz", "--encoder", "words")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [
+        "no word of 'zzz' is checkable or found in descriptions",
+        "write others: what a crystal is (hard, metallic, oxide), or what its description says",
+    ]
+    none = invoke("similar", "--text", "tungsten", "--encoder", "words")
+    assert (none.exit_code, none.stdout) == (0, "")
+    assert "no crystal meets a word of 'tungsten'" in none.stderr
+    filtered = invoke("similar", "--text", "halite", "--encoder", "words", "--where", "k_vrh > 1e6")
+    assert "no word of 'halite' is checkable or found in descriptions of those that pass the filter" in filtered.stderr
 
 
 def test_encoders_that_can_be_added_are_hinted_at(invoke: Invoke, vectors: dict[str, list[float]]) -> None:

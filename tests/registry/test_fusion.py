@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
 from registry.errors import QueryError
-from registry.fusion import Hit, depth, fuse, search_descriptions, search_meanings
+from registry.fusion import Checked, Hit, check_sentence, check_words, contenders, depth, fuse, search_descriptions
 from registry.words import interpret
 
 
@@ -37,7 +37,7 @@ def test_rankings_are_looked_into_beyond_k() -> None:
 
 @pytest.fixture
 def texts(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
-    add_crystal("mp-1", formula="MgO", text="MgO is Halite, Rock Salt structured", densities=False)
+    add_crystal("mp-1", formula="MgO", text="MgO is Halite, Rock Salt structured", densities=False, values={})
     add_crystal("mp-2", formula="TiN", text="TiN is a rock", densities=False, values={"k_vrh": 270.0})
     add_crystal("mp-3", formula="WC", text="WC; DROP TABLE crystals", densities=False, values={"k_vrh": 390.0})
 
@@ -59,11 +59,43 @@ def test_sql_is_words(session: Session, texts: None) -> None:
     assert [h.source_id for h in found] == ["mp-3"]
 
 
-def test_a_ranking_for_each_meaning(session: Session, texts: None) -> None:
-    found = search_meanings(session, interpret("stiff tungsten carbide"))
-    assert {word: [h.source_id for h in ranking] for word, ranking in found.items()} == {
-        "stiff": ["mp-2", "mp-3"],
-        "tungsten": ["mp-3"],
-        "carbide": ["mp-3"],
+def test_words_are_met_not_met_or_not_known(session: Session, texts: None) -> None:
+    found = check_words(session, interpret("stiff tungsten carbide"))
+    assert {ident: (one.met, one.unmet, one.unknown) for (_, ident), one in found.items()} == {
+        "mp-1": ((), ("tungsten", "carbide"), ("stiff",)),
+        "mp-2": (("stiff",), ("tungsten", "carbide"), ()),
+        "mp-3": (("stiff", "tungsten", "carbide"), (), ()),
     }
-    assert search_meanings(session, interpret("tungsten"), where="k_vrh < 300") == {"tungsten": []}
+    denied = check_words(session, interpret("not stiff"))
+    assert {ident: one.tier for (_, ident), one in denied.items()} == {"mp-1": (0, 0), "mp-2": (0, 1), "mp-3": (0, 1)}
+    assert set(check_words(session, interpret("tungsten"), where="k_vrh < 300")) == {("test", "mp-2")}
+
+
+def test_a_suspect_value_is_not_known(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
+    add_crystal("mp-4", formula="NaCl", densities=False, values={"k_vrh": -50.0})
+    (one,) = check_words(session, interpret("compressible sodium")).values()
+    assert (one.met, one.unmet, one.unknown) == (("sodium",), (), ("compressible",))
+
+
+def test_more_words_met_come_before_any_rank() -> None:
+    words = {
+        "best": Checked(1, ("hard", "metallic", "tungsten")),
+        "two": Checked(2, ("hard", "tungsten"), ("metallic",)),
+        "two, third unknown": Checked(3, ("hard", "tungsten"), (), ("metallic",)),
+        "one": Checked(4, ("tungsten",), ("hard", "metallic")),
+        "none": Checked(5, (), ("hard", "metallic", "tungsten")),
+    }
+    checked = {("test", name): one for name, one in words.items()}
+    ranking = {"text": hits("one", "none", "two", "two, third unknown")}
+    found = fuse(ranking, k=10, checked=checked)
+    assert [one.source_id for one in found] == ["best", "two, third unknown", "two", "one", "none"]
+    assert [one.score for one in found] == pytest.approx([0.0, 1 / 64, 1 / 63, 1 / 61, 1 / 62])
+    assert contenders(checked, k=2) == [1, 3]
+    assert contenders(checked, k=10) == [1, 2, 3, 4, 5]
+    assert contenders({}, k=3) == []
+
+
+@pytest.mark.parametrize("sentence", ["", " \n", "?!", "_ - _", "a" * 2001, "sal\x00t"])
+def test_what_is_no_sentence(sentence: str) -> None:
+    with pytest.raises(QueryError, match="the text"):
+        check_sentence(sentence)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
+import pytest
+from sqlalchemy.orm import Session
+
+from registry.crystals import WrittenCrystal
 from registry.filters import parse
+from registry.fusion import check_words
 from registry.words import MEANINGS, affirmed, interpret
 
 
@@ -32,8 +37,16 @@ def test_words_are_denied_one_by_one() -> None:
         "NOT (total_magnetization >= 0.5 OR total_magnetization <= -0.5)",
         "'O' = ANY(elements)",
     ]
-    assert where("non-metallic, without oxygen") == ["NOT (band_gap = 0)", "NOT ('O' = ANY(elements))"]
+    assert where("non-insulating, without oxygen") == ["NOT (band_gap >= 3)", "NOT ('O' = ANY(elements))"]
     assert affirmed("cubic, not magnetic, rock-salt") == "cubic rock salt"
+
+
+def test_a_closed_gap_makes_no_halide_a_metal(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
+    for ident, formula, gap in (("t-1", "K2WCl6", 0.0), ("t-2", "W", 0.0), ("t-3", "WO3", 1.0), ("t-4", "Nb", None)):
+        add_crystal(ident, formula=formula, densities=False, values={} if gap is None else {"band_gap": gap})
+    found = check_words(session, interpret("metallic"))
+    assert [ident for (_, ident), one in sorted(found.items()) if one.met] == ["t-2"]
+    assert [ident for (_, ident), one in found.items() if one.unknown] == ["t-4"]
 
 
 def test_each_meaning_once() -> None:
