@@ -45,7 +45,8 @@ def search(
     Beside each encoder stand the same numbers for neighbours by composition alone and by chance, on the same crystals.
     Encoders that were trained on labels are asked with the holdout of their split. Mean absolute differences between a
     crystal and its k nearest; the smaller the better. The standard error over the crystals asked with is in the JSON.
-    `ecdreg encoders add pettifor` makes the encoder pettifor, `ecdreg train stacked` those of slices and texts.
+    `ecdreg encoders add pettifor` makes the encoder pettifor, `ecdreg train stacked` those of slices, texts and
+    densities.
 
     \b
     Examples:

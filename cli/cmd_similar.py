@@ -187,32 +187,39 @@ def add(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Features of compositions: pettifor, magpie or elements.", show_default=False
+            metavar="NAME", help="fingerprint, pettifor, magpie, elements or density-statistics.", show_default=False
         ),
     ],
     json: JsonOption = False,
 ) -> None:
-    """Give every crystal a vector by a fixed rule of its composition, to search by.
+    """Give every crystal a vector by a fixed rule, to search by; no label has a part in it.
 
-    `pettifor` lays the elements out on Pettifor's chemical scale, where those that replace each other are neighbours,
-    and puts the amounts beside them. It has seen no label, and is made to be fused with an encoder of densities:
-    `ecdreg evaluate search` shows what it is worth. Crystals that have one keep it; new ones get theirs.
+    `fingerprint` puts statistics of the charge density and of the composition side by side, and the composition on
+    Pettifor's chemical scale, where elements that replace each other are neighbours; `ecdreg train stacked` and
+    `density` make it too, and it is what searches use by themselves. `pettifor` is that scale alone, for crystals
+    without a density. `ecdreg evaluate search` shows what they are worth. Crystals that have a vector keep it; new
+    ones get theirs.
 
     \b
     Examples:
-      ecdreg encoders add pettifor
-      ecdreg encoders add magpie --json
-      ecdreg similar mp-1022 --encoder pettifor --encoder efficientnet_lite0:metric
+      ecdreg encoders add fingerprint
+      ecdreg encoders add pettifor --json
     """
     from sqlalchemy.orm import Session
 
     from cli.options import open_engine
     from cli.options import settings as environment
-    from train.features import add_composition_encoder
+    from registry.database import session_scope
+    from registry.grids import GridStore
+    from train.features import add_encoder
+    from train.publish import update_default_encoder
 
-    engine = open_engine()
+    engine, known = open_engine(), environment()
     with output.progress() as progress:
-        encoder_id = add_composition_encoder(engine, name, models=environment().models, progress=progress)
+        grids = GridStore(known.grids_url)
+        encoder_id = add_encoder(engine, name, models=known.models, progress=progress, grids=grids)
+    with session_scope(engine) as session:
+        update_default_encoder(session)
     with Session(engine) as session:
         row = next(r for r in _encoders(session) if r.pop("id") == encoder_id)
     output.rows([row], json=json, columns=["encoder", "modality", "dim", "vectors"])

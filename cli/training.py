@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from registry.models import Split
+    from registry.progress import Progress
     from train.config import TrainConfig
     from train.results import ExperimentResult
 
@@ -118,7 +119,7 @@ def _run(engine: Engine, asked: Request, configs: Sequence[TrainConfig]) -> list
     with output.progress() as progress:
         grids = GridStore(settings.grids_url)
         cache = FeatureCache(engine, models=settings.models, progress=progress, grids=grids)
-        return [
+        results = [
             run_experiment(
                 engine,
                 settings,
@@ -132,6 +133,24 @@ def _run(engine: Engine, asked: Request, configs: Sequence[TrainConfig]) -> list
             )
             for config in configs
         ]
+        if any("density" in config.towers for config in configs):
+            _add_fingerprint(engine, progress)
+        return results
+
+
+def _add_fingerprint(engine: Engine, progress: Progress) -> None:
+    """What it is made of is there once a model has read densities, so that searches have it for nothing."""
+    from registry.database import session_scope
+    from registry.grids import GridStore
+    from train.features import add_encoder
+    from train.fingerprint import FINGERPRINT
+    from train.publish import update_default_encoder
+
+    settings = environment()
+    grids = GridStore(settings.grids_url)
+    add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
+    with session_scope(engine) as session:
+        update_default_encoder(session)
 
 
 def _check_text_level(asked: Request) -> None:

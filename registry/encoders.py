@@ -35,8 +35,8 @@ __all__ = [
 DEFAULT_ALIAS = "default"
 """Alias of the encoder that a search uses that names none."""
 
-BY_RULE = ("pettifor", "magpie", "elements")
-"""Encoders that ``ecdreg encoders add`` makes of compositions, by a rule that nothing is trained for."""
+BY_RULE = ("fingerprint", "pettifor", "magpie", "elements", "density-statistics")
+"""Encoders that ``ecdreg encoders add`` makes by a rule that nothing is trained for."""
 
 
 def ensure_encoder(

@@ -29,7 +29,9 @@ from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.progress import Progress
 from registry.properties import TARGETS
 from train.backbones import (
+    DENSITY_BACKBONES,
     Backbone,
+    CombinedFeatures,
     load_backbone,
     load_composition_backbone,
     load_density_backbone,
@@ -43,7 +45,7 @@ from train.densities import load_densities
 __all__ = [
     "FeatureCache",
     "FeatureTable",
-    "add_composition_encoder",
+    "add_encoder",
     "check_known",
     "described",
     "input_sha256",
@@ -261,10 +263,20 @@ class FeatureCache:
         def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
             if modality == "composition":
                 return load().features([inputs.formulas[i] for i in positions])
+            ids = [int(inputs.revision_ids[i]) for i in positions]
+            backbone = load()
+            if isinstance(backbone, CombinedFeatures):  # whose parts may long have been there
+                tables = parts(backbone)
+                return backbone.combined({part: table.rows(np.array(ids)) for part, table in tables.items()})
             if self._grids is None:
                 raise ModelError("features of densities need a grid store; give FeatureCache one")
-            ids = [int(inputs.revision_ids[i]) for i in positions]
             return load().features(load_densities(session, self._grids, ids, [inputs.densities[i] for i in positions]))
+
+        def parts(backbone: CombinedFeatures) -> dict[str, FeatureTable]:
+            return {
+                part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
+                for part, kind in backbone.parts.items()
+            }
 
         load = self._loader(config, modality, (), known)
         return self._table(
@@ -350,19 +362,23 @@ class FeatureCache:
         return {rid: vectors[rid] for rid in wanted}
 
 
-def add_composition_encoder(engine: Engine, name: str, *, models: Path | None, progress: Progress) -> int:
-    """Give every crystal its features of a composition backbone as a vector, where it has none.
+def add_encoder(
+    engine: Engine, name: str, *, models: Path | None, progress: Progress, grids: GridStore | None = None
+) -> int:
+    """Give every crystal its features by a fixed rule as a vector, where it has none.
 
     Parameters
     ----------
     engine
         Written to batch by batch.
     name
-        Of ``train.backbones.fixed.COMPOSITION_BACKBONES``.
+        Of ``train.backbones.COMPOSITION_BACKBONES`` or ``DENSITY_BACKBONES``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
     progress
         Told of what is computed.
+    grids
+        Where the density grids lie, for features of densities.
 
     Returns
     -------
@@ -372,15 +388,21 @@ def add_composition_encoder(engine: Engine, name: str, *, models: Path | None, p
     Raises
     ------
     UnknownNameError
-        If there is no such backbone.
+        If there are no such features.
     ModelError
-        If there is no crystal.
+        If no crystal has what they are made of.
     """
-    config = TrainConfig(kind="composition", target=TARGETS[0], composition_backbone=name)
+    kind = "density" if name in DENSITY_BACKBONES else "composition"
+    config = _fixed_config(kind, name, TARGETS[0])
     with Session(engine) as session:
-        inputs = crystal_inputs(session)
-    cache = FeatureCache(engine, models=models, progress=progress)
-    return cache.table(config, "composition", inputs, recipe_id=None).encoder_id
+        inputs = crystal_inputs(session, densities=kind == "density")
+    cache = FeatureCache(engine, models=models, progress=progress, grids=grids)
+    return cache.table(config, kind, inputs, recipe_id=None).encoder_id
+
+
+def _fixed_config(kind: str, name: str, target: str) -> TrainConfig:
+    """A configuration that reads the features of this name, and nothing else."""
+    return TrainConfig.from_dict({"kind": kind, "target": target, f"{kind}_backbone": name})
 
 
 def described(backbone: Backbone) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.model_store import ResolvedModel, set_alias
 from registry.models import Embedding, Encoder, EncoderAlias, Experiment, Metric, ModelVersion
+from train.fingerprint import FINGERPRINT
 from train.fitting import FittedNetwork
 from train.inputs import ModelInputs
 
@@ -105,9 +106,9 @@ def update_best(session: Session, name: str, target: str) -> None:
 def update_default_encoder(session: Session) -> str | None:
     """Choose the encoder that a search uses when none is named, unless the user has chosen.
 
-    The rule: the oldest frozen encoder that has vectors, images before texts before compositions. It saw no label,
-    so that it is fair to every crystal and does not change with each training; on the bundled sample its neighbours
-    share the prototype more often (77 %) than those of a stack (64 to 69 %). The choice carries the alias
+    The rule: the fingerprint where there is one, else the oldest frozen encoder that has vectors, images before texts
+    before compositions. It saw no label, so that it is fair to every crystal and does not change with each training;
+    ``docs/results.md`` has what neighbours by it are worth. The choice carries the alias
     ``automatic`` beside ``default``; where the two differ, somebody set ``default`` by hand, and it stays.
 
     Returns
@@ -138,6 +139,6 @@ def _rule(session: Session) -> Encoder | None:
     return session.scalars(
         select(Encoder)
         .where(Encoder.model_version_id.is_(None), has_vectors)
-        .order_by(Encoder.modality != "image", Encoder.modality != "text", Encoder.id)
+        .order_by(Encoder.name != FINGERPRINT, Encoder.modality != "image", Encoder.modality != "text", Encoder.id)
         .limit(1)
     ).one_or_none()

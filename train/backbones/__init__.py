@@ -16,6 +16,7 @@ from train.backbones.base import Backbone, tensors_sha256
 from train.backbones.fixed import (
     COMPOSITION_BACKBONES,
     DENSITY_BACKBONES,
+    CombinedFeatures,
     FixedFeatures,
     load_composition_backbone,
     load_density_backbone,
@@ -30,6 +31,7 @@ __all__ = [
     "IMAGE_BACKBONES",
     "TEXT_BACKBONES",
     "Backbone",
+    "CombinedFeatures",
     "FixedFeatures",
     "ImageBackbone",
     "TextBackbone",

@@ -21,6 +21,7 @@ from train.backbones.base import Backbone
 __all__ = [
     "COMPOSITION_BACKBONES",
     "DENSITY_BACKBONES",
+    "CombinedFeatures",
     "FixedFeatures",
     "load_composition_backbone",
     "load_density_backbone",
@@ -101,6 +102,52 @@ class FixedFeatures(Backbone):
     def spec(self) -> dict[str, Any]:
         """Modality and name."""
         return {"modality": self.modality, "name": self.name}
+
+
+class CombinedFeatures(FixedFeatures):
+    """Features of densities and their atoms that are made of other features by a fixed rule.
+
+    Parameters
+    ----------
+    name, dim, about
+        As :class:`FixedFeatures` takes them.
+    parts
+        Names of the features that it is made of, with the modality of each, ``composition`` or ``density``.
+    combine
+        From the parts' features by name, (N, D_part) each, to its own, (N, D).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dim: int,
+        parts: Mapping[str, str],
+        combine: Callable[[Mapping[str, NDArray[np.floating[Any]]]], NDArray[np.floating[Any]]],
+        about: Mapping[str, Any],
+    ) -> None:
+        self.parts = dict(parts)
+        self._combine = combine
+        made_of = {part: load(part).preprocessing() for part, load in self._loaders().items()}
+        super().__init__(name, "density", dim=dim, compute=self._whole, about={**about, "parts": made_of})
+
+    def combined(self, parts: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float32]:
+        """Features of N crystals, (N, :attr:`dim`), whose parts are known, (N, D_part) each."""
+        return np.asarray(self._combine(parts), dtype=np.float32)
+
+    def _whole(self, values: Iterable[Any]) -> NDArray[np.float32]:
+        from pymatgen.core.structure import Structure
+
+        crystals = list(values)
+        formulas = [Structure.from_dict(dict(one.structure)).composition.reduced_formula for one in crystals]
+        read = {"composition": formulas, "density": crystals}
+        return self.combined(
+            {part: load(part).features(read[self.parts[part]]) for part, load in self._loaders().items()}
+        )
+
+    def _loaders(self) -> dict[str, Callable[[str], FixedFeatures]]:
+        loaders = {"composition": load_composition_backbone, "density": load_density_backbone}
+        return {part: loaders[modality] for part, modality in self.parts.items()}
 
 
 COMPOSITION_BACKBONES: Catalog[Callable[[], FixedFeatures]] = Catalog("composition backbones")
@@ -190,6 +237,13 @@ def _density_statistics() -> FixedFeatures:
     return FixedFeatures("density-statistics", "density", dim=len(groups), compute=compute, about=about, groups=groups)
 
 
+def _fingerprint() -> FixedFeatures:
+    from train.fingerprint import FINGERPRINT, PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
+
+    about = {"pettifor_weight": PETTIFOR_WEIGHT, "version": 1}
+    return CombinedFeatures(FINGERPRINT, dim=fingerprint_dim(), parts=PARTS, combine=fingerprint, about=about)
+
+
 def _spread(counts: Mapping[str, int]) -> tuple[str, ...]:
     """Group of each column, of the number of columns of each group."""
     return tuple(group for group, count in counts.items() for _ in range(count))
@@ -197,3 +251,4 @@ def _spread(counts: Mapping[str, int]) -> tuple[str, ...]:
 
 COMPOSITION_BACKBONES.add("elements", _elements)
 DENSITY_BACKBONES.add("density-statistics", _density_statistics)
+DENSITY_BACKBONES.add("fingerprint", _fingerprint)
