@@ -145,7 +145,10 @@ def test_a_stack_whose_towers_are_fine_tuned(
     with Session(small.engine) as session:
         (model,) = resolve_model(session, "stacked:k_vrh")
         predictor = Predictor.load(session, small.settings, model, folds=False)
-        member = text("SELECT split_part(source_id, ':', 2) FROM split_members WHERE split_id = :id AND subset = :part")
+        member = text(
+            "SELECT split_part(source_id, ':', 2) FROM split_members WHERE split_id = :id AND subset = :part"
+            " ORDER BY source_id"
+        )
         cv, holdout = (
             list(session.scalars(member, {"id": model.experiment.split_id, "part": part})) for part in ("cv", "holdout")
         )
@@ -168,7 +171,8 @@ def test_a_stack_whose_towers_are_fine_tuned(
     assert found.pixels.values.sum() == pytest.approx(full - unseen, abs=max(0.5, 0.05 * abs(full - unseen)))
     assert found.words.full == pytest.approx(full, rel=1e-4)
     assert found.words.empty == pytest.approx(unread_text, rel=1e-4)
-    assert abs(full - unread_text) > 0.1
+    if regressor == "text":  # the other texts weigh little in their joins
+        assert abs(full - unread_text) > 0.1
     assert found.words.values.sum() == pytest.approx(full - unread_text, abs=1e-2)
     assert found.modalities.values.sum() == pytest.approx(full - found.modalities.empty, abs=1e-2)
 
