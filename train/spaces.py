@@ -8,15 +8,15 @@ configuration's own value always belongs to the space, so that it can be the fir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from registry.errors import ConfigurationError
 from train.config import PhaseConfig, TrainConfig
 
-__all__ = ["CHOICES", "SPACES", "Parameter", "apply", "space_of"]
+__all__ = ["CHOICES", "SPACES", "Parameter", "apply", "every_choice", "space_of"]
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,20 @@ def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
         )
     acting = config.to_dict()
     return tuple(p.holding(config) for p in SPACES[config.kind] if p.name.partition(".")[0] in acting)
+
+
+def every_choice(space: Sequence[Parameter]) -> list[dict[str, Any]] | None:
+    """All that a space of choices alone holds, in a fixed order; None where a parameter has a range.
+
+    Parameters
+    ----------
+    space
+        As :func:`space_of` gives it.
+    """
+    if any(not parameter.choices for parameter in space):
+        return None
+    names = [parameter.name for parameter in space]
+    return [dict(zip(names, values, strict=True)) for values in product(*(parameter.choices for parameter in space))]
 
 
 def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:

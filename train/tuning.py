@@ -32,7 +32,7 @@ from train.data import Rows, inner_stop, load_rows
 from train.features import FeatureCache
 from train.fitting import FittedModel, Shown, derived_seed, fit_phases
 from train.inputs import ModelInputs
-from train.spaces import Parameter, apply, space_of
+from train.spaces import Parameter, apply, every_choice, space_of
 from train.stacking import unseen_predictions
 
 __all__ = ["SCHEMA", "FoldScore", "TuneResult", "cross_validate", "tune"]
@@ -148,6 +148,8 @@ def tune(
                 minutes is None or time.perf_counter() - started < 60 * minutes
             ):
                 told = _one_trial(study, space, config, looks, rows, taught, seed=seed)
+                if told is None:  # nothing is left to try
+                    break
                 progress.advance(1, told)
         finally:
             progress.end()
@@ -385,10 +387,19 @@ def _one_trial(
     taught: NDArray[np.float64],
     *,
     seed: int,
-) -> str:
+) -> str | None:
     import optuna
     from optuna.trial import TrialState
 
+    # Where there are choices alone, none is tried twice.
+    if (choices := every_choice(space)) is not None and _finished(study):
+        tried_already = [trial.params for trial in _finished(study)]
+        order = np.random.default_rng(derived_seed(seed, "order")).permutation(len(choices))
+        left = [choices[i] for i in order if choices[i] not in tried_already]
+        if not left:
+            return None
+        if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            study.enqueue_trial(left[0])
     # A generator of each trial's own: a search that was cut off goes on as if nothing had happened.
     number = len(_finished(study))
     study.sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "trial", number), n_startup_trials=10)

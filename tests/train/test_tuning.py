@@ -98,6 +98,11 @@ def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: Any) -> 
     assert (more.study, more.made, more.finished) == (first.study, 3, 6)
     assert more.best_rmse <= first.best_rmse <= first.default_rmse
     assert small.run(more.best).cv["rmse"] == pytest.approx(more.best_rmse, rel=1e-6)
+    # Two features, five regressors: none is tried twice, and the search ends when all have been.
+    whole = search(small, config, trials=50)
+    assert (whole.made, whole.finished) == (4, 10)
+    assert len({tuple(trial.params) for trial in trials_of(small.engine, whole.study)}) == 10
+    assert search(small, config, trials=50).made == 0
 
 
 def test_the_first_trial_is_the_experiment_that_training_makes(small: Any) -> None:
