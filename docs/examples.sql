@@ -35,13 +35,13 @@ LIMIT 5;
 -- What is like a crystal, by the default encoder. The crystal itself is left out.
 SELECT source_id, formula, distance, k_vrh
 FROM similar_crystals('mp-1022', k => 5);
---> source_id | formula | distance |    k_vrh
---> ----------+---------+----------+---------
---> mp-568662 | BaCl2   | 0.178804 | -113.911
---> mp-1784   | CsF     | 0.192428 |  21.1917
---> mp-15724  | KNa2Sb  | 0.203214 |  19.5068
---> mp-1519   | CaTe    | 0.230915 |  35.9891
---> mp-865051 | NaCa2Tl | 0.233385 |  22.4851
+--> source_id | formula | distance |   k_vrh
+--> ----------+---------+----------+--------
+--> mp-8041   | Rb2S    | 0.016181 | 15.1494
+--> mp-11327  | Rb2Se   | 0.031306 | 13.8966
+--> mp-1266   | Na2Se   | 0.048884 | 25.8601
+--> mp-2352   | Na2O    | 0.113512 |  45.637
+--> mp-2286   | Li2Se   |  0.11384 | 33.6946
 --> (5 rows)
 
 -- By another encoder, and by another distance.
@@ -64,11 +64,11 @@ FROM similar_crystals(
 );
 --> source_id | formula | distance |   k_vrh
 --> ----------+---------+----------+--------
---> mp-8041   | Rb2S    | 0.247001 | 15.1494
---> mp-1266   | Na2Se   | 0.247405 | 25.8601
---> mp-11327  | Rb2Se   | 0.260999 | 13.8966
---> mp-1087   | SrS     | 0.266793 | 46.9751
---> mp-2201   | PbSe    | 0.314307 | 47.1361
+--> mp-8041   | Rb2S    | 0.016181 | 15.1494
+--> mp-11327  | Rb2Se   | 0.031306 | 13.8966
+--> mp-1266   | Na2Se   | 0.048884 | 25.8601
+--> mp-2286   | Li2Se   |  0.11384 | 33.6946
+--> mp-1087   | SrS     | 0.216901 | 46.9751
 --> (5 rows)
 
 -- Joined with v_materials, which has the other columns.
@@ -76,13 +76,13 @@ SELECT n.formula, n.distance, m.prototype, m.volume_per_atom
 FROM similar_crystals('mp-1022', k => 5) n
 JOIN v_materials m USING (crystal_id)
 ORDER BY n.distance;
---> formula | distance | prototype     | volume_per_atom
---> --------+----------+---------------+----------------
---> BaCl2   | 0.178804 | AB2-cF12-225  |         33.4324
---> CsF     | 0.192428 | AB-cF8-225    |         27.1661
---> KNa2Sb  | 0.203214 | ABC2-cF16-225 |         28.5849
---> CaTe    | 0.230915 | AB-cF8-225    |         32.6408
---> NaCa2Tl | 0.233385 | ABC2-cF16-225 |         30.4414
+--> formula | distance | prototype    | volume_per_atom
+--> --------+----------+--------------+----------------
+--> Rb2S    | 0.016181 | AB2-cF12-225 |         39.2021
+--> Rb2Se   | 0.031306 | AB2-cF12-225 |         43.5967
+--> Na2Se   | 0.048884 | AB2-cF12-225 |         25.7379
+--> Na2O    | 0.113512 | AB2-cF12-225 |         13.7513
+--> Li2Se   |  0.11384 | AB2-cF12-225 |         17.5722
 --> (5 rows)
 
 -- Near the middle between two crystals: vectors can be reckoned with.
@@ -92,11 +92,11 @@ FROM similar_to_vector(
 );
 --> source_id | formula | distance
 --> ----------+---------+---------
---> mp-2      | Pd      | 0.115253
---> mp-1022   | K2S     | 0.115253
---> mp-81     | Au      | 0.130497
---> mp-126    | Pt      | 0.143253
---> mp-15724  | KNa2Sb  | 0.153186
+--> mp-2      | Pd      | 0.152646
+--> mp-1022   | K2S     | 0.152646
+--> mp-1266   | Na2Se   | 0.165675
+--> mp-81     | Au      | 0.169483
+--> mp-8041   | Rb2S    | 0.172479
 --> (5 rows)
 
 -- By words alone, which are looked up in the descriptions.
@@ -133,16 +133,16 @@ WHERE m.source_id IN ('mp-2', 'mp-23', 'mp-1519')
 ORDER BY m.formula;
 --> formula | nearest | distance
 --> --------+---------+---------
---> CaTe    | CsF     | 0.113805
---> Ni      | Cu      | 0.148713
---> Pd      | Pt      | 0.035132
+--> CaTe    | BaTe    | 0.049089
+--> Ni      | Ir      | 0.098115
+--> Pd      | Pt      |  0.05855
 --> (3 rows)
 
 -- What two crystals have in common under an encoder: their cosine distance.
 SELECT round((embedding_of('mp-2') <=> embedding_of('mp-23'))::numeric, 6) AS distance;
 --> distance
 --> --------
---> 0.199545
+--> 0.182614
 --> (1 row)
 
 -- How good the models are, by cross-validation; baselines stand beside networks.
