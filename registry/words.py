@@ -113,10 +113,52 @@ _NAMED = (
 )
 _ELEMENTS = dict(re.findall(r"(\w+) (\w+)", _NAMED))
 
-# Symbols that are English words as well, and one-letter ones that stand for much else.
-_AMBIGUOUS = {"I", "In", "As", "He", "At", "No", "Be", "Am", "So", "On", "Is"}
-_DENIALS = {"not", "no", "non", "without", "never"}
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9()]*")
+# Symbols that are English words as well, one-letter ones that stand for much else, and names of lattices.
+_AMBIGUOUS = {"I", "In", "As", "He", "At", "No", "Be", "Am", "So", "On", "Is", "BCC", "FCC", "HCP", "CCP"}
+_DENIALS = {"not", "no", "non", "nor", "without", "never"}
+_BETWEEN = {"a", "an", "any", "the", "very", "too", "much", "really", "particularly", "strongly"}
+"""Words that may stand between a denial and what it denies."""
+_TOKEN = re.compile(
+    # Space groups, as Fm-3m and P6_3/mmc, whose letters are no elements.
+    r"(?P<group>\b[PIFRABC][mnabcde0-9_]*(?:-\d|/)[mnabcde0-9_/-]*)"
+    r"|(?P<lacking>[A-Za-z][A-Za-z0-9()]*)-free\b"
+    r"|(?P<free>\bfree\s+(?:of|from)\b)"
+    r"|(?P<word>[A-Za-z][A-Za-z0-9()]*)"
+    r"|(?P<stop>[,.;:])"
+)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A word of a sentence."""
+
+    word: str
+    denied: bool
+    start: int
+    """Where it begins, with the denial before it."""
+    end: int
+
+
+def _read(sentence: str) -> Iterator[_Read]:
+    """The words of a sentence, each with whether it is denied."""
+    denied_from: int | None = None
+    before: _Read | None = None
+    for match in _TOKEN.finditer(sentence):
+        word = match["word"] or ""
+        if match["free"] or word.lower() in _DENIALS:
+            denied_from = match.start()
+        elif word.lower() == "or" and before is not None and before.denied:
+            denied_from = match.start()  # no lead or cadmium
+        elif denied_from is not None and word.lower() in _BETWEEN:
+            continue
+        elif match["stop"] or match["group"]:
+            denied_from, before = None, None
+        else:
+            denied = denied_from is not None or match["lacking"] is not None
+            start = match.start() if denied_from is None else denied_from
+            before = _Read(match["lacking"] or word, denied, start, match.end())
+            yield before
+            denied_from = None
 
 
 def interpret(sentence: str) -> list[Meaning]:
@@ -126,7 +168,8 @@ def interpret(sentence: str) -> list[Meaning]:
     ----------
     sentence
         Any words. Known are those of :data:`MEANINGS`, the names of the elements, their symbols where these are no
-        English words, and formulas; ``not``, ``no``, ``non-`` and ``without`` deny the word that follows.
+        English words, and formulas; ``not``, ``no``, ``non-``, ``without`` and ``free of`` deny the word that follows,
+        with what an ``or`` adds to it, ``-free`` the word before. Space groups are no words.
 
     Examples
     --------
@@ -134,38 +177,30 @@ def interpret(sentence: str) -> list[Meaning]:
     ["tungsten: 'W' = ANY(elements)", "oxides: 'O' = ANY(elements)"]
     """
     found: dict[str, Meaning] = {}
-    denied = False
-    for token in _WORD.findall(sentence):
-        if token.lower() in _DENIALS:
-            denied = True
-            continue
-        known = _meaning(token)
+    for read in _read(sentence):
+        known = _meaning(read.word)
         if known is not None:
             where, why = known
-            meaning = Meaning(f"not {token}", f"NOT ({where})", why) if denied else Meaning(token, where, why)
-            found.setdefault(meaning.where, meaning)
-        denied = False
+            told = (f"not {read.word}", f"NOT ({where})") if read.denied else (read.word, where)
+            found.setdefault(told[1], Meaning(*told, why))
     return list(found.values())
 
 
 def affirmed(sentence: str) -> str:
-    """The words of a sentence without those that it denies, for a search that knows no ``not``.
+    """A sentence without the words that it denies, for a search that knows no ``not``.
 
     Examples
     --------
-    >>> affirmed("cubic oxides, not magnetic")
-    'cubic oxides'
+    >>> affirmed("cubic oxides, not magnetic, bonds of 2.8 Å")
+    'cubic oxides, bonds of 2.8 Å'
     """
-    kept = []
-    denied = False
-    for token in _WORD.findall(sentence):
-        if token.lower() in _DENIALS:
-            denied = True
-            continue
-        if not denied:
-            kept.append(token)
-        denied = False
-    return " ".join(kept)
+    kept, end = [], 0
+    for read in _read(sentence):
+        if read.denied:
+            kept.append(sentence[end : read.start])
+            end = read.end
+    rest = "".join([*kept, sentence[end:]])
+    return re.sub(r"\s+", " ", re.sub(r"(?:\s*,)+", ",", rest)).strip(" ,")
 
 
 def _meaning(token: str) -> tuple[str, str] | None:

@@ -38,7 +38,32 @@ def test_words_are_denied_one_by_one() -> None:
         "'O' = ANY(elements)",
     ]
     assert where("non-insulating, without oxygen") == ["NOT (band_gap >= 3)", "NOT ('O' = ANY(elements))"]
-    assert affirmed("cubic, not magnetic, rock-salt") == "cubic rock salt"
+    assert where("not a metal") == where("non-metal") == [f"NOT ({MEANINGS['metal'][0]})"]
+    assert where("not very hard") == ["NOT (g_vrh >= 100)"]
+    assert where("no Pb or Cd, hard") == [
+        "NOT (elements @> ARRAY['Pb'])",
+        "NOT (elements @> ARRAY['Cd'])",
+        "g_vrh >= 100",
+    ]
+    assert (
+        where("without any oxygen") == where("oxygen-free") == where("free of oxygen") == ["NOT ('O' = ANY(elements))"]
+    )
+    assert where("hard or magnetic")[0] == "g_vrh >= 100"
+
+
+def test_space_groups_and_lattices_are_no_elements() -> None:
+    assert where("F-43m, Pm-3m, Fm-3m, Ia-3d, P6_3/mmc, BCC or fcc") == []
+    assert where("Fe-based, Cr-rich") == ["elements @> ARRAY['Fe']", "elements @> ARRAY['Cr']"]
+
+
+def test_what_is_denied_is_left_out_and_nothing_else() -> None:
+    assert affirmed("cubic, not magnetic, rock-salt") == "cubic, rock-salt"
+    told = "bond lengths of 2.8 Å, NaCl in Fm-3m (225)"
+    assert affirmed(told) == told
+    assert affirmed("2.8") == "2.8"
+    assert affirmed("not magnetic") == ""
+    assert affirmed("oxides without Pb or Cd that are hard") == "oxides that are hard"
+    assert affirmed("lead-free perovskite") == "perovskite"
 
 
 def test_a_closed_gap_makes_no_halide_a_metal(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
