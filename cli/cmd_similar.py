@@ -86,7 +86,8 @@ def similar(
 
     Nearest first, by the cosine distance of their vectors: 0 is the same direction, 2 the opposite.
     A file goes through the same slices and texts as an ingest. `ecdreg encoders list` shows the encoders:
-    `ecdreg train stacked` makes efficientnet_lite0:metric and minilm:keywords, `ecdreg encoders add pettifor` pettifor.
+    `ecdreg train stacked` makes fingerprint, which is used where none is named, efficientnet_lite0:metric and
+    minilm:keywords; `ecdreg encoders add pettifor` makes pettifor.
 
     Several encoders are fused: a crystal scores the sum of 1 / (60 + rank) over them. Of a sentence, the words
     whose meaning can be checked come first (hard, metallic, oxide, tungsten, TiN, "not magnetic"): who meets more of

@@ -272,8 +272,8 @@ class Question:
         # Every density file brings its structure along, so that texts can always be made.
         readable = candidates
         if self.density is None:
-            readable = [e for e in candidates if e.modality == "text" or e.name == "pettifor"]
-            readable.sort(key=lambda e: not (_is_default(self.session, e) or e.name == "pettifor"))
+            readable = [e for e in candidates if e.modality in ("text", "composition")]
+            readable.sort(key=lambda e: (not _is_default(self.session, e), e.name != "pettifor", e.modality != "text"))
         if not readable:
             there = ", ".join(e.name for e in candidates) or "none"
             wanted = "files" if self.density is not None else "a structure alone"

@@ -141,6 +141,7 @@ def _run(engine: Engine, asked: Request, configs: Sequence[TrainConfig]) -> list
 def _add_fingerprint(engine: Engine, progress: Progress) -> None:
     """What it is made of is there once a model has read densities, so that searches have it for nothing."""
     from registry.database import session_scope
+    from registry.errors import EcdregError
     from registry.grids import GridStore
     from train.features import add_encoder
     from train.fingerprint import FINGERPRINT
@@ -148,7 +149,12 @@ def _add_fingerprint(engine: Engine, progress: Progress) -> None:
 
     settings = environment()
     grids = GridStore(settings.grids_url)
-    add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
+    try:
+        add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
+    except EcdregError as error:  # what was trained is there, and is shown
+        output.warn(
+            f"not every crystal has a fingerprint to search by: {error}; then `ecdreg encoders add {FINGERPRINT}`"
+        )
     with session_scope(engine) as session:
         update_default_encoder(session)
 

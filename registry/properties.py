@@ -129,7 +129,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             -1e-3,
             10.0,
             "no phase lies below its hull, and none so far above it",
-            lower_bound=0.0,  # down to -1e-3 a value is plausible all the same: rounding of a phase on the hull
+            lower_bound=-1e-3,  # not 0: values of phases on the hull are rounded
         ),
     )
 }

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from registry.artifacts import ArtifactStore
 from registry.checksums import json_sha256
 from registry.database import session_scope
+from registry.errors import ConfigurationError
 from registry.grids import GridStore
 from registry.model_store import (
     EpochRow,
@@ -44,6 +45,7 @@ from train.data import Rows, SplitRows, inner_stop, load_rows
 from train.engine import EpochRecord
 from train.features import FeatureCache
 from train.features import described as identify
+from train.fingerprint import FINGERPRINT
 from train.fitting import FittedModel, FittedNetwork, Shown, derived_seed, fit_phases, phases_of, restore
 from train.inputs import ModelInputs
 from train.intervals import keep_intervals
@@ -102,6 +104,11 @@ def run_experiment(
         If the same model is being trained by another process, or the loss is not finite.
     """
     started = time.perf_counter()
+    if "density" in config.towers and config.density_backbone == FINGERPRINT:
+        raise ConfigurationError(
+            f"density_backbone is {FINGERPRINT!r}, which holds the composition too and is for searches; take"
+            " density-statistics, and a composition tower beside it"
+        )
     progress = progress or Silent()
     cache = cache or FeatureCache(
         engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url)

@@ -264,21 +264,21 @@ class FeatureCache:
             if modality == "composition":
                 return load().features([inputs.formulas[i] for i in positions])
             ids = [int(inputs.revision_ids[i]) for i in positions]
-            backbone = load()
-            if isinstance(backbone, CombinedFeatures):  # whose parts may long have been there
-                tables = parts(backbone)
+            if tables:
+                backbone = load()
+                assert isinstance(backbone, CombinedFeatures)
                 return backbone.combined({part: table.rows(np.array(ids)) for part, table in tables.items()})
             if self._grids is None:
                 raise ModelError("features of densities need a grid store; give FeatureCache one")
             return load().features(load_densities(session, self._grids, ids, [inputs.densities[i] for i in positions]))
 
-        def parts(backbone: CombinedFeatures) -> dict[str, FeatureTable]:
-            return {
-                part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
-                for part, kind in backbone.parts.items()
-            }
-
         load = self._loader(config, modality, (), known)
+        # What is made of other features takes them from where they may long have been.
+        made_of = getattr(load(), "parts", {}) if modality == "density" and known is None else {}
+        tables = {
+            part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
+            for part, kind in made_of.items()
+        }
         return self._table(
             config.fixed_backbone(modality),
             modality,

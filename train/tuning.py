@@ -393,9 +393,10 @@ def _one_trial(
 
     # Where there are choices alone, none is tried twice.
     if (choices := every_choice(space)) is not None and _finished(study):
-        tried_already = [trial.params for trial in _finished(study)]
+        # Two choices may be one configuration: what a tower reads that is not there.
+        tried_already = {json_sha256(trial.user_attrs["config"]) for trial in _finished(study)}
         order = np.random.default_rng(derived_seed(seed, "order")).permutation(len(choices))
-        left = [choices[i] for i in order if choices[i] not in tried_already]
+        left = [choices[i] for i in order if json_sha256(apply(config, choices[i]).to_dict()) not in tried_already]
         if not left:
             return None
         if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):

@@ -166,7 +166,8 @@ BEGIN
     -- Of n crystals to search among and N in the index, an exact search compares n vectors, one
     -- through the index visits some k N / n until k of them pass, each ten times as dear. A few
     -- thousand are compared in milliseconds anyway. Half precision ends at 65,504.
-    IF coalesce(cardinality(within), indexed)::float8 ^ 2 > greatest(10.0 * k * indexed, 2000.0 ^ 2)
+    IF indexed IS NOT NULL
+       AND coalesce(cardinality(within), indexed)::float8 ^ 2 > greatest(10.0 * k * indexed, 2000.0 ^ 2)
        AND vector_norm(query) < 65000
     THEN
         -- Half precision swaps neighbours that are all but equally near: some more than k are compared again. A
@@ -256,7 +257,11 @@ BEGIN
     IF found IS NULL THEN
         RAISE EXCEPTION 'crystal % has no embedding of encoder %', quote_literal(ident), quote_literal(encoder.name)
             USING ERRCODE = 'no_data_found',
-                  HINT = 'Its image or text may be missing or newer than the encoder''s last run: train or predict again.';
+                  HINT = CASE WHEN encoder.model_version_id IS NULL AND encoder.recipe_id IS NULL AND encoder.text_level IS NULL
+                      THEN format('`ecdreg encoders add %s` makes those that are missing, of crystals that have what it '
+                                  'reads; pettifor reads compositions alone.', encoder.name)
+                      ELSE 'Its image or text may be missing or newer than the encoder''s last run: train or predict again.'
+                  END;
     END IF;
     RETURN found;
 END

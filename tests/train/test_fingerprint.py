@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
-from registry.errors import ModelError
+from registry.errors import ConfigurationError, ModelError
 from train.composition_features import composition_features, composition_labels
+from train.config import TrainConfig
 from train.density_features import density_labels
 from train.fingerprint import PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
 from train.pettifor import PETTIFOR_DIM, pettifor_features
@@ -82,3 +84,25 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
     source_id = inputs.source_ids[0]
     answer = json.loads(invoke("similar", source_id, "-k", "2", "--json").stdout)
     assert len(answer) == 2
+
+
+def test_a_density_tower_reads_no_composition(small: Any) -> None:
+    config = TrainConfig.from_dict({"kind": "density", "target": "k_vrh", "density_backbone": "fingerprint"})
+    with pytest.raises(ConfigurationError, match="density_backbone is 'fingerprint', which holds the composition too"):
+        small.run(config)
+
+
+def test_a_crystal_without_a_fingerprint_is_told_what_makes_one(invoke: Any, engine: Any) -> None:
+    assert invoke("ingest", "--source", "sample", "--limit", "2", "--workers", "0").exit_code == 0
+    assert invoke("encoders", "add", "fingerprint").exit_code == 0
+    assert invoke("ingest", "--source", "sample", "--limit", "3", "--workers", "0").exit_code == 0
+    with engine.connect() as connection:
+        missing = connection.scalar(
+            text(
+                "SELECT source_id FROM v_materials m WHERE NOT EXISTS"
+                " (SELECT FROM embeddings e WHERE e.revision_id = m.revision_id)"
+            )
+        )
+    refused = invoke("similar", missing)
+    assert refused.exit_code == 1
+    assert "`ecdreg encoders add fingerprint` makes those that are missing" in refused.stderr

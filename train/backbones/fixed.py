@@ -89,7 +89,10 @@ class FixedFeatures(Backbone):
         ModelError
             If a feature is not finite.
         """
-        features = np.asarray(self._compute(values), dtype=np.float32).reshape(-1, self.dim)
+        return self._finite(self._compute(values))
+
+    def _finite(self, made: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        features = np.asarray(made, dtype=np.float32).reshape(-1, self.dim)
         if not np.isfinite(features).all():
             bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
             raise ModelError(f"{self.name!r} gives features that are not finite for input number {bad}")
@@ -132,16 +135,22 @@ class CombinedFeatures(FixedFeatures):
         super().__init__(name, "density", dim=dim, compute=self._whole, about={**about, "parts": made_of})
 
     def combined(self, parts: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float32]:
-        """Features of N crystals, (N, :attr:`dim`), whose parts are known, (N, D_part) each."""
-        return np.asarray(self._combine(parts), dtype=np.float32)
+        """Features of N crystals, (N, :attr:`dim`), whose parts are known, (N, D_part) each.
 
-    def _whole(self, values: Iterable[Any]) -> NDArray[np.float32]:
+        Raises
+        ------
+        ModelError
+            If a feature is not finite.
+        """
+        return self._finite(self._combine(parts))
+
+    def _whole(self, values: Iterable[Any]) -> NDArray[np.floating[Any]]:
         from pymatgen.core.structure import Structure
 
         crystals = list(values)
         formulas = [Structure.from_dict(dict(one.structure)).composition.reduced_formula for one in crystals]
         read = {"composition": formulas, "density": crystals}
-        return self.combined(
+        return self._combine(
             {part: load(part).features(read[self.parts[part]]) for part, load in self._loaders().items()}
         )
 
