@@ -154,6 +154,21 @@ class TestRecall:
         assert min(recalls) >= 0.8
 
 
+def test_without_an_index_every_vector_counts_as_it_is(clones: Any) -> None:
+    """More crystals than are compared in no time, one of them longer than half precision reaches."""
+    engine, url, vectors, queries = _database(clones, 2_100, 8)
+    vectors[0] = [1e6, *vectors[0][1:]]
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE embeddings SET embedding = %s::vector"
+            " WHERE revision_id = (SELECT min(revision_id) FROM embeddings)",
+            (vectors[0].tolist(),),
+        )
+        searcher = Searcher(connection, vectors)
+        assert all(searcher.recall(query, within=np.arange(2_100)) == 1.0 for query in queries[:10])
+    engine.dispose()
+
+
 class TestWay:
     """The planner's choice, from the plans of the statements that the functions run."""
 
