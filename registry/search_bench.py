@@ -409,7 +409,7 @@ class _Rivals:
         self._hnsw = hnswlib.Index(space="cosine", dim=vectors.shape[1])
         self._hnsw.init_index(max_elements=len(vectors), M=16, ef_construction=128, random_seed=0)
         self._hnsw.add_items(vectors)
-        self._hnsw.set_ef(40)
+        self._hnsw.set_ef(64)
         self._hnsw.set_num_threads(1)
 
     def flat(

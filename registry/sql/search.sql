@@ -122,7 +122,7 @@ SET search_path FROM CURRENT
 SET jit = off
 -- Named here so that what is set below ends with the function.
 SET hnsw.iterative_scan = relaxed_order
-SET hnsw.ef_search = 40
+SET hnsw.ef_search = 64
 SET enable_sort = on
 AS $body$
 DECLARE
@@ -173,7 +173,8 @@ BEGIN
         -- Half precision swaps neighbours that are all but equally near: some more than k are compared again. A
         -- filter leaves gaps in what the graph was searched for, which more of them make up for.
         candidates := CASE WHEN within IS NULL THEN k + 10 ELSE 2 * k + 20 END;
-        PERFORM set_config('hnsw.ef_search', least(1000, greatest(40, 2 * k + 20))::text, true),
+        -- With 40, one of 500 queries among 100,000 clustered vectors ended in a wrong cluster; with 64 none did.
+        PERFORM set_config('hnsw.ef_search', least(1000, greatest(64, 2 * k + 20))::text, true),
                 set_config('enable_sort', 'off', true);
         -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
         RETURN QUERY EXECUTE format(
