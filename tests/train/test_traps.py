@@ -30,7 +30,7 @@ Trap  What went wrong                             Held by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
 from registry.splits import create_split
 from train import experiment as experiment_module
-from train.backbones import load_image_backbone
+from train.backbones import DENSITY_BACKBONES, FixedFeatures, load_image_backbone
+from train.config import TrainConfig
 from train.data import inner_stop, load_images, load_rows
 from train.experiment import run_experiment
 from train.fitting import FittedNetwork, derived_seed, restore
@@ -291,6 +292,35 @@ def permute(small: Any, draw: int) -> None:
 @pytest.mark.parametrize("kind", ["image", "text", "stacked", "clip", "dual-encoder", "baseline-magpie"])
 def test_permuted_labels_cannot_be_predicted(small: Any, kind: str) -> None:
     assert blind_r2(small, lambda: small.run(small.config(kind))) < 0.1
+
+
+@pytest.fixture
+def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Features of densities that are quick to make: the edge of the cell, from which K_VRH can be told."""
+
+    def grids(session: Session, store: Any, revision_ids: Sequence[int], files: Any) -> list[float]:
+        edge = text("SELECT (structure #>> '{lattice,matrix,0,0}')::float8 FROM crystal_revisions WHERE id = :id")
+        return [float(session.scalar(edge, {"id": rid}) or 0) for rid in revision_ids]
+
+    def features(edges: Any) -> np.ndarray[Any, Any]:
+        edge = np.array(list(edges))
+        return np.stack([edge, edge**2, np.sin(7 * edge)], axis=1)
+
+    monkeypatch.setattr("train.features.load_densities", grids)
+    about = {"of": "edges"}
+    toy = FixedFeatures("edges", "density", dim=3, compute=features, about=about)
+    monkeypatch.setitem(DENSITY_BACKBONES._entries, "edges", lambda: toy)
+    return "edges"
+
+
+@pytest.mark.parametrize("regressor", ["network", "kernel", "trees", "gradient-boosting"])
+def test_permuted_labels_cannot_be_predicted_by_a_density(small: Any, cell_edges: str, regressor: str) -> None:
+    fields = {"kind": "density", "target": "k_vrh", "density_backbone": cell_edges, "density_regressor": regressor}
+    if regressor == "network":
+        fields |= {"density_widths": [16, 8], "readout": small.config("text").to_dict()["readout"]}
+    config = TrainConfig.from_dict(fields)
+    assert small.run(config).cv["r2"] > 0.4
+    assert blind_r2(small, lambda: small.run(config)) < 0.1
 
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
