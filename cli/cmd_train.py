@@ -39,6 +39,7 @@ from cli.train_options import (
     TowerRegressorOption,
     TowersOption,
     ViewsOption,
+    view_options,
 )
 from cli.training import Request, train
 
@@ -102,12 +103,12 @@ def image(
       ecdreg train image --image-backbone efficientnet_lite0 --regressor network --name image-lite0
       ecdreg train image --recipe metric-views --name image-views
     """
-    options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
-    # The pixel statistics have nothing in them to fine-tune.
     from train.recommended import recommended
 
+    options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
+    # The pixel statistics have nothing in them to fine-tune.
     options = recommended("image", options, dense=bool(finetune) or multi_task or config is not None)
-    options |= _views(recipe, views, average=average_views, augment=augment)
+    options |= view_options(recipe, views, average=average_views, augment=augment)
     train(
         Request(
             ("image",),
@@ -329,7 +330,7 @@ def stacked(
             "recipe": recipe,
             "image_backbone": image_backbone,
             "image_size": image_size,
-            **_views(recipe, views, average=average_views, augment=augment),
+            **view_options(recipe, views, average=average_views, augment=augment),
         },
         "text": {"text_level": text_level, "text_backbone": text_backbone},
         "composition": {"composition_backbone": composition_features},
@@ -435,19 +436,6 @@ def baseline(
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _views(recipe: str, count: int | None, *, average: bool, augment: bool) -> dict[str, Any]:
-    """Options of views, where they are not the usual ones."""
-    if count is None and recipe != "metric":
-        from ingest.recipes import RECIPES
-
-        # Imported pictures, and recipes that somebody else has ingested, are one view.
-        if recipe in RECIPES:
-            known = RECIPES[recipe]
-            count = len(getattr(getattr(known, "of", known), "views", (0,)))
-    options: dict[str, Any] = {"image_views": count} if count not in (None, 1) else {}
-    return options | ({} if average else {"image_average": False}) | ({"image_augment": True} if augment else {})
 
 
 def _names(value: str | None) -> list[str] | None:

@@ -12,6 +12,7 @@ import typer
 from cli import output
 from cli.options import JsonOption, RecipeOption, SeedOption, SplitOption, TargetOption, TextLevelOption, open_engine
 from cli.options import settings as environment
+from cli.train_options import view_options
 
 if TYPE_CHECKING:
     from train.config import TrainConfig
@@ -140,7 +141,9 @@ def _begin(kind: str, recipe: str, text_level: str, *, dense: bool) -> dict[str,
     """Fields of the configuration that `ecdreg train` has by itself, or of the published one."""
     from train.recommended import recommended
 
-    seen = {"recipe": recipe, "text_level": text_level}
+    seen: dict[str, Any] = {"recipe": recipe, "text_level": text_level}
+    if kind in ("image", "stacked"):
+        seen |= view_options(recipe, None, average=True, augment=False)
     return seen if dense else seen | recommended(kind, {})
 
 

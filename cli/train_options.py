@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ __all__ = [
     "TowerRegressorOption",
     "TowersOption",
     "ViewsOption",
+    "view_options",
 ]
 
 ImageBackboneOption = Annotated[
@@ -131,3 +132,26 @@ StackFeaturesOption = Annotated[
         help="Tower features that the stack is fitted to: in-sample (default) or out-of-fold.",
     ),
 ]
+
+
+def view_options(recipe: str, count: int | None, *, average: bool, augment: bool) -> dict[str, Any]:
+    """Fields of a configuration for the views of a recipe, where they are not the usual ones.
+
+    Parameters
+    ----------
+    recipe
+        Of the images; one that holds several views says how many.
+    count
+        Views that were asked for; None: those of the recipe.
+    average, augment
+        Whether predictions look at all views, and whether pictures are turned and mirrored in training.
+    """
+    if count is None and recipe != "metric":
+        from ingest.recipes import RECIPES
+
+        # Imported pictures, and recipes that somebody else has ingested, are one view.
+        if recipe in RECIPES:
+            known = RECIPES[recipe]
+            count = len(getattr(getattr(known, "of", known), "views", (0,)))
+    options: dict[str, Any] = {"image_views": count} if count not in (None, 1) else {}
+    return options | ({} if average else {"image_average": False}) | ({"image_augment": True} if augment else {})

@@ -152,9 +152,7 @@ def _add_fingerprint(engine: Engine, progress: Progress) -> None:
     try:
         add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
     except EcdregError as error:  # what was trained is there, and is shown
-        output.warn(
-            f"not every crystal has a fingerprint to search by: {error}; then `ecdreg encoders add {FINGERPRINT}`"
-        )
+        output.warn(f"not every crystal has a fingerprint: {error}; `ecdreg encoders add {FINGERPRINT}` makes the rest")
     with session_scope(engine) as session:
         update_default_encoder(session)
 

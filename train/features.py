@@ -264,9 +264,7 @@ class FeatureCache:
             if modality == "composition":
                 return load().features([inputs.formulas[i] for i in positions])
             ids = [int(inputs.revision_ids[i]) for i in positions]
-            if tables:
-                backbone = load()
-                assert isinstance(backbone, CombinedFeatures)
+            if isinstance(backbone, CombinedFeatures):
                 return backbone.combined({part: table.rows(np.array(ids)) for part, table in tables.items()})
             if self._grids is None:
                 raise ModelError("features of densities need a grid store; give FeatureCache one")
@@ -274,10 +272,11 @@ class FeatureCache:
 
         load = self._loader(config, modality, (), known)
         # What is made of other features takes them from where they may long have been.
-        made_of = getattr(load(), "parts", {}) if modality == "density" and known is None else {}
+        backbone = load() if known is None else None
+        parts = backbone.parts if isinstance(backbone, CombinedFeatures) else {}
         tables = {
             part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
-            for part, kind in made_of.items()
+            for part, kind in parts.items()
         }
         return self._table(
             config.fixed_backbone(modality),

@@ -347,9 +347,12 @@ def peer_lines(session: Session, plan: Plan) -> list[Line]:
         .join(Split, Split.id == Experiment.split_id)
         .join(Property, Property.name == Experiment.target)
         .where(Experiment.status == "finished", Experiment.kind.like("peer-%"))
-        .order_by(Experiment.version)
     ).all()
-    newest = {(one.target, one.name, split): (one, unit) for one, split, unit in found if (split, one.target) in names}
+    # The newest counts of those that were scored on most: the holdout alone is less than all rows.
+    ordered = sorted(found, key=lambda row: (len(row[0].config["subsets"]), row[0].version))
+    newest = {
+        (one.target, one.name, split): (one, unit) for one, split, unit in ordered if (split, one.target) in names
+    }
     groups: dict[tuple[str, str], list[tuple[Experiment, str]]] = {}
     for (target, name, _), run in newest.items():
         groups.setdefault((target, name), []).append(run)

@@ -258,7 +258,7 @@ BEGIN
     IF found IS NULL THEN
         RAISE EXCEPTION 'crystal % has no embedding of encoder %', quote_literal(ident), quote_literal(encoder.name)
             USING ERRCODE = 'no_data_found',
-                  HINT = CASE WHEN encoder.model_version_id IS NULL AND encoder.recipe_id IS NULL AND encoder.text_level IS NULL
+                  HINT = CASE WHEN encoder.model_version_id IS NULL AND encoder.modality IN ('composition', 'density')
                       THEN format('`ecdreg encoders add %s` makes those that are missing, of crystals that have what it '
                                   'reads; pettifor reads compositions alone.', encoder.name)
                       ELSE 'Its image or text may be missing or newer than the encoder''s last run: train or predict again.'

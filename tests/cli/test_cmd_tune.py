@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli.cmd_tune import _begin, _config
 from cli.configs import read_config, toml_of
 from registry.errors import ConfigurationError
 from train.config import KINDS, TrainConfig
@@ -67,3 +68,16 @@ def test_what_cannot_be_searched_is_refused(invoke: Any, crystals: dict[str, int
     missing = invoke("tune", "composition", "--split", "mine", "-o", tmp_path)
     assert missing.exit_code == 1
     assert "no split 'mine'" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dense", "begun"),
+    [
+        ("metric-views", False, ("pixel_statistics", "kernel", 4)),
+        ("metric", True, ("efficientnet_lite0", "network", 1)),
+    ],
+)
+def test_a_search_begins_with_what_training_has_by_itself(recipe: str, dense: bool, begun: tuple[Any, ...]) -> None:
+    config = _config("image", "k_vrh", _begin("image", recipe, "all", dense=dense))
+    assert (config.image_backbone, config.image_regressor, config.image_views) == begun
+    assert config.recipe == recipe

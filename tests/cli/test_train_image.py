@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from cli.cmd_train import _views
+from cli.train_options import view_options
 
 
 def test_the_image_tower_is_the_one_that_cross_validation_chose(
@@ -29,11 +29,11 @@ def test_the_image_tower_is_the_one_that_cross_validation_chose(
      ("imported", None, 1), ("metric-planes", None, 1), ("metric-planes", 3, 3)],
 )  # fmt: skip
 def test_views_are_those_of_the_recipe_unless_others_are_asked_for(recipe: str, asked: int | None, views: int) -> None:
-    assert _views(recipe, asked, average=True, augment=False).get("image_views", 1) == views
+    assert view_options(recipe, asked, average=True, augment=False).get("image_views", 1) == views
 
 
-def test_options_of_views() -> None:
-    assert _views("metric", 4, average=False, augment=True) == {
+def test_options_ofview_options() -> None:
+    assert view_options("metric", 4, average=False, augment=True) == {
         "image_views": 4,
         "image_average": False,
         "image_augment": True,

@@ -103,6 +103,9 @@ def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRe
     assert line.scores["test"]["rmse"].mean == pytest.approx(result.scores["holdout"]["rmse"])
     assert table_rows([line])[0]["model"] == "ruler*"
     assert fold_rows([line]) == []
+    run_peer(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
+    with Session(small.engine) as session:
+        assert finished(session, plan).lines == (line,)  # more rows say more than fewer, which are newer
     assert "* ruler was not fitted here: it is as published, trained on a yardstick: not leakage-free." in notes([line])
 
 
