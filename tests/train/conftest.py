@@ -77,7 +77,9 @@ def write_text_folder() -> Callable[..., Path]:
         if kind == "bert":
             trained: Any = tokenizers.BertWordPieceTokenizer()
             trained.train_from_iterator(TEXTS, vocab_size=200, show_progress=False)
-            trained.save_model(str(folder))
+            # The trainer numbers tokens in another order each time, and the network would be another one by that.
+            tokens = sorted(trained.get_vocab(), key=lambda token: (not token.startswith("["), token != "[PAD]", token))
+            (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
             config = transformers.BertConfig(
                 vocab_size=trained.get_vocab_size(), max_position_embeddings=64, pad_token_id=0, **sizes
             )
