@@ -15,30 +15,28 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import (
-    cmd_bench,
-    cmd_cache,
-    cmd_db,
-    cmd_evaluate,
-    cmd_explain,
-    cmd_index,
-    cmd_ingest,
-    cmd_leaderboard,
-    cmd_models,
-    cmd_peers,
-    cmd_plot,
-    cmd_predict,
-    cmd_propose,
-    cmd_report,
-    cmd_reproduce,
-    cmd_search,
-    cmd_similar,
-    cmd_split,
-    cmd_train,
-    cmd_tune,
-    output,
-)
-from cli.options import at_end
+from cli import output
+from cli.commands import bench as cmd_bench
+from cli.commands import cache as cmd_cache
+from cli.commands import db as cmd_db
+from cli.commands import evaluate as cmd_evaluate
+from cli.commands import explain as cmd_explain
+from cli.commands import index as cmd_index
+from cli.commands import ingest as cmd_ingest
+from cli.commands import leaderboard as cmd_leaderboard
+from cli.commands import models as cmd_models
+from cli.commands import plot as cmd_plot
+from cli.commands import predict as cmd_predict
+from cli.commands import propose as cmd_propose
+from cli.commands import reference as cmd_peers
+from cli.commands import report as cmd_report
+from cli.commands import reproduce as cmd_reproduce
+from cli.commands import search as cmd_search
+from cli.commands import similar as cmd_similar
+from cli.commands import split as cmd_split
+from cli.commands import train as cmd_train
+from cli.commands import tune as cmd_tune
+from cli.options.common import at_end
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,

@@ -30,9 +30,9 @@ from ingest.workers import prepare_all
 from registry.crystals import write_crystal
 from registry.database import session_scope
 from registry.errors import InputError
-from registry.grids import GridStore
+from registry.files.grids import GridStore
+from registry.jobs.progress import Progress, Silent
 from registry.models import IngestOutcome
-from registry.progress import Progress, Silent
 from registry.provenance import StandingOutcome, finish_run, record_outcome, standing_outcomes, start_run
 
 __all__ = ["OUTCOMES", "IngestInterruptedError", "IngestOptions", "IngestReport", "ingest"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ingest.densities.slim import BYTES_PER_CRYSTAL
 from ingest.prepare import IngestOptions
-from ingest.slim import BYTES_PER_CRYSTAL
 from ingest.sources.base import Download
 from registry.errors import ConfigurationError
-from registry.grids import GridStore
-from registry.progress import Progress
+from registry.files.grids import GridStore
+from registry.jobs.progress import Progress
 
 __all__ = ["check_room", "free_bytes", "room_needed"]
 

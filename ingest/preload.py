@@ -9,5 +9,5 @@ import spglib  # noqa: F401
 
 import ingest.prepare
 import ingest.readers.densities
-import ingest.recipes
+import ingest.slices.recipes
 import ingest.sources.folder  # noqa: F401

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ingest.slim import MAX_POINTS, slimmed
+from ingest.densities.slim import MAX_POINTS, slimmed
 from ingest.sources.base import RawCrystal, RawDescription, SourceRecord
-from ingest.text import GENERATOR, levels, robocrys_version
+from ingest.texts.descriptions import GENERATOR, levels, robocrys_version
 from registry.checksums import json_sha256
 from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData
 from registry.errors import ConfigurationError, EcdregError, InputError
@@ -35,8 +35,8 @@ from registry.formulas import composition, composition_key
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-    from ingest.recipes import ImageRecipe
-    from ingest.spacegroups import SpaceGroup
+    from ingest.slices.recipes import ImageRecipe
+    from ingest.slices.space_groups import SpaceGroup
 
 __all__ = ["TEXT_MODES", "IngestOptions", "Prepared", "input_sha256", "needs_describing", "prepare", "prepare_files"]
 
@@ -69,7 +69,7 @@ class IngestOptions:
     assume_fcc: bool = False
     """With ``fcc``: keep what has no structure to tell its space group by."""
     recipes: tuple[str, ...] = ("metric",)
-    """Slices to make of every crystal; names of ``ingest.recipes.RECIPES``."""
+    """Slices to make of every crystal; names of ``ingest.slices.recipes.RECIPES``."""
     texts: str = "source"
     """One of :data:`TEXT_MODES`."""
     level_of_theory: str | None = None
@@ -115,7 +115,7 @@ class IngestOptions:
             If there is no such recipe.
         """
         from ingest.free_atoms.tables import TABLE_VERSION
-        from ingest.recipes import RECIPES
+        from ingest.slices.recipes import RECIPES
 
         # Named only where it is on, so that registries that never used it stay as they are.
         slim = {"slim": MAX_POINTS} if self.slim else {}
@@ -257,7 +257,7 @@ class _Problems:
 
 
 def _prepare(record: SourceRecord, options: IngestOptions) -> Prepared:
-    from ingest.recipes import RECIPES
+    from ingest.slices.recipes import RECIPES
 
     recipes = [RECIPES[name] for name in options.recipes]
     raw = record.read(level_of_theory=options.level_of_theory)
@@ -325,7 +325,7 @@ def _same_crystal_cell(given: Structure, own: Structure) -> Structure:
     InputError
         If the density is of another crystal, or of this one in another volume.
     """
-    from ingest.density import same_crystal
+    from ingest.densities.checks import same_crystal
 
     same_crystal(given, own)
     if _same_cell(given, own):
@@ -351,7 +351,7 @@ def _same_crystal_apart(given: Structure, own: Structure) -> Structure:
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    from ingest.density import same_crystal
+    from ingest.densities.checks import same_crystal
 
     same_crystal(given, own)
     if StructureMatcher(primitive_cell=True, scale=True).fit(given, own):
@@ -389,7 +389,7 @@ def _formula(raw: RawCrystal, structure: Structure | None) -> str:
 
 
 def _space_group(structure: Structure | None, options: IngestOptions, problems: _Problems) -> SpaceGroup | None:
-    from ingest.spacegroups import space_group
+    from ingest.slices.space_groups import space_group
 
     if structure is None:
         if options.fcc and not options.assume_fcc:
@@ -404,7 +404,7 @@ def _space_group(structure: Structure | None, options: IngestOptions, problems: 
 
 def _sound(densities: Iterable[DensityData], structure: Structure, problems: _Problems) -> list[DensityData]:
     """The densities that can be true; each kind is checked, and dropped, alone."""
-    from ingest.density import check_density
+    from ingest.densities.checks import check_density
 
     electrons: dict[str, float] = {}
     kept: list[DensityData] = []
@@ -467,7 +467,7 @@ def _descriptions(
 
 
 def _computed(structure: Structure, problems: _Problems) -> RawDescription | None:
-    from ingest.text import describe
+    from ingest.texts.descriptions import describe
 
     text = problems.attempt("description", lambda: describe(structure))
     return None if text is None else RawDescription(text, GENERATOR, robocrys_version())

@@ -28,8 +28,8 @@ from registry.checksums import json_sha256
 from registry.crystals import CrystalData, DescriptionData
 from registry.errors import InputError, NotFoundError
 from registry.formulas import composition, composition_key
+from registry.jobs.progress import Progress, Silent
 from registry.models import Crystal, CrystalRevision
-from registry.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -333,7 +333,7 @@ def as_crystal(proposal: Proposal, *, structure: bool = True, texts: bool = Fals
     made = proposal.structure() if structure or texts else None
     descriptions: tuple[DescriptionData, ...] = ()
     if texts and made is not None:
-        from ingest.text import GENERATOR, describe, levels, robocrys_version
+        from ingest.texts.descriptions import GENERATOR, describe, levels, robocrys_version
 
         written = levels(describe(made), proposal.formula)
         descriptions = tuple(DescriptionData(n, text, GENERATOR, robocrys_version()) for n, text in written.items())

@@ -1,4 +1,4 @@
-"""Worker processes that prepare crystals, on all cores (:mod:`registry.processes`).
+"""Worker processes that prepare crystals, on all cores (:mod:`registry.jobs.processes`).
 
 A crystal whose worker dies is found by trying the crystals in question one by one.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ingest.prepare import IngestOptions, Prepared, needs_describing, prepare
 from ingest.sources.base import SourceRecord
-from registry.processes import worker_pool
+from registry.jobs.processes import worker_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

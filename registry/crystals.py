@@ -24,8 +24,8 @@ from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.errors import AmbiguousIdError, InputError, NotFoundError
+from registry.files.grids import GridStore, StoredGrid
 from registry.formulas import chemical_system, composition_key
-from registry.grids import GridStore, StoredGrid
 from registry.image_recipes import ensure_recipe, ensure_recipes, find_recipe, recipe_sha256
 from registry.models import (
     Crystal,

@@ -5,7 +5,7 @@ itself, or on a server of the user's own, which it only checks. :func:`session_s
 the transaction; library functions take its session and never commit.
 
 The schema has two parts that are checked together in one query: the tables, whose revision
-alembic keeps, and the SQL surface on top of them (:mod:`registry.views`), whose checksum is
+alembic keeps, and the SQL surface on top of them (:mod:`registry.postgres.surface`), whose checksum is
 kept by the database function ``ecdreg_surface()``.
 """
 
@@ -25,16 +25,16 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 import migrations
-from registry import embedded
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
     SchemaBehindError,
     UnsuitableServerError,
 )
+from registry.postgres import embedded
+from registry.postgres.surface import SURFACE_SHA256, create_surface, drop_surface
 from registry.properties import sync_properties
 from registry.settings import Settings
-from registry.views import SURFACE_SHA256, create_surface, drop_surface
 
 __all__ = [
     "DATABASE",
@@ -237,7 +237,7 @@ def _engine(url: URL, application_name: str, data: Path | None = None) -> Engine
 def _restart_for(engine: Engine, data: Path) -> None:
     """Start the embedded server again wherever a new connection finds it stopped, or on its way there.
 
-    Somebody may stop it between :func:`registry.embedded.start` and a connection, or long after, while this process
+    Somebody may stop it between :func:`registry.postgres.embedded.start` and a connection, or long after, while this process
     had no connection in use.
     """
 
@@ -419,7 +419,7 @@ def _upgrade(engine: Engine, *, even_if_current: bool) -> None:
             raise SchemaBehindError(_ahead(status.revision))
         if status.state == "current" and not even_if_current:
             return  # another process was faster
-        from registry.roles import granted_roles, renew_grants
+        from registry.postgres.roles import granted_roles, renew_grants
 
         roles = granted_roles(connection)
         drop_surface(connection)

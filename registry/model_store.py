@@ -18,9 +18,9 @@ from sqlalchemy import bindparam, case, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from registry.artifacts import ArtifactStore, StoredArtifact
 from registry.checksums import json_sha256
 from registry.errors import ConfigurationError, ModelError, NotFoundError
+from registry.files.artifacts import ArtifactStore, StoredArtifact
 from registry.models import Epoch, Experiment, Metric, ModelAlias, ModelVersion, Prediction
 from registry.properties import TARGETS, property_named
 from registry.provenance import code_version

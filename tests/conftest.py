@@ -26,9 +26,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from registry import embedded
 from registry.database import DATABASE, connect
-from registry.embedded import EmbeddedServer
+from registry.postgres import embedded
+from registry.postgres.embedded import EmbeddedServer
 from registry.settings import Settings
 
 # Hubs are never asked, not even by worker processes, which the guard below does not reach.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.density import check_lattice
+from ingest.densities.checks import check_lattice
 from ingest.free_atoms.tables import TABLE_VERSION, possible_valences, radial_density
 from ingest.free_atoms.waves import RadialGrid, Waves
 from registry.crystals import DensityData

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ingest.free_atoms.subtraction import deformation
 from ingest.sources.base import CrystalSource, SourceRecord
 from registry.errors import InputError
-from registry.progress import Progress
+from registry.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -62,8 +62,8 @@ def compare(record: SourceRecord, *, outside: float = 1.0) -> Agreement:
     InputError
         If one of the densities is missing, or no free atoms can be subtracted.
     """
-    from ingest.recipes import RECIPES
-    from ingest.spacegroups import space_group
+    from ingest.slices.recipes import RECIPES
+    from ingest.slices.space_groups import space_group
 
     raw = record.read()
     structure = raw.density_structure

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.density import check_count
+from ingest.densities.checks import check_count
 from ingest.readers.cube import read_cube
 from ingest.readers.files import plain_name
 from ingest.readers.hdf5 import read_hdf5
@@ -66,7 +66,7 @@ def read_densities(
     InputError
         If a file cannot be read, is truncated, does not fit its reference, or holds another number of
         electrons than it states. Whether the densities are possible for the structure is the
-        question of :func:`ingest.density.check_densities`.
+        question of :func:`ingest.densities.checks.check_densities`.
     """
     name = plain_name(path).lower()
     says: str | None = None

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from registry.catalog import Catalog
 from registry.crystals import DensityData, PropertyData
 from registry.errors import ConfigurationError, UnknownNameError
-from registry.grids import StoredGrid
+from registry.files.grids import StoredGrid
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure

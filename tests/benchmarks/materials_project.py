@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from tests.ingest.conftest import gaussians
-from tests.ingest.mp_standin import KEY, Material, Standin, material
+from tests.ingest.sources.mp_standin import KEY, Material, Standin, material
 
 
 class Served(Standin):
@@ -56,7 +56,7 @@ class Served(Standin):
 
 
 def _without_object(number: int) -> Material:
-    import tests.ingest.mp_standin as module
+    import tests.ingest.sources.mp_standin as module
 
     original = module.chgcar_object
     module.chgcar_object = lambda *_, **__: b""

@@ -15,11 +15,11 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import ArtifactStore
 from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData, write_crystal
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
-from registry.grids import GridStore
+from registry.files.artifacts import ArtifactStore
+from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.model_store import (
     EpochRow,

@@ -17,7 +17,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from cli import main, output
-from cli.options import command_group
+from cli.options.common import command_group
 from registry import errors
 from registry.errors import EcdregError
 

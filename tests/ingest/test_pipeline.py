@@ -29,7 +29,7 @@ from ingest.sources.base import CrystalSource, RawCrystal, SourceRecord
 from ingest.sources.folder import FolderSource
 from registry.crystals import PropertyData
 from registry.errors import InputError, UnknownNameError
-from registry.grids import GridStore
+from registry.files.grids import GridStore
 from registry.models import Crystal, CrystalRevision, Density, Description, IngestRun, PropertyValue, SliceImage
 
 SAMPLE = Path(str(files("ingest") / "sample"))

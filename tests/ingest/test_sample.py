@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest.density import check_densities
+from ingest.densities.checks import check_densities
 from ingest.readers.densities import read_densities
 from ingest.readers.structures import read_structure
+from ingest.slices.space_groups import space_group
 from ingest.sources.sample import sample_source
-from ingest.spacegroups import space_group
-from ingest.text import GENERATOR, levels
+from ingest.texts.descriptions import GENERATOR, levels
 from registry.formulas import composition_key
 from registry.properties import PROPERTIES, TARGETS, suspect_reason
 

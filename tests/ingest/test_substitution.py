@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.spacegroups import space_group
+from ingest.slices.space_groups import space_group
 from ingest.substitution import IONIC, METALLIC, Parent, Volumes, as_crystal, propose, volumes_of, write_cif
 from registry.errors import InputError
 from registry.formulas import composition_key

@@ -20,7 +20,7 @@ from registry.crystals import (
     WrittenCrystal,
     write_crystal,
 )
-from registry.grids import GridStore
+from registry.files.grids import GridStore
 from registry.models import IngestRun
 
 METRIC = {"plane": [1, -1, 0], "window": 12.0}

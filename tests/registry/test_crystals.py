@@ -26,7 +26,7 @@ from registry.crystals import (
     write_crystal,
 )
 from registry.errors import AmbiguousIdError, InputError, NotFoundError, UnknownNameError
-from registry.grids import GridStore
+from registry.files.grids import GridStore
 from registry.models import (
     Crystal,
     CrystalRevision,

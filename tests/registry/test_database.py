@@ -17,9 +17,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from registry import database, embedded
+from registry import database
 from registry.database import connect, schema_status, session_scope
-from registry.embedded import EmbeddedServer
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
@@ -27,6 +26,8 @@ from registry.errors import (
     UnsuitableServerError,
 )
 from registry.models import Crystal
+from registry.postgres import embedded
+from registry.postgres.embedded import EmbeddedServer
 from registry.settings import Settings
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 import migrations
 from registry import database
-from registry.embedded import EmbeddedServer
 from registry.models import Base
-from registry.views import create_surface
+from registry.postgres.embedded import EmbeddedServer
+from registry.postgres.surface import create_surface
 
 CATALOGUE = {
     "columns": """

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from registry.artifacts import ArtifactStore, StoredArtifact
 from registry.crystals import WrittenCrystal
 from registry.errors import ArtifactError, ConfigurationError, ModelError, NotFoundError, UnknownNameError
+from registry.files.artifacts import ArtifactStore, StoredArtifact
 from registry.model_store import (
     EpochRow,
     add_model_version,

@@ -19,16 +19,16 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData, write_crystal
 from registry.database import DATABASE, connect, session_scope
-from registry.embedded import EmbeddedServer
-from registry.grids import GridStore
+from registry.files.grids import GridStore
 from registry.models import Crystal, CrystalRevision
+from registry.postgres.embedded import EmbeddedServer
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 from registry.splits import create_split
 from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
-from train.config import TrainConfig
-from train.experiment import run_experiment
-from train.results import ExperimentResult
+from train.config.config import TrainConfig
+from train.experiments.results import ExperimentResult
+from train.experiments.run import run_experiment
 
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler structured."]
 

@@ -36,7 +36,7 @@ class FixedFeatures(Backbone):
     name
         Of the rule, in its catalog.
     modality
-        ``composition`` (inputs are formulas) or ``density`` (inputs are :class:`train.data.DensityGrids`).
+        ``composition`` (inputs are formulas) or ``density`` (inputs are :class:`train.experiments.rows.DensityGrids`).
     dim
         Number of features D.
     compute
@@ -191,7 +191,7 @@ def load_density_backbone(name: str) -> FixedFeatures:
 def _magpie() -> FixedFeatures:
     from importlib.metadata import version
 
-    from train.baselines import MAGPIE_DIM, magpie_features
+    from train.models.baselines import MAGPIE_DIM, magpie_features
 
     about = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
     return FixedFeatures(
@@ -203,7 +203,7 @@ COMPOSITION_BACKBONES.add("magpie", _magpie)
 
 
 def _pettifor() -> FixedFeatures:
-    from train.pettifor import PETTIFOR_DIM, STOICHIOMETRY, WIDTH, pettifor_features
+    from train.features.pettifor import PETTIFOR_DIM, STOICHIOMETRY, WIDTH, pettifor_features
 
     about = {"scale": "Pettifor 1984", "width": WIDTH, "stoichiometry": STOICHIOMETRY, "version": 1}
     return FixedFeatures(
@@ -221,7 +221,7 @@ COMPOSITION_BACKBONES.add("pettifor", _pettifor)
 def _elements() -> FixedFeatures:
     from importlib.metadata import version
 
-    from train.composition_features import PARAMETERS, composition_features, composition_groups
+    from train.features.composition import PARAMETERS, composition_features, composition_groups
 
     groups = _spread(composition_groups())
     return FixedFeatures(
@@ -235,7 +235,7 @@ def _elements() -> FixedFeatures:
 
 
 def _density_statistics() -> FixedFeatures:
-    from train.density_features import PARAMETERS, density_features, density_groups
+    from train.features.density import PARAMETERS, density_features, density_groups
 
     groups = _spread(density_groups())
 
@@ -247,7 +247,7 @@ def _density_statistics() -> FixedFeatures:
 
 
 def _fingerprint() -> FixedFeatures:
-    from train.fingerprint import FINGERPRINT, PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
+    from train.features.fingerprint import FINGERPRINT, PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
 
     about = {"pettifor_weight": PETTIFOR_WEIGHT, "version": 1}
     return CombinedFeatures(FINGERPRINT, dim=fingerprint_dim(), parts=PARTS, combine=fingerprint, about=about)

@@ -123,7 +123,7 @@ def load_text_backbone(name: str, *, max_tokens: int, models: Path | None = None
         An entry of :data:`TEXT_BACKBONES`; else a folder in transformers' layout, as a path or
         under ``ECDREG_MODELS``; else a hub id such as ``FacebookAI/roberta-base``.
     max_tokens
-        Tokens kept of a text, special tokens included; see ``train.config.TOKEN_LIMITS``.
+        Tokens kept of a text, special tokens included; see ``train.config.config.TOKEN_LIMITS``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.sources.mp.politeness import Manners
+from ingest.sources.mp.rate_limiter import Manners
 from ingest.sources.mp.session import BLOCKED, WHERE_KEYS_COME_FROM, PoliteSession
 from registry.errors import ConfigurationError, SourceError
 

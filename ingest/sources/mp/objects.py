@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.sources.mp.politeness import RETRIED, Manners
+from ingest.sources.mp.rate_limiter import RETRIED, Manners
 from ingest.sources.mp.session import retry_after
 from registry.crystals import DensityData
 from registry.errors import EcdregError, InputError

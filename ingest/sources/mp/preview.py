@@ -11,7 +11,7 @@ from ingest.prepare import IngestOptions, input_sha256
 from ingest.sources.mp.objects import ObjectMissingError, ObjectRefusedError, ObjectUnavailableError, object_key
 from ingest.sources.mp.records import Density, MpRecord
 from ingest.sources.mp.source import MpSource
-from registry.progress import Progress, Silent
+from registry.jobs.progress import Progress, Silent
 from registry.provenance import StandingOutcome
 
 __all__ = ["Preview", "preview"]

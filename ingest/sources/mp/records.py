@@ -23,8 +23,8 @@ from ingest.sources.mp.objects import (
 from registry.checksums import json_sha256
 from registry.crystals import DensityData, PropertyData
 from registry.errors import InputError
-from registry.grids import StoredGrid
-from registry.object_cache import CachedObject, ObjectCache
+from registry.files.grids import StoredGrid
+from registry.files.object_cache import CachedObject, ObjectCache
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure

@@ -13,7 +13,7 @@ from typing import Any
 from requests import PreparedRequest, Response, Session
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, Timeout
 
-from ingest.sources.mp.politeness import RETRIED, Manners
+from ingest.sources.mp.rate_limiter import RETRIED, Manners
 from registry.errors import SourceError
 
 __all__ = ["BLOCKED", "WHERE_KEYS_COME_FROM", "PoliteSession", "retry_after"]

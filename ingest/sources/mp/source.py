@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingest.slices.space_groups import F_CENTRED_CUBIC
 from ingest.sources.base import SOURCES, Download, SourceRecord
 from ingest.sources.mp.lock import Lock
-from ingest.sources.mp.politeness import Manners
-from ingest.spacegroups import F_CENTRED_CUBIC
+from ingest.sources.mp.rate_limiter import Manners
 from registry.errors import ConfigurationError, SourceError
-from registry.grids import GridStore
-from registry.object_cache import ObjectCache
+from registry.files.grids import GridStore
+from registry.files.object_cache import ObjectCache
 from registry.settings import Settings
 
 if TYPE_CHECKING:

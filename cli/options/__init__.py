@@ -1,0 +1,4 @@
+"""Options that several commands share, as annotated types.
+
+Only ``cli`` imports it.
+"""

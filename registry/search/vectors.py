@@ -1,0 +1,289 @@
+"""Similarity search: what is like this crystal, or like this vector.
+
+The search itself is the SQL functions ``similar_crystals``, ``similar_to_vector`` and ``similar_to_text``, so that
+a person at the SQL prompt and one at the command line get the same answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sqlalchemy import ColumnElement, Integer, Text, any_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from registry.errors import AmbiguousIdError, EcdregError, NotFoundError, QueryError
+
+__all__ = ["METRICS", "Neighbour", "TextNeighbour", "similar_to_crystal", "similar_to_text", "similar_to_vector"]
+
+METRICS = ("cosine", "l2", "inner_product")
+"""Distances: of directions, of points, and minus the inner product (so that the smallest is the nearest)."""
+
+_MOST = 100_000
+_COLUMNS = (
+    "source",
+    "source_id",
+    "formula",
+    "distance",
+    "space_group_symbol",
+    "formation_energy_per_atom",
+    "efermi",
+    "k_vrh",
+    "crystal_id",
+)
+_TEXT_COLUMNS = (*_COLUMNS, "score", "words_rank", "vector_rank")
+_ERRORS: dict[str, type[EcdregError]] = {
+    "P0002": NotFoundError,  # no_data_found: no such crystal, or no embedding of it
+    "P0003": AmbiguousIdError,  # too_many_rows
+    "42704": NotFoundError,  # undefined_object: no such encoder
+    "54000": QueryError,  # program_limit_exceeded: a vector of more dimensions than any may have
+}
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One answer of a similarity search; columns as in ``v_materials``."""
+
+    source: str
+    source_id: str
+    formula: str
+    distance: float
+    """Of the metric that was asked for; cosine: 0 (same direction) to 2 (opposite) [1]."""
+    space_group_symbol: str | None
+    formation_energy_per_atom: float | None
+    """[eV/atom]"""
+    efermi: float | None
+    """[eV]"""
+    k_vrh: float | None
+    """[GPa]"""
+    crystal_id: int
+
+
+@dataclass(frozen=True)
+class TextNeighbour:
+    """One answer of a search by words; columns as in ``v_materials``."""
+
+    source: str
+    source_id: str
+    formula: str
+    distance: float | None
+    """Of the embedding; None where no vector was given or it is not among the nearest."""
+    space_group_symbol: str | None
+    formation_energy_per_atom: float | None
+    """[eV/atom]"""
+    efermi: float | None
+    """[eV]"""
+    k_vrh: float | None
+    """[GPa]"""
+    crystal_id: int
+    score: float
+    """Sum of 1 / (60 + rank) over both ranks; the largest comes first."""
+    words_rank: int | None
+    """By full-text search; equal texts share a rank. None where no word matches."""
+    vector_rank: int | None
+    """By the distance of the embedding; None as :attr:`distance`."""
+
+
+def similar_to_crystal(
+    session: Session,
+    ident: str,
+    *,
+    encoder: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    within: Sequence[int] | None = None,
+    metric: str = "cosine",
+) -> list[Neighbour]:
+    """The crystals whose embeddings are nearest to that of a crystal, nearest first.
+
+    Parameters
+    ----------
+    ident
+        Id of the crystal, or ``source:id``. Its own material is left out of the answer.
+    encoder
+        Name or alias of the encoder; None: the alias ``default``.
+    k
+        How many; fewer come where fewer there are.
+    where
+        Search only among crystals that this filter lets through; see :mod:`registry.search.filters`.
+    within
+        Search only among crystals of these ids (``crystal_id`` of ``v_materials``); with ``where``, both hold.
+    metric
+        One of :data:`METRICS`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such crystal or encoder, or the crystal has no embedding.
+    AmbiguousIdError
+        If several sources have the id.
+    QueryError
+        If the id, the filter, ``k`` or the metric cannot be used.
+    """
+    query = bindparam(None, _text(ident), Text(), unique=True)
+    try:
+        rows = _search(session, "similar_crystals", _COLUMNS, [query], encoder, k, where, within, metric)
+    except NotFoundError:
+        from registry.crystals import resolve  # all tables, which an answer in time does without
+
+        resolve(session, ident)  # where it is the crystal that is missing, this proposes near ids
+        raise
+    return [Neighbour(*row) for row in rows]
+
+
+def similar_to_vector(
+    session: Session,
+    vector: ArrayLike,
+    *,
+    encoder: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    within: Sequence[int] | None = None,
+    metric: str = "cosine",
+) -> list[Neighbour]:
+    """The crystals whose embeddings are nearest to a vector, nearest first.
+
+    Parameters
+    ----------
+    vector
+        Shape (dim of the encoder,); for the metric cosine its length does not matter.
+    encoder, k, where, within, metric
+        As in :func:`similar_to_crystal`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such encoder.
+    QueryError
+        If the vector has another length, is not finite, or is zero and has no direction, or if the filter, ``k`` or
+        the metric cannot be used.
+    """
+    rows = _search(session, "similar_to_vector", _COLUMNS, [_vector(vector)], encoder, k, where, within, metric)
+    return [Neighbour(*row) for row in rows]
+
+
+def similar_to_text(
+    session: Session,
+    words: str,
+    vector: ArrayLike | None = None,
+    *,
+    encoder: str | None = None,
+    k: int = 10,
+    where: str | None = None,
+    within: Sequence[int] | None = None,
+    metric: str = "cosine",
+) -> list[TextNeighbour]:
+    """The crystals that fit some words best, by their descriptions and, where it is given, a vector of the words.
+
+    Full-text search (any of the words, stemmed) and vector search are fused by reciprocal ranks (Cormack, Clarke and
+    Büttcher, SIGIR 2009): a crystal's score is the sum of 1 / (60 + rank) over both.
+
+    Parameters
+    ----------
+    words
+        Anything a person writes; never parsed as a query.
+    vector
+        What ``encoder`` makes of the words, shape (dim of the encoder,); None: full-text search alone.
+    encoder
+        Name or alias of the encoder of the vector; None: the alias ``default`` where it is of modality text.
+    k, where, within, metric
+        As in :func:`similar_to_crystal`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such encoder, or none is named and the default one reads no texts.
+    QueryError
+        If neither words nor a vector say anything, or as in :func:`similar_to_vector`.
+    """
+    query = [bindparam(None, _text(words), Text(), unique=True), _vector(vector)]
+    rows = _search(session, "similar_to_text", _TEXT_COLUMNS, query, encoder, k, where, within, metric)
+    return [TextNeighbour(*row) for row in rows]
+
+
+def _search(
+    session: Session,
+    function: str,
+    columns: Sequence[str],
+    query: list[ColumnElement[Any]],
+    encoder: str | None,
+    k: int,
+    where: str | None,
+    within: Sequence[int] | None,
+    metric: str,
+) -> list[tuple[Any, ...]]:
+    if not 1 <= k <= _MOST:
+        raise QueryError(f"k is {k}; ask for 1 to {_MOST} neighbours")
+    if metric not in METRICS:
+        raise QueryError(f"no metric {metric!r}; there are: {', '.join(METRICS)}")
+    name = None if encoder is None else _text(encoder)
+    answer = getattr(func, function)(
+        *query,
+        bindparam("encoder", name, Text()),
+        bindparam("k", k, Integer()),
+        _within(where, within),
+        bindparam("metric", metric, Text()),
+    ).table_valued(*columns)
+    # A savepoint: a failed search must not end its caller's transaction.
+    with _told(), session.begin_nested():
+        return [tuple(row) for row in session.execute(select(*(answer.c[column] for column in columns)))]
+
+
+def _vector(vector: ArrayLike | None) -> ColumnElement[Any]:
+    from pgvector.sqlalchemy import VECTOR
+
+    if vector is None:
+        return bindparam(None, None, VECTOR(), unique=True)
+    with np.errstate(over="ignore"):
+        array = np.asarray(vector, dtype=np.float32)
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise QueryError(f"a vector of shape {array.shape} cannot be searched with; give finite numbers, shape (dim,)")
+    return bindparam(None, array, VECTOR(), unique=True)
+
+
+def _text(value: str) -> str:
+    if re.search("[\x00\ud800-\udfff]", value):
+        raise QueryError(f"{value[:60]!r} holds a character that no text of a database can hold; write it without")
+    return value
+
+
+def _within(where: str | None, within: Sequence[int] | None) -> ColumnElement[Any]:
+    ids = None if within is None else [int(crystal_id) for crystal_id in within]
+    chosen = bindparam("within", ids, ARRAY(BIGINT()))
+    if where is None:
+        return chosen
+    from registry.search.filters import MATERIALS, parse
+
+    passing = select(MATERIALS.c.crystal_id).where(parse(where))
+    if within is not None:
+        passing = passing.where(MATERIALS.c.crystal_id == any_(chosen))
+    return func.array(passing.scalar_subquery(), type_=ARRAY(BIGINT()))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what the SQL functions raise in the words and classes of ``registry.errors``."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        # Class 22, data exceptions: a number out of range, a division by zero, a vector of another length.
+        kind = _ERRORS.get(state, QueryError if state.startswith("22") else None)
+        diagnosis = getattr(error.orig, "diag", None)
+        if kind is None or diagnosis is None:
+            raise
+        hint = _as_clause(diagnosis.message_hint) if diagnosis.message_hint else ""
+        raise kind(f"{diagnosis.message_primary}{hint}") from error
+
+
+def _as_clause(sentence: str) -> str:
+    """A hint of PostgreSQL's, a sentence, as what follows a semicolon; SQL keeps its capitals."""
+    first = sentence[0].lower() if sentence[1:2].islower() else sentence[0]
+    return f"; {first}{sentence[1:].removesuffix('.')}"

@@ -1,0 +1,108 @@
+"""``ecdreg explain``, ``ecdreg models coverage`` and ``ecdreg peers`` as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecdreg.report.explanation import render, section
+from train.analysis.explanation import Explanation, Parts, Pixels
+
+
+def explanation(**changes: Any) -> Explanation:
+    """A stack's view of rock salt, made up."""
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 1, (2, 16, 16)).astype(np.float32)
+    shares = rng.normal(size=image.shape) / 256
+    fields: dict[str, Any] = {
+        "model": "stacked:k_vrh@1",
+        "target": "k_vrh",
+        "unit": "GPa",
+        "source_id": "sample:mp-1",
+        "formula": "Na<Cl>",
+        "subset": "holdout",
+        "fold": None,
+        "predicted": 30.0,
+        "known": 25.0,
+        "modalities": Parts(("image", "text"), np.array([-50.0, -20.0]), np.zeros(2), 100.0, 30.0),
+        "pixels": Pixels(
+            image, shares, ("total", "deformation"), "integrated gradients", 80.0, 30.0, 64, 0.2, (12.0, 12.0)
+        ),
+        "text": "NaCl: all <b>",
+        "words": Parts(("NaCl:", "all", "<b>"), np.array([3.0, -1.0, 0.5]), np.array([0.1, 0.1, 0.1]), 27.5, 30.0),
+        "features": {"composition": Parts(("MeltingT",), np.array([4.0]), np.array([0.3]), 26.0, 30.0)},
+    }
+    return Explanation(**(fields | changes))
+
+
+def test_the_page_shows_every_part_and_escapes_what_it_is_given() -> None:
+    page = render([(explanation(), "12 to 44 GPa")])
+    assert page.startswith("<!doctype html>")
+    for part in ("Which modality", "Which pixels", "Which words", "Which features of the composition", "12 to 44 GPa"):
+        assert part in page
+    assert "Na&lt;Cl&gt;" in page
+    assert "<b>" not in page.replace("<b>30.0 GPa</b>", "").replace("<b>12 to 44 GPa</b>", "").replace(
+        "<b>25.0 GPa</b>", ""
+    )
+    assert page.count("<svg") == 3
+    assert "src=" not in page  # nothing is requested
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_suspect_known_value_is_marked() -> None:
+    assert "known, but suspect" not in section(explanation(), interval=None)
+    page = section(explanation(known=-3.1, suspect=True), interval=None)
+    assert "known, but suspect" in page
+    assert "known, suspect" in page  # in the figure, too
+
+
+def test_a_tower_alone_has_no_waterfall() -> None:
+    one = explanation(
+        modalities=Parts(("text",), np.array([-70.0]), np.zeros(1), 100.0, 30.0), pixels=None, features={}, fold=2,
+        subset="validation", known=None,
+    )  # fmt: skip
+    html = section(one, interval=None)
+    assert "<svg" not in html
+    assert "model of fold 2" in html
+    assert "90 % interval" not in html
+
+
+def test_nothing_is_no_page() -> None:
+    with pytest.raises(ValueError, match="nothing to explain"):
+        render([])
+
+
+def test_peers_are_listed(invoke: Callable[..., Any]) -> None:
+    done = invoke("peers", "list", "--json")
+    assert done.exit_code == 0, done.stderr
+    rows = {row["peer"]: row for row in json.loads(done.stdout)}
+    assert {"cgcnn", "chgnet"} <= set(rows)
+    assert all("not leakage-free" in rows[name]["trained_on"] for name in ("cgcnn", "chgnet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("explain", "stacked:k_vrh", "mp-1"), "stacked"),
+        (("models", "coverage", "stacked"), "stacked"),
+        (("models", "coverage", "stacked", "--interval", "1.5"), "between 0 and 1"),
+        (("predict", "stacked", "mp-1", "--interval", "0"), "between 0 and 1"),
+        (("peers", "score", "cgcn"), "did you mean 'cgcnn'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(invoke: Callable[..., Any], arguments: tuple[str, ...], told: str) -> None:
+    done = invoke(*arguments)
+    assert done.exit_code != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_refused_first(invoke: Callable[..., Any], tmp_path: Path) -> None:
+    done = invoke("report", "stacked", "-o", tmp_path / "no" / "page.html")
+    assert done.exit_code != 0
+    assert "no such folder" in done.stderr

@@ -1,0 +1,167 @@
+"""Frozen features: computed once, kept, made anew when the input changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registry.database import session_scope
+from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
+from registry.errors import ArtifactError, ModelError, NotFoundError
+from registry.image_recipes import ensure_recipe, find_recipe
+from registry.jobs.progress import Silent
+from train.backbones import Backbone
+from train.experiments.rows import crystal_inputs, load_images
+from train.features.cache import FeatureCache, check_known, described, input_sha256, recipe_channels
+
+
+class Counting(Silent):
+    """A progress that counts what is computed."""
+
+    def __init__(self) -> None:
+        self.computed = 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.computed += steps
+
+
+def tables(small: Any, **options: Any) -> tuple[Any, Any, int]:
+    counting = Counting()
+    cache = FeatureCache(small.engine, models=None, progress=counting)
+    with Session(small.engine) as session:
+        recipe_id = find_recipe(session, "metric").id
+        inputs = crystal_inputs(session, recipe_id=recipe_id, text_level="keywords")
+    config = small.config("stacked")
+    image, words = (cache.table(config, m, inputs, recipe_id=recipe_id, **options) for m in ("image", "text"))
+    assert cache.table(config, "image", inputs, recipe_id=recipe_id, **options) is image  # in memory by now
+    return image, words, counting.computed
+
+
+def test_features_are_computed_once_and_kept_as_embeddings(small: Any) -> None:
+    image, words, computed = tables(small)
+    assert (image.encoder, words.encoder, computed) == ("tiny-image:metric", "tiny-text:keywords", 80)
+    again, _, computed = tables(small)
+    assert computed == 0
+    np.testing.assert_array_equal(again.vectors, image.vectors)
+    with Session(small.engine) as session:
+        kept = read_embeddings(session, image.encoder_id)
+        recipe_id = find_recipe(session, "metric").id
+        pixels = load_images(session, [4], recipe_id=recipe_id)
+    backbone = FeatureCache(small.engine, models=None, progress=Silent()).backbone(
+        small.config("image"), "image", channels=("total", "deformation")
+    )
+    np.testing.assert_allclose(kept[4][1], backbone.features(pixels)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(image.rows(np.array([9, 4]))[1], kept[4][1])
+    with pytest.raises(NotFoundError, match="no features of tiny-image:metric for revision 99"):
+        image.rows(np.array([99]))
+
+
+def test_only_what_changed_is_computed_anew(small: Any) -> None:
+    before, _, _ = tables(small)
+    with small.engine.begin() as connection:
+        connection.execute(text("UPDATE descriptions SET text = 'Softer.' WHERE revision_id = 7"))
+        connection.execute(
+            text("DELETE FROM embeddings WHERE revision_id = 8 AND encoder_id = :e"), {"e": before.encoder_id}
+        )
+    after, words, computed = tables(small)
+    assert computed == 2
+    np.testing.assert_allclose(after.vectors, before.vectors, rtol=1e-4, atol=1e-5)
+    with Session(small.engine) as session:
+        changed = crystal_inputs(session, [7], text_level="keywords")
+        assert read_embeddings(session, words.encoder_id, [7])[7][0] == input_sha256(changed, 0, ("text",))
+
+
+def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(small.engine, models=None, progress=Silent())
+    known = described(cache.backbone(small.config("image"), "image", channels=("total", "deformation")))
+    with Session(small.engine) as session:
+        recipe_id = find_recipe(session, "metric").id
+        inputs = crystal_inputs(session, recipe_id=recipe_id)
+    first = cache.table(small.config("image"), "image", inputs, recipe_id=recipe_id)
+
+    def refuse(*args: Any, **kwargs: Any) -> Backbone:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("train.features.cache.load_image_backbone", refuse)
+    fresh = FeatureCache(small.engine, models=None, progress=Silent())
+    table = fresh.table(small.config("image"), "image", inputs, recipe_id=recipe_id, known=known)
+    assert table.encoder_id == first.encoder_id
+
+
+def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
+    """A home that was made by an earlier version: ``ecdreg similar --encoder pettifor`` means today's vectors."""
+
+    class Listening(Silent):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.said.append(line)
+
+    identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
+    with session_scope(small.engine) as session:
+        old = ensure_encoder(session, name="pettifor", modality="composition", **identity).id
+        inputs = crystal_inputs(session)
+    listening = Listening()
+    config = small.config("composition", composition_backbone="pettifor")
+    for _ in range(2):  # the second time there is nothing to say
+        cache = FeatureCache(small.engine, models=None, progress=listening)
+        table = cache.table(config, "composition", inputs, recipe_id=None)
+        assert table.encoder == "pettifor"
+    with Session(small.engine) as session:
+        assert resolve_encoder(session, "pettifor").id == table.encoder_id != old
+        (former,) = session.scalars(text("SELECT name FROM encoders WHERE id = :id"), {"id": old})
+    (line,) = listening.said
+    assert line.endswith(f"are those of the encoder {former!r} from now on")
+    # A model that was trained on the old features asks for those, and takes no name away.
+    with pytest.raises(ArtifactError):
+        cache.table(config, "composition", inputs, recipe_id=None, known=identity)
+    with Session(small.engine) as session:
+        assert resolve_encoder(session, "pettifor").id == table.encoder_id
+
+
+def test_another_backbone_than_the_known_one_is_refused(small: Any) -> None:
+    backbone = FeatureCache(small.engine, models=None, progress=Silent()).backbone(small.config("text"), "text")
+    check_known(backbone, described(backbone))
+    with pytest.raises(ArtifactError, match="not the one that the model was trained with"):
+        check_known(backbone, described(backbone) | {"weights_sha256": "0" * 64})
+
+
+def test_channels_are_named_by_what_they_show(small: Any) -> None:
+    with session_scope(small.engine) as session:
+        metric = find_recipe(session, "metric").id
+        assert recipe_channels(session, metric) == ("total", "deformation")
+        fourier = ensure_recipe(session, "metric-fourier", {"fourier": True}, None)
+        imported = ensure_recipe(session, "imported", {"imported": True}, None)
+        for recipe_id in (fourier, imported):
+            session.execute(
+                text(
+                    "INSERT INTO slice_images SELECT revision_id, :new, channels, height, width, pixels, pixel_min,"
+                    " pixel_max, pixel_mean, pixel_std, sha256 FROM slice_images"
+                    " WHERE revision_id = 1 AND recipe_id = :old"
+                ),
+                {"new": recipe_id, "old": metric},
+            )
+        session.execute(
+            text(
+                "INSERT INTO slice_inputs SELECT revision_id, :new, channel, kind, level_of_theory FROM slice_inputs"
+                " WHERE revision_id = 1 AND recipe_id = :old"
+            ),
+            {"new": fourier, "old": metric},
+        )
+        assert recipe_channels(session, fourier) == ("fourier", "fourier")
+        assert recipe_channels(session, imported) == ("imported", "imported")
+        with pytest.raises(NotFoundError, match="no images under recipe"):
+            recipe_channels(session, ensure_recipe(session, "none", {"none": 1}, None))
+
+
+def test_a_modality_that_no_crystal_has_is_refused(small: Any) -> None:
+    cache = FeatureCache(small.engine, models=None, progress=Silent())
+    with Session(small.engine) as session:
+        inputs = crystal_inputs(session, text_level="all")
+    with pytest.raises(ModelError, match="no crystal has the input of tiny-text:all"):
+        cache.table(small.config("text", text_level="all"), "text", inputs, recipe_id=None)

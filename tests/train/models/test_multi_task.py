@@ -1,0 +1,91 @@
+"""Other targets learnt beside the own one: from the training rows alone, whatever is not known left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from registry.errors import ConfigurationError
+from tests.train.experiments.test_traps import change, members, scored, weights
+from train.config.config import TrainConfig
+from train.experiments.rows import load_rows
+from train.models.networks import build_network
+
+OTHERS = "UPDATE property_values SET value = value * -3 + 700 WHERE property = 'efermi' AND revision_id = ANY(:ids)"
+
+
+def test_the_loss_is_the_mean_over_what_is_known() -> None:
+    config = TrainConfig(kind="text", target="k_vrh", auxiliary_targets=("efermi",), text_widths=(4,))
+    network = build_network(config, {"text": 3}, seed=0).eval()
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([[1.0, float("nan")], [2.0, 0.5], [0.0, float("nan")], [1.0, 1.5], [3.0, float("nan")]])
+    every = network.readout.every(network.forward_features({"text": x}))
+    own = ((every[:, 0] - y[:, 0]) ** 2).mean()
+    other = ((every[[1, 3], 1] - y[[1, 3], 1]) ** 2).mean()
+    loss = network.loss({"text": x}, y)
+    torch.testing.assert_close(loss, (own + other) / 2)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    # A target that no row of a batch knows teaches nothing, and breaks nothing.
+    blind = y.clone()
+    blind[:, 1] = float("nan")
+    torch.testing.assert_close(network.loss({"text": x}, blind), own / 2)
+    torch.testing.assert_close(network({"text": x}), every[:, 0])
+
+
+def test_other_targets_of_training_rows_are_learnt_from_and_those_of_no_other_row(small: Any) -> None:
+    config = small.config("text", auxiliary_targets=["efermi"])
+    clean = small.run(config)
+    assert weights(small, clean.experiment_id) != weights(small, small.run(small.config("text")).experiment_id)
+    change(small, OTHERS, members(small, "holdout"))
+    held = small.run(config, again=True)
+    assert weights(small, held.experiment_id) == weights(small, clean.experiment_id)
+    change(small, OTHERS, members(small, "cv", 1))
+    poisoned = small.run(config, again=True)
+    after, before = weights(small, poisoned.experiment_id), weights(small, clean.experiment_id)
+    assert after[1] == before[1]
+    assert after[0] != before[0]
+    assert scored(small, poisoned.experiment_id)[1, "readout", "validation", "rmse"] == pytest.approx(
+        scored(small, clean.experiment_id)[1, "readout", "validation", "rmse"]
+    )
+
+
+def test_another_value_of_another_target_is_another_experiment(small: Any) -> None:
+    config = small.config("text", auxiliary_targets=["efermi"])
+    small.run(config)
+    assert small.run(config).outcome == "unchanged"
+    change(small, OTHERS, members(small, "cv", 1)[:1])
+    assert small.run(config).outcome == "trained"
+
+
+def test_suspect_and_unknown_values_are_not_taught(small: Any) -> None:
+    ids = members(small, "cv")
+    change(small, "UPDATE property_values SET suspect = true, suspect_reason = 'a test' WHERE property = 'efermi' AND"
+                  " revision_id = ANY(:ids)", ids[:1])  # fmt: skip
+    change(small, "DELETE FROM property_values WHERE property = 'efermi' AND revision_id = ANY(:ids)", ids[1:2])
+    with Session(small.engine) as session:
+        rows = load_rows(session, "small", target="k_vrh", text_level="keywords", auxiliary=("efermi",))
+    unknown = {
+        int(rid) for rid, value in zip(rows.cv.revision_ids, rows.auxiliary[:, 0], strict=True) if np.isnan(value)
+    }
+    assert unknown == set(ids[:2])
+    assert rows.taught.shape == (len(rows.cv), 2)
+    np.testing.assert_array_equal(rows.taught[:, 0], rows.cv.values)
+
+
+def test_a_stack_of_towers_that_learn_more_than_one_target(small: Any) -> None:
+    result = small.run(small.config("stacked", auxiliary_targets=["efermi"]))
+    assert result.cv["r2"] > 0.3
+    with small.engine.connect() as connection:
+        found = connection.scalar(text("SELECT config->'auxiliary_targets' FROM experiments WHERE kind = 'image'"))
+    assert found == ["efermi"]
+
+
+def test_the_own_target_is_no_other_one() -> None:
+    with pytest.raises(ConfigurationError, match="give other properties than the target, once"):
+        TrainConfig(kind="text", target="k_vrh", auxiliary_targets=("k_vrh",))

@@ -1,0 +1,304 @@
+"""Crystals by wish: who has the wished properties, as the registry knows them, and as models say where it does not.
+
+A known value always counts before a prediction; a suspect one is not believed, and is predicted instead. Which model
+says a property is decided by cross-validation (:func:`train.discovery.best_models.best_models`); where the best one cannot
+read a crystal (no density, no text), the next best says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, bindparam, not_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
+from sqlalchemy.orm import Session
+from sqlalchemy.types import Text
+
+from registry.errors import ConfigurationError, IncompatibleInputError, InputError
+from registry.formulas import composition
+from registry.jobs.progress import Progress
+from registry.properties import PROPERTIES
+from registry.search.constraints import Preference, Value, Wish, chance, lacking, order
+from registry.search.filters import MATERIALS, parse
+from registry.settings import Settings
+from train.discovery.best_models import RankedModel, best_models
+from train.experiments.results import config_of
+from train.prediction.stored import predict_crystals
+
+__all__ = ["Elements", "Found", "FoundMaterials", "check_wishes", "find_materials"]
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Which elements a crystal may have."""
+
+    any_of: tuple[str, ...] = ()
+    """At least one of these."""
+    all_of: tuple[str, ...] = ()
+    """Every one of these."""
+    none_of: tuple[str, ...] = ()
+    """Not one of these."""
+
+    def __post_init__(self) -> None:
+        for symbol in (*self.any_of, *self.all_of, *self.none_of):
+            try:
+                alone = list(composition(symbol)) == [symbol]
+            except InputError:
+                alone = False
+            if not alone:
+                raise ConfigurationError(f"{symbol[:40]!r} is no element; give symbols with commas between, as Ti,Zr")
+        for wanted in (self.any_of, self.all_of):
+            if wanted and set(wanted) <= set(self.none_of):
+                raise ConfigurationError(f"{', '.join(wanted)} is asked for and excluded; leave out one of the two")
+
+    def allow(self, symbols: Sequence[str]) -> bool:
+        """Whether a crystal of these elements may be in the answer."""
+        there = set(symbols)
+        return (
+            (not self.any_of or bool(there & set(self.any_of)))
+            and set(self.all_of) <= there
+            and not there & set(self.none_of)
+        )
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same on ``v_materials``."""
+        elements = MATERIALS.c.elements
+
+        def listed(symbols: tuple[str, ...]) -> ColumnElement[Any]:
+            return bindparam(None, list(symbols), ARRAY(Text()), unique=True)
+
+        found: list[ColumnElement[bool]] = []
+        if self.any_of:
+            found.append(elements.bool_op("&&")(listed(self.any_of)))
+        if self.all_of:
+            found.append(elements.bool_op("@>")(listed(self.all_of)))
+        if self.none_of:
+            found.append(not_(elements.bool_op("&&")(listed(self.none_of))))
+        return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """A crystal in the answer to a wish."""
+
+    crystal_id: int
+    source: str
+    source_id: str
+    formula: str
+    space_group_symbol: str | None
+    prototype: str | None
+    values: Mapping[str, Value]
+    """Every wished and preferred property, known or predicted."""
+    meets: bool
+    """Whether all wishes are met by these values."""
+    front: int
+    """Pareto front, from 1: over the preferences among those that meet the wishes, else over what they lack."""
+    chance: float | None
+    """Probability that all wishes are met, as if the properties erred independently; None without intervals."""
+    out_of_domain: bool | None
+    """Whether a model that says a value of it has learnt from nothing like it; None where all is known."""
+
+
+@dataclass(frozen=True)
+class FoundMaterials:
+    """The answer to a wish."""
+
+    found: list[Found]
+    n_candidates: int
+    """Crystals that the filters let through."""
+    n_met: int
+    """Of these, how many meet every wish."""
+    models: Mapping[str, RankedModel]
+    """The best model of each property that something had to be predicted of."""
+    notes: list[str]
+    """What could not be answered, and why."""
+
+
+def check_wishes(wishes: Sequence[Wish], preferences: Sequence[Preference]) -> list[str]:
+    """The properties of wishes and preferences, each once.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none at all, or two wishes or two preferences are about one property.
+    """
+    if not wishes and not preferences:
+        raise ConfigurationError("nothing is wished for; give a range (k_vrh=250:300) or a preference (k_vrh=max)")
+    for what, names in (("wishes", [w.property for w in wishes]), ("preferences", [p.property for p in preferences])):
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigurationError(f"two {what} are about {min(twice)}; give one")
+    return list(dict.fromkeys([w.property for w in wishes] + [p.property for p in preferences]))
+
+
+def find_materials(
+    engine: Engine,
+    settings: Settings,
+    *,
+    wishes: Sequence[Wish],
+    preferences: Sequence[Preference] = (),
+    elements: Elements | None = None,
+    where: str | None = None,
+    k: int = 10,
+    predict: bool = True,
+    split: str | None = None,
+    progress: Progress | None = None,
+) -> FoundMaterials:
+    """Crystals of the registry that have wished properties.
+
+    Parameters
+    ----------
+    engine
+        Predictions that are made are kept.
+    settings
+        Where weights are kept.
+    wishes, preferences
+        What is wanted; see :mod:`registry.search.constraints` for the order of the answer.
+    elements
+        Which elements a crystal may have.
+    where
+        A filter, as of :mod:`registry.search.filters`.
+    k
+        How many.
+    predict
+        Whether models say what is not known.
+    split
+        Split whose cross-validation chooses the models; None: ``default``.
+    progress
+        Told of features that are computed.
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing is wished for, or a property twice; or if ``k`` is less than 1.
+    QueryError
+        If the filter cannot be used.
+    """
+    names = check_wishes(wishes, preferences)
+    if k < 1:
+        raise ConfigurationError(f"k is {k}; ask for at least 1 crystal")
+    with Session(engine) as session:
+        rows = _candidates(session, elements or Elements(), where)
+    values = [_known(row, names) for row in rows]
+    # What a known value rules out needs no prediction, unless nothing else is left to show.
+    possible = [i for i in range(len(rows)) if not _ruled_out(wishes, values[i])]
+    notes: list[str] = []
+    models: dict[str, RankedModel] = {}
+    strange: dict[int, bool] = {}
+    if predict:
+        for name in names:
+            missing = [i for i in possible if name not in values[i]]
+            if missing:
+                said, best, note = _predicted(
+                    engine, settings, name, [int(rows[i]["revision_id"]) for i in missing], split, progress
+                )
+                notes += [note] if note else []
+                if best is not None:
+                    models[name] = best
+                for i in missing:
+                    if (one := said.get(int(rows[i]["revision_id"]))) is not None:
+                        values[i][name], flag = one
+                        strange[i] = strange.get(i, False) or bool(flag)
+    whole = [i for i in range(len(rows)) if len(values[i]) == len(names)]
+    for name in names:
+        lost = sum(name not in values[i] for i in possible)
+        if lost:
+            notes.append(f"{lost} crystals that could meet the wishes have no {name}, and are left out")
+    ordered = order(wishes, preferences, [values[i] for i in whole])
+    found = []
+    for place, meets, front in ordered[:k]:
+        i = whole[place]
+        row, own = rows[i], values[i]
+        chances = [chance(wish, own[wish.property]) for wish in wishes]
+        total = 1.0
+        for likely in chances:
+            total *= 1.0 if likely is None else likely
+        found.append(
+            Found(
+                **{
+                    n: row[n]
+                    for n in ("crystal_id", "source", "source_id", "formula", "space_group_symbol", "prototype")
+                },
+                values=own,
+                meets=meets,
+                front=front,
+                chance=None if None in chances else total,
+                out_of_domain=strange.get(i),
+            )
+        )
+    return FoundMaterials(found, len(rows), sum(meets for _, meets, _ in ordered), models, notes)
+
+
+def _candidates(session: Session, elements: Elements, where: str | None) -> list[dict[str, Any]]:
+    columns = ("crystal_id", "revision_id", "source", "source_id", "formula", "space_group_symbol", "prototype")
+    query = select(*(MATERIALS.c[name] for name in (*columns, "suspect", *PROPERTIES)))
+    for condition in elements.conditions():
+        query = query.where(condition)
+    if where is not None:
+        query = query.where(parse(where))
+    return [dict(row) for row in session.execute(query.order_by(MATERIALS.c.crystal_id)).mappings()]
+
+
+def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Value]:
+    suspect = set(row["suspect"] or ())
+    return {
+        name: Value(float(row[name]), known=True) for name in names if row[name] is not None and name not in suspect
+    }
+
+
+def _ruled_out(wishes: Sequence[Wish], values: Mapping[str, Value]) -> bool:
+    return any(lacking(w, values[w.property].value) > 0 for w in wishes if w.property in values)
+
+
+def _predicted(
+    engine: Engine,
+    settings: Settings,
+    name: str,
+    revision_ids: list[int],
+    split: str | None,
+    progress: Progress | None,
+) -> tuple[dict[int, tuple[Value, bool | None]], RankedModel | None, str | None]:
+    """Predictions by revision, with whether each is out of domain; the best model; and what there is to say."""
+    with Session(engine) as session:
+        ranked = best_models(session, name, split=split)
+        readable = {
+            place: _readable(session, config_of(one.model.experiment), revision_ids) for place, one in enumerate(ranked)
+        }
+        session.expunge_all()  # used after the session is closed
+    if not ranked:
+        return {}, None, f"no model says {name}; `ecdreg train baseline --target {name}` makes one"
+    said: dict[int, tuple[Value, bool | None]] = {}
+    for place, one in enumerate(ranked):
+        ids = [rid for rid in revision_ids if rid not in said and rid in readable[place]]
+        if not ids:
+            continue
+        try:
+            answers = predict_crystals(engine, settings, one.model, ids, progress=progress)
+        except IncompatibleInputError:
+            # Slices of another level of theory, say: one of them stops all, and the next model may read them.
+            if place + 1 < len(ranked):
+                continue
+            raise
+        for rid, answer in zip(ids, answers, strict=True):
+            value = Value(answer.value, known=False, lower=answer.lower, upper=answer.upper, model=one.model.name)
+            said[rid] = value, answer.out_of_domain
+    return said, ranked[0], None
+
+
+def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set[int]:
+    """Those that have what the towers of a model read; whether it is of the right kind the model itself checks."""
+    needs = {
+        "image": "EXISTS (SELECT FROM slice_images s JOIN image_recipes i ON i.id = s.recipe_id"
+        " WHERE s.revision_id = r.id AND i.name = :recipe)",
+        "text": "EXISTS (SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.level = :level)",
+        "density": "EXISTS (SELECT FROM densities d WHERE d.revision_id = r.id AND d.kind = 'total')",
+    }
+    conditions = [needs[tower] for tower in config.towers if tower in needs]
+    query = text(" AND ".join(["SELECT r.id FROM crystal_revisions r WHERE r.id = ANY(:ids)", *conditions]))
+    parameters: dict[str, Any] = {"ids": list(revision_ids)}
+    if "image" in config.towers:
+        parameters["recipe"] = config.recipe
+    if "text" in config.towers:
+        parameters["level"] = config.text_level
+    return set(session.scalars(query.bindparams(bindparam("ids", type_=ARRAY(BIGINT))), parameters))

@@ -1,0 +1,218 @@
+"""Running jobs of a matrix: one by one, on the cores of this machine, or on a Dask cluster.
+
+A worker keeps its engine, backbones and features from one job to the next. Workers of this machine are those of
+:mod:`registry.jobs.processes`.
+A job that was cut off is taken up by whoever runs it next, as :func:`train.experiments.run.run_experiment` does.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from registry.errors import ConfigurationError, EcdregError, ModelError
+from registry.jobs.processes import worker_pool
+from registry.jobs.progress import Progress, Silent
+from registry.settings import Settings
+from train.experiments.results import ExperimentResult
+from train.paper.matrix import Job
+
+__all__ = ["JobOutcome", "run_jobs"]
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What became of a job."""
+
+    place: int
+    """In the list of jobs."""
+    result: ExperimentResult | None
+    error: str | None = None
+    """Why there is no result; one line."""
+
+
+def run_jobs(
+    settings: Settings,
+    jobs: Sequence[Job],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+    on_outcome: Callable[[JobOutcome], None] | None = None,
+) -> list[JobOutcome]:
+    """Run jobs, each after those that it needs; what is finished already is not repeated.
+
+    Parameters
+    ----------
+    settings
+        Of the database and the artifacts, which every worker must reach.
+    jobs
+        In an order in which they could be run one by one.
+    workers
+        Processes of this machine; 1 runs everything in this process.
+    scheduler
+        Address of a Dask scheduler, ``tcp://host:8786``, instead of processes of this machine.
+    progress
+        Told of each job.
+    on_outcome
+        Called with each outcome as it comes.
+
+    Returns
+    -------
+    list of JobOutcome
+        In the order of the jobs. One that fails takes those along that need it, and no others.
+
+    Raises
+    ------
+    ConfigurationError
+        If the scheduler cannot be used: no Dask, no answer, or an embedded database that its workers may not reach.
+    ModelError
+        If a worker process dies.
+    """
+    progress = progress or Silent()
+    progress.begin("experiments", len(jobs))
+    outcomes: dict[int, JobOutcome] = {}
+
+    def note(outcome: JobOutcome) -> None:
+        outcomes[outcome.place] = outcome
+        told = outcome.error or (outcome.result.outcome if outcome.result else "")
+        if outcome.error:
+            progress.say(f"{jobs[outcome.place].label}: {outcome.error}")
+        progress.advance(1, f"{jobs[outcome.place].label}: {told}")
+        if on_outcome is not None:
+            on_outcome(outcome)
+
+    try:
+        if scheduler is None and workers <= 1:
+            try:
+                for place, job in enumerate(jobs):
+                    blocked = _blocked(job, place, jobs, outcomes)
+                    note(blocked or _run(settings, place, job))
+            finally:
+                _let_go()
+        else:
+            own = worker_pool(min(workers, max(1, len(jobs))), preload=["train.experiments.run"])
+            with own if scheduler is None else _dask(settings, scheduler) as executor:
+                _all_at_once(executor, settings, jobs, outcomes, note)
+    finally:
+        progress.end()
+    return [outcomes[place] for place in range(len(jobs))]
+
+
+def _all_at_once(
+    executor: Executor,
+    settings: Settings,
+    jobs: Sequence[Job],
+    outcomes: dict[int, JobOutcome],
+    note: Callable[[JobOutcome], None],
+) -> None:
+    waiting = list(range(len(jobs)))
+    in_work: dict[Future[JobOutcome], int] = {}
+    while waiting or in_work:
+        for place in list(waiting):
+            job = jobs[place]
+            if not all(need in outcomes for need in job.needs):
+                continue
+            waiting.remove(place)
+            if (blocked := _blocked(job, place, jobs, outcomes)) is not None:
+                note(blocked)
+            else:
+                in_work[executor.submit(_run, settings, place, job)] = place
+        if not in_work:
+            continue
+        done, _ = wait(in_work, return_when=FIRST_COMPLETED)
+        for future in done:
+            place = in_work.pop(future)
+            if isinstance(future.exception(), BrokenProcessPool):
+                raise ModelError(
+                    f"a worker process died at or beside {jobs[place].label}; was there too little memory? Fewer --jobs"
+                    " take less, and the same command goes on"
+                )
+            note(future.result())
+
+
+def _blocked(job: Job, place: int, jobs: Sequence[Job], outcomes: dict[int, JobOutcome]) -> JobOutcome | None:
+    failed = [need for need in job.needs if outcomes[need].error is not None]
+    if not failed:
+        return None
+    return JobOutcome(place, None, f"not trained: {jobs[failed[0]].label} failed")
+
+
+# ----------------------------------------------------------------------------- one worker
+
+# By thread, because a Dask worker may have several.
+_kept = threading.local()
+
+
+def _run(settings: Settings, place: int, job: Job) -> JobOutcome:
+    """Run one job with what this worker keeps; an error that is told of on purpose is an outcome."""
+    from train.experiments.run import run_experiment
+
+    try:
+        engine, cache = _state(settings)
+        result = run_experiment(
+            engine, settings, job.config, split=job.split, seed=job.seed, baselines=False, cache=cache
+        )
+    except EcdregError as error:
+        return JobOutcome(place, None, " ".join(str(error).split()))
+    return JobOutcome(place, result)
+
+
+def _state(settings: Settings) -> tuple[Any, Any]:
+    from registry.database import connect
+    from registry.files.grids import GridStore
+    from train.features.cache import FeatureCache
+
+    if getattr(_kept, "settings", None) != settings:
+        _let_go()
+        engine = connect(settings, application_name="ecdreg worker")
+        _kept.state = (
+            engine,
+            FeatureCache(engine, models=settings.models, progress=Silent(), grids=GridStore(settings.grids_url)),
+        )
+        _kept.settings = settings
+    state: tuple[Any, Any] = _kept.state
+    return state
+
+
+def _let_go() -> None:
+    """Close what this worker keeps."""
+    if getattr(_kept, "settings", None) is not None:
+        _kept.state[0].dispose()
+        _kept.settings = _kept.state = None
+
+
+# ------------------------------------------------------------------------------------- Dask
+
+
+@contextmanager
+def _dask(settings: Settings, scheduler: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigurationError("--scheduler needs Dask; install it with `pip install 'ecdreg[dask]'`") from None
+    host = urlsplit(scheduler).hostname
+    if settings.embedded and host not in (*_LOCAL_HOSTS, socket.gethostname()):
+        raise ConfigurationError(
+            f"workers of {scheduler} cannot reach the embedded database of this machine; set ECDREG_DATABASE_URL to a"
+            " server that they reach, and ECDREG_HOME to a folder that they share"
+        )
+    try:
+        client = Client(scheduler, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"no Dask scheduler answers at {scheduler} ({error}); start one there") from error
+    try:
+        # One experiment has side effects: Dask must not answer with an earlier result of equal arguments.
+        executor: Executor = client.get_executor(pure=False)
+        yield executor
+    finally:
+        client.close()

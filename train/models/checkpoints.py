@@ -1,0 +1,238 @@
+"""A trained network as bytes, and back: safetensors, never pickle.
+
+What is stored: every weight and statistic of the network (feature scalers among them), and
+in the metadata the config, the target's scaler and the identity of each backbone. A frozen
+backbone is not stored again; its SHA-256 is, and is compared when it is needed. Fine-tuned
+weights are stored. The same network gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from registry.errors import ArtifactError, ConfigurationError, IncompatibleInputError, ModelError
+from train.backbones import load_backbone
+from train.backbones.base import Backbone
+from train.config.config import TrainConfig
+from train.models.networks import StackedNetwork, Tower, build_network
+from train.models.scalers import StandardScaler
+
+__all__ = ["FORMAT", "BackboneRecord", "Checkpoint", "from_bytes", "pack", "to_bytes", "unpack"]
+
+FORMAT = 1
+"""Version of the layout; a newer one is refused."""
+
+_KEY = "ecdreg"  # one metadata entry alone: safetensors keeps no order of several
+
+
+@dataclass(frozen=True)
+class BackboneRecord:
+    """Which backbone a tower's features come from."""
+
+    spec: dict[str, Any]
+    """What ``train.backbones.load_backbone`` needs to make it again."""
+    preprocessing: dict[str, Any]
+    weights_sha256: str
+    """Of its weights: the pre-trained ones, or the fine-tuned ones where they are stored."""
+    stored: bool
+    """Whether the weights lie in the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with all that was fitted beside it."""
+
+    network: Tower | StackedNetwork
+    """In evaluation mode; backbones attached where their weights are stored."""
+    config: TrainConfig
+    target_scaler: StandardScaler
+    phase: str
+    extra: dict[str, Any] = field(default_factory=dict)
+    backbones: dict[str, BackboneRecord] = field(default_factory=dict)
+    """By modality."""
+
+
+def to_bytes(
+    network: Tower | StackedNetwork,
+    config: TrainConfig,
+    *,
+    target_scaler: StandardScaler,
+    phase: str,
+    extra: Mapping[str, Any] | None = None,
+    backbones: Mapping[str, Backbone] | None = None,
+) -> bytes:
+    """A network as safetensors.
+
+    Parameters
+    ----------
+    network
+        With or without backbones attached.
+    config
+        What it was built from.
+    target_scaler
+        Of the target, shape ().
+    phase
+        Phase that it went through last: readout or finetune.
+    extra
+        Anything else, as JSON takes it.
+    backbones
+        The pre-trained backbones by modality. Attached weights equal to theirs are left out.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not finite, or ``extra`` is no JSON.
+    """
+    given = dict(backbones or {})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    records: dict[str, BackboneRecord] = {}
+    for modality, (prefix, tower) in _towers(network).items():
+        pretrained = given.get(modality)
+        used = tower.backbone or pretrained
+        if used is None:
+            continue
+        trained = tower.backbone is not None and (
+            pretrained is None or tower.backbone.weights_sha256 != pretrained.weights_sha256
+        )
+        records[modality] = BackboneRecord(used.spec(), used.preprocessing(), used.weights_sha256, trained)
+        if not trained:
+            tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{prefix}backbone.")}
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"weight {name!r} is not finite; the model diverged and cannot be saved")
+    about = {
+        "config": config.to_dict(),
+        "dims": {modality: tower.dim for modality, (_, tower) in _towers(network).items()},
+        "target_scaler": target_scaler.to_dict(),
+        "phase": phase,
+        "extra": dict(extra or {}),
+        "backbones": {modality: vars(record) for modality, record in records.items()},
+    }
+    return pack(tensors, kind="network", about=about)
+
+
+def from_bytes(
+    data: bytes, *, backbones: Mapping[str, Backbone] | None = None, models: Path | None = None
+) -> Checkpoint:
+    """The network that :func:`to_bytes` wrote.
+
+    Parameters
+    ----------
+    data
+        safetensors.
+    backbones
+        Pre-trained backbones by modality, to be compared with those of the model. A
+        fine-tuned one takes its architecture from here instead of being loaded once more.
+    models
+        Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are damaged, of a newer format, no network, or a backbone given has
+        other weights than the model was trained on.
+    IncompatibleInputError
+        If a backbone given prepares its input in another way.
+    ConfigurationError
+        If a fine-tuned backbone's architecture cannot be resolved here.
+    """
+    tensors, about = unpack(data, kind="network")
+    given = dict(backbones or {})
+    try:
+        config = TrainConfig.from_dict(about["config"])
+        records = {name: BackboneRecord(**record) for name, record in about["backbones"].items()}
+        scaler = StandardScaler.from_dict(about["target_scaler"])
+        network = build_network(config, about["dims"], 0)
+        phase, extra = str(about["phase"]), dict(about["extra"])
+    except (KeyError, TypeError, ConfigurationError) as error:
+        raise ArtifactError(f"a network's metadata cannot be used ({error}); train the model again") from None
+    for modality, record in records.items():
+        if modality in given:
+            _compare(given[modality], record)
+        if record.stored:
+            tower = _towers(network)[modality][1]
+            tower.attach(given.get(modality) or load_backbone(record.spec, models=models))
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ArtifactError(f"weights do not fit their network: {first[0].strip()}; train the model again") from None
+    network.eval()
+    return Checkpoint(network, config, scaler, phase, extra, records)
+
+
+def pack(tensors: Mapping[str, Tensor], *, kind: str, about: Mapping[str, Any]) -> bytes:
+    """Tensors with a description, as safetensors; the same content gives the same bytes.
+
+    Parameters
+    ----------
+    tensors
+        By name.
+    kind
+        What they are, for instance ``network``; :func:`unpack` asks for it.
+    about
+        As JSON takes it; numbers must be finite.
+
+    Raises
+    ------
+    ModelError
+        If ``about`` is no JSON.
+    """
+    from safetensors.torch import save
+
+    try:
+        text = json.dumps({"format": FORMAT, "kind": kind, **about}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"what describes a model must be JSON: {error}") from None
+    # Copies where tensors share memory: safetensors refuses those.
+    return save({name: value.clone() for name, value in sorted(tensors.items())}, metadata={_KEY: text})
+
+
+def unpack(data: bytes, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description that :func:`pack` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        If the bytes are damaged, of a newer format, or of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"weights are damaged or not of ecdreg ({error}); train the model again") from None
+    if about.get("format") != FORMAT:
+        raise ArtifactError(f"weights of format {about.get('format')}, this version reads {FORMAT}; upgrade ecdreg")
+    if about.get("kind") != kind:
+        raise ArtifactError(f"weights of a {about.get('kind')}, not of a {kind}; name another model")
+    return tensors, about
+
+
+def _towers(network: Tower | StackedNetwork) -> dict[str, tuple[str, Tower]]:
+    """Towers by modality, each with the prefix of its weights' names."""
+    if isinstance(network, Tower):
+        return {network.modality: ("", network)}
+    return {name: (f"towers.{name}.", network.tower(name)) for name in network.modalities}
+
+
+def _compare(backbone: Backbone, record: BackboneRecord) -> None:
+    if not record.stored and backbone.weights_sha256 != record.weights_sha256:
+        raise ArtifactError(
+            f"backbone {backbone.name!r} has weights {backbone.weights_sha256[:12]}, the model was trained on"
+            f" {record.weights_sha256[:12]}; bring those back, or train again"
+        )
+    if backbone.preprocessing() != record.preprocessing:
+        raise IncompatibleInputError(
+            f"backbone {backbone.name!r} prepares its input otherwise than when the model was trained; train again"
+        )

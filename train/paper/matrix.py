@@ -1,0 +1,185 @@
+"""The matrix of the paper, target x input x split, as jobs that depend on each other.
+
+A job trains one model on one split with one seed. Stacks come after their towers, so that no two jobs train the
+same tower; everything else is free to run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from registry.errors import ConfigurationError
+from registry.properties import TARGETS
+from train.config.config import TOKEN_LIMITS, TrainConfig
+
+__all__ = ["PAPER_SEEDS", "PAPER_SPLIT", "STAGES", "Job", "Plan", "TableRow", "enumerate_jobs"]
+
+PAPER_SEEDS: Mapping[str, tuple[int, ...]] = {
+    "formation_energy_per_atom": (42, 52, 62),
+    "efermi": (4200, 5200, 6200),
+    "k_vrh": (420, 520, 620),
+}
+"""Seeds of the published runs by target, which name their splits too (Massa et al., arXiv 2401.09301)."""
+
+PAPER_SPLIT = "paper-{target}-{seed}"
+"""How the published splits are called."""
+
+STAGES = ("image", "text", "image+text", "clip")
+"""What is trained, as the paper names it."""
+
+BASELINES = ("baseline-mean", "baseline-magpie")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """What tells a row of the table from another, but for its target."""
+
+    stage: str
+    """One of :data:`STAGES`, or a baseline."""
+    recipe: str | None
+    """Recipe of the images; None where none are seen."""
+    text_level: str | None
+    """Level of the texts; None where none are read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment of the matrix."""
+
+    row: TableRow
+    config: TrainConfig
+    split: str
+    seed: int
+    needs: tuple[int, ...] = ()
+    """Places in the list of jobs whose models this one is made of."""
+
+    @property
+    def label(self) -> str:
+        """For a person's eyes."""
+        parts = [self.row.stage, self.config.target, self.row.recipe, self.row.text_level, self.split]
+        return " · ".join(part for part in parts if part) + f" · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reproduction covers."""
+
+    targets: tuple[str, ...] = TARGETS
+    seeds: tuple[int, ...] | None = None
+    """Of every target; None: those of the published runs."""
+    split: str = PAPER_SPLIT
+    """Name of the splits; ``{target}`` and ``{seed}`` are filled in."""
+    recipes: tuple[str, ...] = ("metric",)
+    text_levels: tuple[str, ...] = tuple(TOKEN_LIMITS)
+    stages: tuple[str, ...] = STAGES
+    baselines: bool = True
+    finetune: bool = False
+    """Fine-tune the backbones too; without it the towers have their readout phase alone."""
+    max_epochs: int | None = None
+    """Epochs of each phase at most; None: the default."""
+    clip: str | None = None
+    """The CLIP, a folder or a hub id; None: the offline dual encoder in its place."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the configuration, for every kind on which they act."""
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("stages", self.stages, STAGES),
+            ("text_levels", self.text_levels, tuple(TOKEN_LIMITS)),
+        ):
+            if unknown := [value for value in given if value not in known]:
+                raise ConfigurationError(f"{name} holds {unknown[0]!r}; choose from {', '.join(known)}")
+        if self.seeds is None and (unknown := [target for target in self.targets if target not in PAPER_SEEDS]):
+            raise ConfigurationError(f"no published seeds for {unknown[0]!r}; give seeds")
+        try:
+            self.split_name(self.targets[0] if self.targets else "", 0)
+        except (KeyError, IndexError, ValueError):
+            raise ConfigurationError(
+                f"split is {self.split!r}; a template knows {{target}} and {{seed}}, as {PAPER_SPLIT!r}"
+            ) from None
+
+    def runs(self, target: str) -> list[tuple[str, int]]:
+        """The splits of a target with the seeds that are trained on each."""
+        seeds = PAPER_SEEDS[target] if self.seeds is None else self.seeds
+        return [(self.split_name(target, seed), seed) for seed in dict.fromkeys(seeds)]
+
+    def split_name(self, target: str, seed: int) -> str:
+        """Name of the split of a target and a seed."""
+        return self.split.format(target=target, seed=seed)
+
+
+def enumerate_jobs(plan: Plan) -> list[Job]:
+    """Every job of a plan: the first run of all targets, then the second, so that what is cut off is whole runs.
+
+    Parameters
+    ----------
+    plan
+        What is covered.
+
+    Returns
+    -------
+    list of Job
+        In an order in which they may be run one by one.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field of ``plan.options`` is unusable.
+    """
+    jobs: list[Job] = []
+    runs = {target: plan.runs(target) for target in plan.targets}
+    for place in range(max((len(found) for found in runs.values()), default=0)):
+        for target, found in runs.items():
+            if place < len(found):
+                _one_run(plan, target, *found[place], jobs)
+    return jobs
+
+
+def _one_run(plan: Plan, target: str, split: str, seed: int, jobs: list[Job]) -> None:
+    places: dict[TableRow, int] = {}
+
+    def add(row: TableRow, fields: Mapping[str, Any], needs: Sequence[TableRow] = ()) -> None:
+        config = _config(plan, {"target": target, **fields})
+        places[row] = len(jobs)
+        jobs.append(Job(row, config, split, seed, tuple(places[need] for need in needs if need in places)))
+
+    if plan.baselines:
+        for kind in BASELINES:
+            add(TableRow(kind, None, None), {"kind": kind})
+    # Towers that a stack is made of are trained with it, whether or not they have rows of their own.
+    if {"image", "image+text"} & set(plan.stages):
+        for recipe in plan.recipes:
+            add(TableRow("image", recipe, None), {"kind": "image", "recipe": recipe})
+    if {"text", "image+text"} & set(plan.stages):
+        for level in plan.text_levels:
+            add(TableRow("text", None, level), {"kind": "text", "text_level": level})
+    for recipe in plan.recipes:
+        for level in plan.text_levels:
+            both = {"recipe": recipe, "text_level": level}
+            if "image+text" in plan.stages:
+                towers = (TableRow("image", recipe, None), TableRow("text", None, level))
+                stacked = {"kind": "stacked", "stack_towers": ["image", "text"], **both}
+                add(TableRow("image+text", recipe, level), stacked, towers)
+            if "clip" in plan.stages:
+                # A CLIP is large and has to be there; the dual encoder is made of the two backbones that always are.
+                clip = {"kind": "clip", "clip": plan.clip} if plan.clip else {"kind": "dual-encoder"}
+                add(TableRow("clip", recipe, level), {**clip, **both})
+
+
+def _config(plan: Plan, fields: Mapping[str, Any]) -> TrainConfig:
+    bare = TrainConfig.from_dict(fields)
+    acting = {name: value for name, value in plan.options.items() if name in bare.to_dict()}
+    config = TrainConfig.from_dict({**fields, **acting})
+    if config.is_baseline:
+        return config
+    config = replace(config, finetune_enabled=plan.finetune)
+    if plan.max_epochs is not None:
+        config = replace(
+            config,
+            readout=replace(config.readout, max_epochs=plan.max_epochs),
+            finetune=replace(config.finetune, max_epochs=plan.max_epochs),
+            align=replace(config.align, max_epochs=plan.max_epochs),
+        )
+    return config

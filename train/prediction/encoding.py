@@ -1,0 +1,352 @@
+"""Vectors of inputs that are not in the registry: a sentence, or a crystal that was only just read from files.
+
+An encoder gives them the very vector that it would have written for the same input in the registry: its weights
+and its preprocessing are compared by their checksums before they are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.checksums import json_sha256
+from registry.crystals import CrystalData
+from registry.errors import IncompatibleInputError, ModelError
+from registry.image_recipes import recipe_sha256
+from registry.model_store import ResolvedModel
+from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, SliceImage
+from registry.settings import Settings
+from train.backbones import (
+    Backbone,
+    load_backbone,
+    load_composition_backbone,
+    load_density_backbone,
+    load_image_backbone,
+    load_text_backbone,
+)
+from train.config.config import CLIP_TOKENS, SHARED_SPACE
+from train.features.densities import DENSITY_KINDS, DensityGrids, grids_of
+from train.prediction.predictor import Predictor
+
+__all__ = [
+    "EncoderInputs",
+    "encode_crystal",
+    "encode_image",
+    "encode_text",
+    "encoder_inputs",
+    "reads_sentences",
+    "takes_image",
+]
+
+
+@dataclass(frozen=True)
+class EncoderInputs:
+    """What an encoder reads of a crystal."""
+
+    recipe: str | None
+    """Name of the image recipe; None: no image."""
+    text_level: str | None
+    """None: no text."""
+
+
+def encoder_inputs(session: Session, encoder: Encoder) -> EncoderInputs:
+    """What an encoder reads of a crystal.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    encoder
+        As ``registry.encoders.resolve_encoder`` gives it.
+    """
+    recipe = None if encoder.recipe_id is None else session.get_one(ImageRecipe, encoder.recipe_id).name
+    return EncoderInputs(recipe, encoder.text_level)
+
+
+def reads_sentences(session: Session, encoder: Encoder) -> bool:
+    """Whether :func:`encode_text` takes a sentence for one of this encoder's.
+
+    Encoders of texts do, and those of images whose space is shared with texts: of a CLIP, frozen or trained, and of a
+    dual encoder.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    encoder
+        As ``registry.encoders.resolve_encoder`` gives it.
+    """
+    if encoder.model_version_id is None:
+        return encoder.modality == "text" or encoder.preprocessing.get("family") == "clip"
+    version = session.get_one(ModelVersion, encoder.model_version_id)
+    return encoder.modality == "text" or session.get_one(Experiment, version.experiment_id).kind in SHARED_SPACE
+
+
+def encode_text(session: Session, settings: Settings, encoder: Encoder, text: str) -> NDArray[np.float32]:
+    """Vector of a sentence under an encoder of texts, or in the space that one of images shares with them.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    settings
+        Where weights and backbones are kept.
+    encoder
+        One of those that :func:`reads_sentences` says yes to.
+    text
+        Any sentence; it need not be of the encoder's text level.
+
+    Returns
+    -------
+    NDArray
+        (dim of the encoder,)
+
+    Raises
+    ------
+    IncompatibleInputError
+        If the encoder reads something else.
+    ModelError
+        If the text is empty, or the weights here are not those of the encoder.
+    """
+    if not reads_sentences(session, encoder):
+        raise IncompatibleInputError(
+            f"encoder {encoder.name!r} is of modality {encoder.modality}, and a sentence is a text; `ecdreg encoders"
+            " list` shows others"
+        )
+    if not text.strip():
+        raise ModelError("the text is empty; write what the crystals should be like")
+    if encoder.model_version_id is not None:
+        return _checked(encoder, _tower(session, settings, encoder).encode_texts([text]))
+    frozen = _frozen(session, settings, encoder)
+    if encoder.modality == "image":
+        # The other half of the same CLIP.
+        half = {"family": "clip", "modality": "text", "name": frozen.name, "max_tokens": CLIP_TOKENS}
+        frozen = load_backbone(half, models=settings.models)
+    return _checked(encoder, frozen.features([text]))
+
+
+def encode_crystal(session: Session, settings: Settings, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
+    """Vector of a crystal that ``ingest.prepare`` made, whether or not the registry has it.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    settings
+        Where weights and backbones are kept.
+    encoder
+        Of any modality.
+    crystal
+        With the slices and descriptions that :func:`encoder_inputs` names.
+
+    Returns
+    -------
+    NDArray
+        (dim of the encoder,)
+
+    Raises
+    ------
+    IncompatibleInputError
+        If the crystal lacks what the encoder reads, or offers it of another recipe.
+    ModelError
+        If the weights here are not those of the encoder.
+    """
+    if encoder.model_version_id is not None:
+        return _checked(encoder, _tower(session, settings, encoder).encode([crystal]))
+    if encoder.modality == "composition":
+        return _checked(encoder, _fixed(encoder).features([crystal.formula]))
+    if encoder.modality == "density":
+        return _checked(encoder, _fixed(encoder).features([_grids(encoder, crystal)]))
+    if encoder.modality == "image":
+        values: object = _pixels(session, encoder, crystal)[None]
+    else:
+        values = [_text(encoder, crystal)]
+    return _checked(encoder, _frozen(session, settings, encoder).features(values))
+
+
+def encode_image(
+    session: Session, settings: Settings, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool
+) -> NDArray[np.float32]:
+    """Vector of a slice that is there as a picture, under an encoder that reads images alone.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    settings
+        Where weights and backbones are kept.
+    encoder
+        Of modality ``image``.
+    pixels
+        (C, H, W), finite; a slice like those of the encoder's recipe, in its unit, of any resolution.
+    has_unit
+        Whether the pixels are physical values; those of a PNG are grey from 0 to 1.
+
+    Returns
+    -------
+    NDArray
+        (dim of the encoder,)
+
+    Raises
+    ------
+    IncompatibleInputError
+        If the encoder reads something else, or pictures of another kind or shape.
+    ModelError
+        If the weights here are not those of the encoder.
+    """
+    if (trouble := _image_trouble(session, encoder, pixels, has_unit=has_unit)) is not None:
+        raise IncompatibleInputError(trouble)
+    if encoder.model_version_id is None:
+        return _checked(encoder, _frozen(session, settings, encoder).features(pixels[None]))
+    return _checked(encoder, _tower(session, settings, encoder).encode_images(pixels[None]))
+
+
+def takes_image(session: Session, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool) -> bool:
+    """Whether :func:`encode_image` takes a picture for one of this encoder's.
+
+    Parameters
+    ----------
+    session
+        Only read.
+    encoder, pixels, has_unit
+        As for :func:`encode_image`.
+    """
+    return _image_trouble(session, encoder, pixels, has_unit=has_unit) is None
+
+
+# ---------------------------------------------------------------------------- encoders
+
+
+def _image_trouble(session: Session, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool) -> str | None:
+    if encoder.modality != "image" or encoder.recipe_id is None:
+        return (
+            f"encoder {encoder.name!r} is of modality {encoder.modality}, and reads no picture alone; `ecdreg encoders"
+            " list` shows others"
+        )
+    recipe = session.get_one(ImageRecipe, encoder.recipe_id)
+    shape = session.execute(
+        select(SliceImage.channels, SliceImage.height, SliceImage.width)
+        .where(SliceImage.recipe_id == recipe.id)
+        .limit(1)
+    ).one_or_none()
+    if recipe.unit is not None and not has_unit:
+        return (
+            f"encoder {encoder.name!r} reads slices in {recipe.unit}, and the grey of a PNG has no unit; give the"
+            " values as .npy"
+        )
+    if shape is not None and (
+        pixels.shape[0] != shape.channels or pixels.shape[1] * shape.width != pixels.shape[2] * shape.height
+    ):
+        return (
+            f"a picture of shape {pixels.shape} is none of the recipe {recipe.name!r}, which encoder {encoder.name!r}"
+            f" reads: its slices have {shape.channels} channels of {shape.height} x {shape.width} pixels; give"
+            " (C, H, W) of these proportions"
+        )
+    return None
+
+
+def _tower(session: Session, settings: Settings, encoder: Encoder) -> Predictor:
+    """The refit that a trained encoder is."""
+    version = session.get_one(ModelVersion, encoder.model_version_id)
+    model = ResolvedModel(session.get_one(Experiment, version.experiment_id), version)
+    return Predictor.load(session, settings, model, folds=False)
+
+
+def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
+    """The backbone of a frozen encoder, verified to be the one that wrote its vectors."""
+    name = _backbone_name(session, encoder)
+    prepared = encoder.preprocessing
+    if prepared.get("family") == "clip":
+        channels = [channel["kind"] for channel in prepared.get("channels", ())]
+        half: dict[str, Any] = {"family": "clip", "modality": encoder.modality, "name": name}
+        half |= {"channels": channels} if channels else {"max_tokens": prepared["max_tokens"]}
+        backbone: Backbone = load_backbone(half, models=settings.models)
+    elif encoder.modality == "image":
+        backbone = load_image_backbone(
+            name,
+            channels=[channel["kind"] for channel in prepared["channels"]],
+            image_size=prepared["resize"]["size"],
+            models=settings.models,
+        )
+    else:
+        backbone = load_text_backbone(name, max_tokens=prepared["max_tokens"], models=settings.models)
+    if (backbone.weights_sha256, json_sha256(backbone.preprocessing())) != (
+        encoder.weights_sha256,
+        encoder.preprocessing_sha256,
+    ):
+        raise ModelError(
+            f"backbone {name!r} here is not the one that made the vectors of {encoder.name!r}; restore it, or train"
+            " again to make vectors with this one"
+        )
+    return backbone
+
+
+def _fixed(encoder: Encoder) -> Backbone:
+    """The features by a fixed rule that a frozen encoder is, verified to be those that wrote its vectors."""
+    load = load_composition_backbone if encoder.modality == "composition" else load_density_backbone
+    backbone = load(encoder.preprocessing["name"])
+    if backbone.weights_sha256 != encoder.weights_sha256:
+        raise ModelError(
+            f"the features {backbone.name!r} here are made otherwise than the vectors of {encoder.name!r}; train again"
+            " to make vectors with these"
+        )
+    return backbone
+
+
+def _grids(encoder: Encoder, crystal: CrystalData) -> DensityGrids:
+    grids = grids_of(crystal)
+    if grids is not None:
+        return grids
+    raise IncompatibleInputError(
+        f"{crystal.source_id} has no {' and '.join(DENSITY_KINDS)} density with a structure, which encoder"
+        f" {encoder.name!r} reads; give them, or choose another encoder"
+    )
+
+
+def _backbone_name(session: Session, encoder: Encoder) -> str:
+    # An encoder carries the last part of a path or a hub id; the experiments that used it know the whole.
+    short = encoder.name.partition(":")[0]
+    family = encoder.preprocessing.get("family")
+    asked = Experiment.config[family or f"{encoder.modality}_backbone"].astext
+    used = session.scalars(select(asked).where(asked.is_not(None)).distinct().order_by(asked)).all()
+    return next((name for name in used if name.rstrip("/").rsplit("/", 1)[-1] == short), short)
+
+
+# ------------------------------------------------------------------------------- inputs
+
+
+def _pixels(session: Session, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
+    recipe = session.get_one(ImageRecipe, encoder.recipe_id)
+    for image in crystal.slices:
+        if recipe_sha256(image.recipe_parameters) == recipe.sha256:
+            return image.pixels
+    has = ", ".join(sorted({image.recipe_name for image in crystal.slices})) or "none"
+    raise IncompatibleInputError(
+        f"{crystal.source_id} has no slice of this version of the recipe {recipe.name!r} (slices: {has}), which encoder"
+        f" {encoder.name!r} reads; give its densities, or choose an encoder that reads texts"
+    )
+
+
+def _text(encoder: Encoder, crystal: CrystalData) -> str:
+    for description in crystal.descriptions:
+        if description.level == encoder.text_level:
+            return description.text
+    raise IncompatibleInputError(
+        f"{crystal.source_id} has no text of level {encoder.text_level!r}, which encoder {encoder.name!r} reads; give"
+        " its structure"
+    )
+
+
+def _checked(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    vector: NDArray[np.float32] = np.asarray(vectors, dtype=np.float32)[0]
+    if vector.shape != (encoder.dim,) or not np.isfinite(vector).all() or not np.any(vector):
+        raise ModelError(
+            f"encoder {encoder.name!r} gives a vector of shape {vector.shape} that is zero, not finite or not of length"
+            f" {encoder.dim} for this input, and it cannot be searched with"
+        )
+    return vector

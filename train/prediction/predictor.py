@@ -1,0 +1,403 @@
+"""Predicting with a trained model: crystals of the registry, or crystals that were only just read from files.
+
+A model refuses what it was not trained on: another recipe, density kind, level of theory or text level.
+:mod:`train.prediction.stored` answers for crystals of the model's split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from registry.crystals import CrystalData
+from registry.errors import IncompatibleInputError
+from registry.files.artifacts import ArtifactStore
+from registry.files.grids import GridStore
+from registry.jobs.progress import Progress, Silent
+from registry.model_store import ResolvedModel
+from registry.models import (
+    ModelVersion,
+)
+from registry.settings import Settings
+from train.config.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
+from train.experiments.results import config_of
+from train.experiments.rows import crystal_inputs
+from train.features.cache import FeatureCache
+from train.features.inputs import ModelInputs
+from train.models.fitting import FittedModel, FittedNetwork, Shown, restore
+from train.models.joins import FittedJoin
+from train.prediction.compatibility import Reader
+from train.prediction.intervals import read_calibration
+from train.prediction.uncertainty import LEVEL, Calibration, Intervals
+
+__all__ = ["PredictionResult", "Predictor", "reads_raw"]
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """What a model says of one crystal."""
+
+    value: float
+    """Of the refit, in the unit of the target."""
+    spread: float | None
+    """Standard deviation over the models of the folds, in the unit of the target; no error bar."""
+    n_models: int
+    """Models of the folds that the spread is taken over."""
+    lower: float | None = None
+    """Lower end of the interval, in the unit of the target; None where the model has none."""
+    upper: float | None = None
+    """Upper end of the interval, in the unit of the target."""
+    level: float | None = None
+    """What the interval promises."""
+    novelty: float | None = None
+    """Distance to what the model was fitted to, over the threshold of its domain; None for a model without features."""
+
+    @property
+    def out_of_domain(self) -> bool | None:
+        """Whether the crystal lies outside the domain, where the interval may be too narrow."""
+        return None if self.novelty is None else self.novelty > 1
+
+
+def reads_raw(model: FittedModel, modality: str) -> bool:
+    """Whether a model reads a modality as it is, by a fine-tuned backbone of its own, and not its frozen features.
+
+    Of a join each tower decides for itself: beside one that was fine-tuned, a regressor reads features.
+
+    Parameters
+    ----------
+    model
+        The model.
+    modality
+        One that it reads.
+    """
+    return (model.towers[modality] if isinstance(model, FittedJoin) else model).reads_raw
+
+
+class Predictor:
+    """A refit and the models of its folds, loaded and verified.
+
+    Made by :meth:`load`.
+    """
+
+    def __init__(
+        self,
+        model: ResolvedModel,
+        config: TrainConfig,
+        refit: FittedModel,
+        folds: Mapping[int, FittedModel],
+        *,
+        settings: Settings,
+    ) -> None:
+        self.model = model
+        self.config = config
+        network = refit if isinstance(refit, FittedNetwork) else None
+        self.described: Mapping[str, Any] = refit.extra
+        """What the model was trained on."""
+        self._reader = Reader(model.name, config, self.described)
+        self._network = network
+        self._refit = refit
+        self._folds = dict(folds)
+        self._settings = settings
+        self.calibration: Calibration | None = None
+        """What the intervals are made of, once :meth:`calibrate` has read it."""
+        self.calibrated_rows = np.empty(0, dtype=np.int64)
+        """(N,), the revisions of its rows."""
+
+    @property
+    def n_folds(self) -> int:
+        """Models of the folds that are loaded; of fewer than two there is no spread."""
+        return len(self._folds)
+
+    @classmethod
+    def load(cls, session: Session, settings: Settings, model: ResolvedModel, *, folds: bool = True) -> Predictor:
+        """Load a model and the models of its folds.
+
+        Parameters
+        ----------
+        session
+            Only read.
+        settings
+            Where weights are kept.
+        model
+            As ``registry.model_store.resolve_model`` gives it.
+        folds
+            Whether the models of the folds are wanted, which the spread is taken over.
+
+        Raises
+        ------
+        ArtifactError
+            If weights are missing or do not match their checksum.
+        """
+        config = config_of(model.experiment)
+        store = ArtifactStore(settings.artifacts)
+        versions = session.execute(
+            select(ModelVersion.fold, ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
+            .where(
+                ModelVersion.experiment_id == model.experiment.id,
+                ModelVersion.fold.is_not(None),
+                ModelVersion.phase == model.model_version.phase,
+                ModelVersion.status == "ready",
+            )
+            .order_by(ModelVersion.fold)
+        ).all()
+        own = model.model_version
+        refit, *others = [
+            restore(config, store.read(uri or "", sha or ""), models=settings.models)
+            for _, uri, sha in [(None, own.artifact_uri, own.artifact_sha256), *(versions if folds else [])]
+        ]
+        numbers = [int(fold or 0) for fold, _, _ in versions] if folds else []
+        return cls(model, config, refit, dict(zip(numbers, others, strict=True)), settings=settings)
+
+    def calibrate(self, engine: Engine, *, progress: Progress | None = None) -> Calibration | None:
+        """Read what the intervals of this model are made of; from here on its predictions have them.
+
+        Parameters
+        ----------
+        engine
+            Features that are missing are computed, and kept.
+        progress
+            Told of features that are computed.
+
+        Returns
+        -------
+        Calibration or None
+            None for a model that was not cross-validated here, or whose models of the folds are not loaded.
+        """
+        if self.calibration is None and self.n_folds > 1:
+            with Session(engine) as session:
+                read = read_calibration(
+                    session,
+                    self.model.experiment,
+                    self.model.model_version.phase,
+                    lambda ids: self.inputs(engine, ids.tolist(), progress).frozen(ids),
+                )
+            if read is not None:
+                self.calibrated_rows, self.calibration = read
+        return self.calibration
+
+    def intervals_of(
+        self,
+        engine: Engine,
+        revision_ids: NDArray[np.int64],
+        levels: Sequence[float],
+        *,
+        value: NDArray[np.float64],
+        progress: Progress | None = None,
+    ) -> dict[float, Intervals]:
+        """Intervals of N crystals that no fit has seen, by level; the model must be calibrated.
+
+        Parameters
+        ----------
+        engine
+            Features that are missing are computed, and kept.
+        revision_ids
+            (N,)
+        levels
+            What the intervals promise.
+        value
+            (N,), what the refit says of them.
+        progress
+            Told of features that are computed.
+        """
+        assert self.calibration is not None
+        inputs = self.inputs(engine, revision_ids.tolist(), progress)
+        shown, features = inputs.shown(revision_ids), inputs.frozen(revision_ids)
+        said = {fold: model.predict(shown) for fold, model in self._folds.items()}
+        make = self.calibration.intervals
+        return {level: make(said, features=features, value=value, level=level) for level in levels}
+
+    def predict(self, inputs: Sequence[CrystalData], *, level: float = LEVEL) -> list[PredictionResult]:
+        """Predict for crystals that ``ingest.prepare`` made, whether or not the registry has them.
+
+        Parameters
+        ----------
+        inputs
+            N crystals with the slices and descriptions that the model reads.
+        level
+            What the intervals promise that a calibrated model gives: see :meth:`calibrate`.
+
+        Raises
+        ------
+        IncompatibleInputError
+            If a crystal lacks what the model reads, or offers it of another recipe, density kind, level of theory
+            or text level; the message says what to do.
+        """
+        return self._predict(self._shown(inputs), level=level)
+
+    def encode(self, inputs: Sequence[CrystalData]) -> NDArray[np.float32]:
+        """Vectors of such crystals under the refit, (N, width): what it would write as embeddings.
+
+        Raises
+        ------
+        IncompatibleInputError
+            As :meth:`predict`; or if the model is a baseline, which has no vectors.
+        """
+        return self._encoder().encode(self._shown(inputs, modalities=self.config.embedded))
+
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of N texts under the refit, (N, width); in a shared space they are compared with those of images.
+
+        Raises
+        ------
+        IncompatibleInputError
+            If the model reads anything else than texts, and has no space that it shares with them.
+        """
+        if self.config.towers != ("text",) and self.config.kind not in SHARED_SPACE:
+            raise IncompatibleInputError(f"{self.model.name} does not read texts alone; choose a text model")
+        return self._encoder().encode(self._show({"text": list(texts)}, [""] * len(texts)))
+
+    def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of N slices under the refit, (N, width).
+
+        Parameters
+        ----------
+        pixels
+            (N, C, H, W), as the model's recipe makes them.
+
+        Raises
+        ------
+        IncompatibleInputError
+            If the model reads anything else than images.
+        """
+        if self.config.embedded != ("image",):
+            raise IncompatibleInputError(f"{self.model.name} does not read images alone; choose an image model")
+        return self._encoder().encode(self._show({"image": pixels}, [""] * len(pixels)))
+
+    def predict_registered(
+        self,
+        engine: Engine,
+        revision_ids: Sequence[int],
+        *,
+        level: float = LEVEL,
+        progress: Progress | None = None,
+    ) -> list[PredictionResult]:
+        """Predict for crystals of the registry, from kept features where there are any, with intervals.
+
+        Parameters
+        ----------
+        engine
+            Features that are missing are computed, and kept.
+        revision_ids
+            N revisions.
+        level
+            What the intervals promise.
+        progress
+            Told of features that are computed.
+
+        Raises
+        ------
+        IncompatibleInputError
+            As :meth:`predict`.
+        """
+        with Session(engine) as session:
+            crystals = crystal_inputs(
+                session,
+                revision_ids,
+                recipe_id=self._reader.recipe_id(session),
+                text_level=self.config.text_level if "text" in self.config.towers else None,
+                densities="density" in self.config.towers,
+            )
+        for row in range(len(crystals)):
+            self._reader.check(crystals, row)
+        ids = np.array(revision_ids, dtype=np.int64)
+        self.calibrate(engine, progress=progress)
+        inputs = self.inputs(engine, ids.tolist(), progress, raw_alone=self.calibration is None)
+        return self._predict(inputs.shown(ids), level=level)
+
+    def fitted(self, fold: int | None = None) -> FittedModel:
+        """The refit, or the model of a fold."""
+        return self._refit if fold is None else self._folds[fold]
+
+    def inputs(
+        self,
+        engine: Engine,
+        revision_ids: list[int],
+        progress: Progress | None = None,
+        *,
+        raw_alone: bool = False,
+    ) -> ModelInputs:
+        """What the model is shown of crystals of the registry.
+
+        Parameters
+        ----------
+        engine
+            Features that are missing are computed, and kept.
+        revision_ids
+            N revisions.
+        progress
+            Told of features that are computed.
+        raw_alone
+            No frozen features, where the model holds backbones of its own.
+        """
+        with Session(engine) as session:
+            recipe_id = self._reader.recipe_id(session)
+        return ModelInputs(
+            engine,
+            self.config,
+            revision_ids,
+            recipe_id=recipe_id,
+            cache=FeatureCache(
+                engine,
+                models=self._settings.models,
+                progress=progress or Silent(),
+                grids=GridStore(self._settings.grids_url),
+            ),
+            known=self.described.get("backbones"),
+            raw_alone=raw_alone
+            and all(reads_raw(self._refit, name) for name in self.config.towers if name not in FIXED_MODALITIES),
+        )
+
+    def _predict(self, shown: Shown, *, level: float) -> list[PredictionResult]:
+        values = self._refit.predict(shown)
+        said = {fold: model.predict(shown) for fold, model in self._folds.items()}
+        spreads = np.std(list(said.values()), axis=0, ddof=1) if len(said) > 1 else None
+        intervals = None
+        if self.calibration is not None and len(shown):
+            intervals = self.calibration.intervals(said, features=shown.features, value=values, level=level)
+        return [
+            PredictionResult(
+                float(value),
+                None if spreads is None else float(spreads[i]),
+                len(said),
+                lower=None if intervals is None else float(intervals.lower[i]),
+                upper=None if intervals is None else float(intervals.upper[i]),
+                level=None if intervals is None else level,
+                novelty=None if intervals is None or intervals.novelty is None else float(intervals.novelty[i]),
+            )
+            for i, value in enumerate(values)
+        ]
+
+    def _encoder(self) -> FittedNetwork:
+        if self._network is None:
+            raise IncompatibleInputError(
+                f"{self.model.name} is no network and has no vectors; choose a tower or a stack with dense readouts"
+            )
+        return self._network
+
+    def _shown(self, inputs: Sequence[CrystalData], *, modalities: Sequence[str] | None = None) -> Shown:
+        return self._show(self._reader.raw(inputs, modalities=modalities), [crystal.formula for crystal in inputs])
+
+    def _show(self, raw: dict[str, Any], formulas: list[str]) -> Shown:
+        if self.config.kind == "baseline-magpie":
+            from train.models.baselines import magpie_features
+
+            return Shown(len(formulas), {"composition": np.asarray(magpie_features(formulas), dtype=np.float32)})
+        from train.backbones import load_backbone
+        from train.features.cache import check_known
+
+        features, kept = {}, {}
+        for tower, values in raw.items():
+            if self._refit.reads_raw and tower not in FIXED_MODALITIES:
+                kept[tower] = values
+                if self.calibration is None and reads_raw(self._refit, tower):
+                    continue
+            backbone = load_backbone(self._refit.records[tower].spec, models=self._settings.models)
+            check_known(backbone, self.described["backbones"][tower])
+            features[tower] = backbone.features(values)
+        return Shown(len(formulas), features, kept)
