@@ -203,14 +203,14 @@ class Registry:
         """
         from dataclasses import asdict
 
-        from registry.search.constraints import parse_preference, parse_wish
+        from registry.search.constraints import parse_constraint, parse_objective
         from train.discovery.property_search import Elements, find_materials
 
         answer = find_materials(
             self.engine,
             self.settings,
-            wishes=[parse_wish(one) for one in want],
-            preferences=[parse_preference(one) for one in prefer],
+            constraints=[parse_constraint(one) for one in want],
+            objectives=[parse_objective(one) for one in prefer],
             elements=Elements(tuple(elements_any), tuple(elements_all), tuple(without)),
             where=where,
             k=k,
@@ -260,8 +260,8 @@ class Registry:
         Raises
         ------
         ConfigurationError, NotFoundError
-            As :func:`train.discovery.property_search.check_wishes`, :func:`ingest.substitution.read_parents` and
-            :class:`train.discovery.ranking.Sayers`.
+            As :func:`train.discovery.property_search.check_constraints`, :func:`ingest.substitution.read_parents` and
+            :class:`train.discovery.ranking.PropertyModels`.
         """
         from dataclasses import asdict
 
@@ -269,12 +269,12 @@ class Registry:
         from ingest.substitution import propose as substitute
         from registry.database import session_scope
         from registry.formulas import composition
-        from registry.search.constraints import parse_preference, parse_wish
-        from train.discovery.property_search import Elements, check_wishes
-        from train.discovery.ranking import Sayers, rank
+        from registry.search.constraints import parse_constraint, parse_objective
+        from train.discovery.property_search import Elements, check_constraints
+        from train.discovery.ranking import PropertyModels, rank
 
-        wishes, preferences = [parse_wish(one) for one in want], [parse_preference(one) for one in prefer]
-        names = check_wishes(wishes, preferences)
+        constraints, objectives = [parse_constraint(one) for one in want], [parse_objective(one) for one in prefer]
+        names = check_constraints(constraints, objectives)
         elements = Elements(tuple(elements_any), tuple(elements_all), tuple(without))
         with session_scope(self.engine) as session:
             parents, family = read_parents(session, prototype=prototype, ident=like)
@@ -287,10 +287,10 @@ class Registry:
         if not found:
             return []
         ranked = rank(
-            Sayers(self.engine, self.settings, names),
+            PropertyModels(self.engine, self.settings, names),
             [as_crystal(one, structure=False) for one in found],
-            wishes=wishes,
-            preferences=preferences,
+            constraints=constraints,
+            objectives=objectives,
             describe=lambda i: as_crystal(found[i], texts=True),
             shortlist=shortlist,
             progress=progress,

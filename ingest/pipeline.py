@@ -164,7 +164,7 @@ def ingest(
 
 
 class _Stopped:
-    """Whether somebody wishes the run to stop."""
+    """Whether somebody constraints the run to stop."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -173,7 +173,7 @@ class _Stopped:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Wish it."""
+        """Constraint it."""
         self._event.set()
 
 
@@ -312,7 +312,7 @@ def _last_checksums(session: Session, source: str) -> dict[str, str]:
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stopped]:
-    """Ctrl-C and SIGTERM become a wish to stop, so that no crystal is cut off while it is written.
+    """Ctrl-C and SIGTERM become a constraint to stop, so that no crystal is cut off while it is written.
 
     The second Ctrl-C means it: ``KeyboardInterrupt`` right away.
     """

@@ -23,7 +23,7 @@ __all__ = ["default_workers", "prepare_all"]
 
 # Enough that no worker waits for the main process to write, few enough to stop and to hold in memory.
 _AHEAD = 3
-# How soon a wish to stop is seen [s].
+# How soon a constraint to stop is seen [s].
 _PATIENCE = 0.2
 
 

@@ -42,9 +42,9 @@ __all__ = [
     "connect",
     "connection_url",
     "downgrade",
+    "masked_url",
     "schema_status",
     "session_scope",
-    "shown_url",
     "upgrade",
 ]
 
@@ -214,7 +214,7 @@ def connection_url(settings: Settings) -> URL:
         ) from None
 
 
-def shown_url(url: URL) -> str:
+def masked_url(url: URL) -> str:
     """The libpq form of a URL for a person's eyes, its password replaced by ``***``."""
     secret = {name: "***" for name in ("password", "sslpassword") if name in url.query}
     shown = url.set(drivername="postgresql").update_query_dict(secret).render_as_string(hide_password=True)
@@ -272,7 +272,7 @@ def _reached(engine: Engine) -> Iterator[None]:
     except OperationalError as error:
         if error.statement is None or error.connection_invalidated:
             raise DatabaseUnreachableError(
-                f"no database at {shown_url(engine.url)}: {_first_line(error)}; "
+                f"no database at {masked_url(engine.url)}: {_first_line(error)}; "
                 "check that the server runs (`ecdreg db status`) and ECDREG_DATABASE_URL"
             ) from error
         raise
@@ -317,7 +317,7 @@ def _check_schema(engine: Engine, *, upgrade_allowed: bool) -> None:
     has = "no schema yet" if status.state == "empty" else f"schema {status.revision}, an older one than {status.head}"
     if status.revision == status.head:
         has = "views and functions of another version"
-    raise SchemaBehindError(f"the database {shown_url(engine.url)} has {has}; run `ecdreg db upgrade`")
+    raise SchemaBehindError(f"the database {masked_url(engine.url)} has {has}; run `ecdreg db upgrade`")
 
 
 def _require_server(connection: Connection) -> None:
@@ -441,7 +441,7 @@ def _changing(engine: Engine) -> Iterator[Connection]:
         if getattr(error.orig, "sqlstate", None) != "55P03":
             raise
         raise SchemaBehindError(
-            f"the schema of {shown_url(engine.url)} is in use by other sessions and could not be changed within "
+            f"the schema of {masked_url(engine.url)} is in use by other sessions and could not be changed within "
             f"{LOCK_SECONDS} s; end them, then run `ecdreg db upgrade`"
         ) from error
 

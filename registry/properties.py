@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 DEFAULT_PREFERENCE = 1000
-"""Preference of a level of theory that only the data name: shown after every known one."""
+"""Objective of a level of theory that only the data name: shown after every known one."""
 
 
 @dataclass(frozen=True)

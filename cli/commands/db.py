@@ -284,9 +284,9 @@ def _schema() -> SchemaStatus:
 
 
 def _shown(chosen: Settings) -> str:
-    from registry.database import connection_url, shown_url
+    from registry.database import connection_url, masked_url
 
-    return shown_url(connection_url(chosen))
+    return masked_url(connection_url(chosen))
 
 
 def _show(found: dict[str, object], *, json: bool) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ingest.substitution import Proposal
-    from registry.search.constraints import Wish
-    from train.discovery.ranking import Ranked, Sayers
+    from registry.search.constraints import Constraint
+    from train.discovery.ranking import PropertyModels, Ranked
 
     _Candidate: TypeAlias = tuple[Proposal, Ranked]
 
@@ -93,17 +93,17 @@ def propose(
       ecdreg propose --prototype ABC2-cF16-225 --want efermi=5:7 --without Os,Ir -o proposals/
       ecdreg propose --prefer k_vrh=max --shortlist 0 --json
     """
-    from registry.search.constraints import parse_preference, parse_wish
+    from registry.search.constraints import parse_constraint, parse_objective
 
-    wishes = [parse_wish(one) for one in want or ()]
-    preferences = [parse_preference(one) for one in prefer or ()]
-    if not wishes and not preferences:
-        preferences = [parse_preference("formation_energy_per_atom=min")]
+    constraints = [parse_constraint(one) for one in want or ()]
+    objectives = [parse_objective(one) for one in prefer or ()]
+    if not constraints and not objectives:
+        objectives = [parse_objective("formation_energy_per_atom=min")]
         output.note("nothing is wished for: by the lowest formation energy")
     elements = elements_of(elements_any, elements_all, without)
-    from train.discovery.property_search import check_wishes
+    from train.discovery.property_search import check_constraints
 
-    names = check_wishes(wishes, preferences)
+    names = check_constraints(constraints, objectives)
     if out is not None:
         _make_folder(out)
     from sqlalchemy.orm import Session
@@ -125,23 +125,23 @@ def propose(
     found: list[_Candidate] = []
     if proposals:
         from ingest.substitution import as_crystal
-        from train.discovery.ranking import Sayers, rank
+        from train.discovery.ranking import PropertyModels, rank
 
         with output.progress() as progress:
             progress.begin("loading the models")
-            sayers = Sayers(engine, environment(), names, split=split)
+            sayers = PropertyModels(engine, environment(), names, split=split)
             progress.end()
             ranked = rank(
                 sayers,
                 [as_crystal(one, structure=False) for one in proposals],
-                wishes=wishes,
-                preferences=preferences,
+                constraints=constraints,
+                objectives=objectives,
                 describe=lambda i: as_crystal(proposals[i], texts=True),
                 shortlist=shortlist,
                 progress=progress,
             )
         found = [(proposals[one.place], one) for one in ranked[:k]]
-        _tell(sayers, len(proposals), len(parents), wishes, found)
+        _tell(sayers, len(proposals), len(parents), constraints, found)
     else:
         output.note(f"no composition is new among what {len(parents)} crystals give with these elements")
     if out is not None:
@@ -154,7 +154,7 @@ def propose(
             [_row(rank, one, names) for rank, one in enumerate(found, start=1)],
             {"rank": "rank", "formula": "formula", "prototype": "prototype", "from": "made of", "met": "met"}
             | {"front": "front"}
-            | ({"chance": "chance"} if wishes else {})
+            | ({"chance": "chance"} if constraints else {})
             | columns_of(names)
             | {"likeness": "likeness"},
             formats={"chance": ".2f", "likeness": ".2f"},
@@ -199,7 +199,7 @@ def _export(found: Sequence[_Candidate], names: list[str], out: Path) -> None:
 
 
 def _tell(
-    sayers: Sayers, n_proposals: int, n_parents: int, wishes: Sequence[Wish], found: Sequence[_Candidate]
+    sayers: PropertyModels, n_proposals: int, n_parents: int, constraints: Sequence[Constraint], found: Sequence[_Candidate]
 ) -> None:
     from registry.properties import PROPERTIES
 
@@ -207,8 +207,8 @@ def _tell(
     for name, models in sayers.models.items():
         told = ", ".join(f"{m.model.name} (RMSE {m.cv_rmse:.3g})" for m in models)
         output.note(f"{name} [{PROPERTIES[name].unit}] is predicted by {told}, the first that can read it counts")
-    if wishes and not any(one.meets for _, one in found):
-        output.note("none is predicted to meet every wish: the nearest misses")
+    if constraints and not any(one.meets for _, one in found):
+        output.note("none is predicted to meet every constraint: the nearest misses")
 
 
 def _made_of(proposal: Proposal) -> str:

@@ -35,11 +35,11 @@ def list_(json: JsonOption = False) -> None:
     """
     from importlib.metadata import PackageNotFoundError, version
 
-    from train.paper.reference_models import PEERS
+    from train.paper.reference_models import REFERENCE_MODELS
 
     rows = []
-    for name in PEERS:
-        peer = PEERS[name]
+    for name in REFERENCE_MODELS:
+        peer = REFERENCE_MODELS[name]
         try:
             installed = version(peer.package)
         except PackageNotFoundError:
@@ -71,15 +71,15 @@ def score(
       ecdreg peers score cgcnn
       ecdreg peers score chgnet --target k_vrh --split mine --holdout-only
     """
-    from train.paper.reference_models import PEERS, run_peer
+    from train.paper.reference_models import REFERENCE_MODELS, run_reference_model
 
-    peer = PEERS[name]
+    peer = REFERENCE_MODELS[name]
     engine = open_engine()
     subsets = ("holdout",) if holdout_only else ("cv", "holdout")
     rows = []
     with output.progress() as progress:
         for one in target or peer.targets:
-            result = run_peer(engine, name, target=one, split=split, subsets=subsets, progress=progress)
+            result = run_reference_model(engine, name, target=one, split=split, subsets=subsets, progress=progress)
             if result.status == "unchanged":
                 output.note(f"{name} was scored on these rows for {one} before; ecdreg leaderboard shows it")
             if result.missing:

@@ -320,14 +320,14 @@ def _reproduce(
 def _score_peers(engine: Engine, plan: Plan, names: Sequence[str], progress: Progress) -> None:
     if not names:
         return
-    from train.paper.reference_models import PEERS, run_peer
+    from train.paper.reference_models import REFERENCE_MODELS, run_reference_model
 
     for name in names:
         for target in plan.targets:
-            if target not in PEERS[name].targets:
+            if target not in REFERENCE_MODELS[name].targets:
                 continue
             for split, _ in plan.runs(target):
-                missing = run_peer(engine, name, target=target, split=split, progress=progress).missing
+                missing = run_reference_model(engine, name, target=target, split=split, progress=progress).missing
                 if missing:
                     output.note(f"{name} cannot read {len(missing)} crystals of {split}, {missing[0]} for one")
 

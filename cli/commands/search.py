@@ -58,8 +58,8 @@ def search(
 
     A range may be open at one end (k_vrh=250:). Known values count first; where a value is not known, or suspect,
     the model that is best in cross-validation says it, with its 90 % interval, and the cell is marked. "chance" is
-    the probability that all wishes are met. Those that meet the wishes come first, the Pareto front (1) over the
-    preferences before the next ones; if none or few do, the nearest misses follow, marked.
+    the probability that all constraints are met. Those that meet the constraints come first, the Pareto front (1) over the
+    objectives before the next ones; if none or few do, the nearest misses follow, marked.
 
     \b
     Examples:
@@ -68,22 +68,22 @@ def search(
       ecdreg search --prefer k_vrh=max --prefer formation_energy_per_atom=min --without Os,Ir --csv
       ecdreg search --want efermi=5:7 --where "space_group_number = 225" --known-only --json
     """
-    from registry.search.constraints import parse_preference, parse_wish
+    from registry.search.constraints import parse_constraint, parse_objective
 
-    wishes = [parse_wish(one) for one in want or ()]
-    preferences = [parse_preference(one) for one in prefer or ()]
+    constraints = [parse_constraint(one) for one in want or ()]
+    objectives = [parse_objective(one) for one in prefer or ()]
     if json and csv:
         raise typer.BadParameter("give --json or --csv, not both")
     elements = elements_of(elements_any, elements_all, without)
-    from train.discovery.property_search import check_wishes, find_materials
+    from train.discovery.property_search import check_constraints, find_materials
 
-    names = check_wishes(wishes, preferences)
+    names = check_constraints(constraints, objectives)
     with output.progress() as progress:
         answer = find_materials(
             open_engine(),
             environment(),
-            wishes=wishes,
-            preferences=preferences,
+            constraints=constraints,
+            objectives=objectives,
             elements=elements,
             where=where,
             k=k,
@@ -99,18 +99,18 @@ def search(
         output.table(
             [_row(rank, one, names) for rank, one in enumerate(answer.found, start=1)],
             {"rank": "rank", "id": "id", "formula": "formula", "prototype": "prototype", "met": "met", "front": "front"}
-            | ({"chance": "chance"} if wishes else {})
+            | ({"chance": "chance"} if constraints else {})
             | columns_of(names),
             formats={"chance": ".2f"},
         )
-    _tell(answer, wished=bool(wishes))
+    _tell(answer, wished=bool(constraints))
 
 
 def _tell(answer: FoundMaterials, *, wished: bool) -> None:
     from registry.properties import PROPERTIES
 
     if wished:
-        output.note(f"{answer.n_met} of {answer.n_candidates} crystals meet every wish")
+        output.note(f"{answer.n_met} of {answer.n_candidates} crystals meet every constraint")
         if 0 < answer.n_met < len(answer.found):
             output.note('those with "no" in the column met are the nearest misses')
     elif not answer.found:

@@ -1,7 +1,7 @@
 """Wishes: what a crystal's properties should be, and in which order those that meet them are wanted.
 
-``k_vrh=250:300`` is a wish, ``formation_energy_per_atom=min`` a preference. Who meets every wish comes before who does
-not; among those that do, the Pareto front over the preferences comes first, and among those that do not, the front over
+``k_vrh=250:300`` is a constraint, ``formation_energy_per_atom=min`` a preference. Who meets every constraint comes before who does
+not; among those that do, the Pareto front over the objectives comes first, and among those that do not, the front over
 what they lack (K. Deb et al., IEEE Transactions on Evolutionary Computation 6, 182 (2002): constraint-domination and
 non-dominated sorting).
 """
@@ -20,14 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from registry.errors import ConfigurationError
 from registry.properties import property_named
 
-__all__ = ["Preference", "Value", "Wish", "chance", "fronts", "lacking", "order", "parse_preference", "parse_wish"]
+__all__ = ["Constraint", "Objective", "Value", "chance", "fronts", "lacking", "order", "parse_constraint", "parse_objective"]
 
 NORMAL_90 = 1.6448536269514722
 """Half the width of a normal distribution's central 90 %, in standard deviations."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class Constraint:
     """A range that a property should lie in; both ends belong to it."""
 
     property: str
@@ -41,8 +41,8 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Preference:
-    """Of two crystals that meet the wishes, which is preferred."""
+class Objective:
+    """Of two crystals that meet the constraints, which is preferred."""
 
     property: str
     sense: str
@@ -75,8 +75,8 @@ class Value:
     """The model that says it."""
 
 
-def parse_wish(text: str) -> Wish:
-    """A wish from ``PROPERTY=LOW:HIGH``, where either end may be left out.
+def parse_constraint(text: str) -> Constraint:
+    """A constraint from ``PROPERTY=LOW:HIGH``, where either end may be left out.
 
     Raises
     ------
@@ -87,13 +87,13 @@ def parse_wish(text: str) -> Wish:
 
     Examples
     --------
-    >>> parse_wish("k_vrh=250:")
-    Wish(property='k_vrh', low=250.0, high=inf)
+    >>> parse_constraint("k_vrh=250:")
+    Constraint(property='k_vrh', low=250.0, high=inf)
     """
     name, equals, span = text.partition("=")
     low, colon, high = span.partition(":")
     if not equals or not colon or not (low.strip() or high.strip()):
-        raise ConfigurationError(f"{_short(text)} is no wish; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300")
+        raise ConfigurationError(f"{_short(text)} is no constraint; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300")
     found = property_named(name.strip())
     ends = (
         _number(low, text) if low.strip() else -math.inf,
@@ -103,10 +103,10 @@ def parse_wish(text: str) -> Wish:
         raise ConfigurationError(
             f"{_short(text)} begins above its end; did you mean {found.name}={ends[1]:g}:{ends[0]:g}?"
         )
-    return Wish(found.name, *ends)
+    return Constraint(found.name, *ends)
 
 
-def parse_preference(text: str) -> Preference:
+def parse_objective(text: str) -> Objective:
     """A preference from ``PROPERTY=min``, ``PROPERTY=max`` or ``PROPERTY=NUMBER``, as near to which as can be.
 
     Raises
@@ -122,34 +122,34 @@ def parse_preference(text: str) -> Preference:
         raise ConfigurationError(f"{_short(text)} is no preference; write it as k_vrh=max, k_vrh=min or k_vrh=200")
     found = property_named(name.strip())
     if sense in ("min", "max"):
-        return Preference(found.name, sense)
-    return Preference(found.name, "near", _number(sense, text))
+        return Objective(found.name, sense)
+    return Objective(found.name, "near", _number(sense, text))
 
 
-def lacking(wish: Wish, value: float) -> float:
-    """How far a value lies outside a wish, in the property's unit; 0 inside."""
-    return max(wish.low - value, value - wish.high, 0.0)
+def lacking(constraint: Constraint, value: float) -> float:
+    """How far a value lies outside a constraint, in the property's unit; 0 inside."""
+    return max(constraint.low - value, value - constraint.high, 0.0)
 
 
-def chance(wish: Wish, value: Value) -> float | None:
-    """Probability that a crystal meets a wish.
+def chance(constraint: Constraint, value: Value) -> float | None:
+    """Probability that a crystal meets a constraint.
 
     1 or 0 for a known value. For a prediction, that of a normal distribution about it whose central 90 % are the
     interval's half width on either side: an assumption, good for an order. None where there is no interval.
 
     Parameters
     ----------
-    wish
+    constraint
         The range.
     value
-        Of the wish's property.
+        Of the constraint's property.
     """
     if value.known:
-        return float(lacking(wish, value.value) == 0)
+        return float(lacking(constraint, value.value) == 0)
     if value.lower is None or value.upper is None:
         return None
     if value.upper <= value.lower:
-        return float(lacking(wish, value.value) == 0)
+        return float(lacking(constraint, value.value) == 0)
     # Intervals need not be symmetric; each side has a width of its own.
     below = max(value.value - value.lower, 1e-12) / NORMAL_90
     above = max(value.upper - value.value, 1e-12) / NORMAL_90
@@ -160,7 +160,7 @@ def chance(wish: Wish, value: Value) -> float | None:
         width = below if x < value.value else above
         return 0.5 * (1.0 + math.erf((x - value.value) / (width * math.sqrt(2.0))))
 
-    return cumulative(wish.high) - cumulative(wish.low)
+    return cumulative(constraint.high) - cumulative(constraint.low)
 
 
 def fronts(costs: ArrayLike) -> NDArray[np.int64]:
@@ -186,13 +186,13 @@ def fronts(costs: ArrayLike) -> NDArray[np.int64]:
 
 
 def order(
-    wishes: Sequence[Wish], preferences: Sequence[Preference], rows: Sequence[Mapping[str, Value]]
+    constraints: Sequence[Constraint], objectives: Sequence[Objective], rows: Sequence[Mapping[str, Value]]
 ) -> list[tuple[int, bool, int]]:
     """The order in which crystals are wanted.
 
     Parameters
     ----------
-    wishes, preferences
+    constraints, objectives
         What is wanted.
     rows
         N crystals with a value for every property of these.
@@ -200,25 +200,25 @@ def order(
     Returns
     -------
     list of (row, meets, front)
-        Rows in order: those that meet every wish first, by front over the preferences (then known before predicted,
+        Rows in order: those that meet every constraint first, by front over the objectives (then known before predicted,
         then by chance); then the others, by front over what they lack, each in units of its median lack.
     """
-    lacks = np.array([[lacking(w, row[w.property].value) for w in wishes] for row in rows], dtype=np.float64)
-    lacks = lacks.reshape(len(rows), len(wishes))
-    wants = np.array([[p.cost(row[p.property].value) for p in preferences] for row in rows], dtype=np.float64)
-    wants = wants.reshape(len(rows), len(preferences))
+    lacks = np.array([[lacking(w, row[w.property].value) for w in constraints] for row in rows], dtype=np.float64)
+    lacks = lacks.reshape(len(rows), len(constraints))
+    wants = np.array([[p.cost(row[p.property].value) for p in objectives] for row in rows], dtype=np.float64)
+    wants = wants.reshape(len(rows), len(objectives))
     meets = np.asarray(~(lacks > 0).any(axis=1), dtype=bool)
     numbers = np.zeros(len(rows), dtype=np.int64)
     numbers[meets] = fronts(wants[meets])
     numbers[~meets] = fronts(lacks[~meets])
     scale = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in lacks.T])
-    total = (lacks / scale).sum(axis=1) if wishes else np.zeros(len(rows))
+    total = (lacks / scale).sum(axis=1) if constraints else np.zeros(len(rows))
 
     def place(i: int) -> tuple[float, ...]:
         row = rows[i]
-        names = [w.property for w in wishes] + [p.property for p in preferences]
+        names = [w.property for w in constraints] + [p.property for p in objectives]
         known = all(row[name].known for name in names)
-        chances = [chance(w, row[w.property]) for w in wishes]
+        chances = [chance(w, row[w.property]) for w in constraints]
         likely = math.prod(c for c in chances if c is not None)
         if not meets[i]:
             return (1, 0, int(numbers[i]), float(total[i]))

@@ -65,7 +65,7 @@ class TestUrls:
 
     @pytest.mark.parametrize("url", ["postgresql://me:secret@db/reg", "postgresql://db/reg?user=me&password=secret"])
     def test_password_is_not_shown(self, url: str) -> None:
-        shown = database.shown_url(database.connection_url(own(url)))
+        shown = database.masked_url(database.connection_url(own(url)))
         assert "secret" not in shown
         assert "***" in shown
 

@@ -1,4 +1,4 @@
-"""Crystals by wish: who has the wished properties, as the registry knows them, and as models say where it does not.
+"""Crystals by constraint: who has the wished properties, as the registry knows them, and as models say where it does not.
 
 A known value always counts before a prediction; a suspect one is not believed, and is predicted instead. Which model
 says a property is decided by cross-validation (:func:`train.discovery.best_models.best_models`); where the best one cannot
@@ -20,14 +20,14 @@ from registry.errors import ConfigurationError, IncompatibleInputError, InputErr
 from registry.formulas import composition
 from registry.jobs.progress import Progress
 from registry.properties import PROPERTIES
-from registry.search.constraints import Preference, Value, Wish, chance, lacking, order
+from registry.search.constraints import Constraint, Objective, Value, chance, lacking, order
 from registry.search.filters import MATERIALS, parse
 from registry.settings import Settings
 from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
 from train.prediction.stored import predict_crystals
 
-__all__ = ["Elements", "Found", "FoundMaterials", "check_wishes", "find_materials"]
+__all__ = ["Elements", "Found", "FoundMaterials", "check_constraints", "find_materials"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Elements:
 
 @dataclass(frozen=True)
 class Found:
-    """A crystal in the answer to a wish."""
+    """A crystal in the answer to a constraint."""
 
     crystal_id: int
     source: str
@@ -92,52 +92,52 @@ class Found:
     values: Mapping[str, Value]
     """Every wished and preferred property, known or predicted."""
     meets: bool
-    """Whether all wishes are met by these values."""
+    """Whether all constraints are met by these values."""
     front: int
-    """Pareto front, from 1: over the preferences among those that meet the wishes, else over what they lack."""
+    """Pareto front, from 1: over the objectives among those that meet the constraints, else over what they lack."""
     chance: float | None
-    """Probability that all wishes are met, as if the properties erred independently; None without intervals."""
+    """Probability that all constraints are met, as if the properties erred independently; None without intervals."""
     out_of_domain: bool | None
     """Whether a model that says a value of it has learnt from nothing like it; None where all is known."""
 
 
 @dataclass(frozen=True)
 class FoundMaterials:
-    """The answer to a wish."""
+    """The answer to a constraint."""
 
     found: list[Found]
     n_candidates: int
     """Crystals that the filters let through."""
     n_met: int
-    """Of these, how many meet every wish."""
+    """Of these, how many meet every constraint."""
     models: Mapping[str, RankedModel]
     """The best model of each property that something had to be predicted of."""
     notes: list[str]
     """What could not be answered, and why."""
 
 
-def check_wishes(wishes: Sequence[Wish], preferences: Sequence[Preference]) -> list[str]:
-    """The properties of wishes and preferences, each once.
+def check_constraints(constraints: Sequence[Constraint], objectives: Sequence[Objective]) -> list[str]:
+    """The properties of constraints and objectives, each once.
 
     Raises
     ------
     ConfigurationError
-        If there is none at all, or two wishes or two preferences are about one property.
+        If there is none at all, or two constraints or two objectives are about one property.
     """
-    if not wishes and not preferences:
+    if not constraints and not objectives:
         raise ConfigurationError("nothing is wished for; give a range (k_vrh=250:300) or a preference (k_vrh=max)")
-    for what, names in (("wishes", [w.property for w in wishes]), ("preferences", [p.property for p in preferences])):
+    for what, names in (("constraints", [w.property for w in constraints]), ("objectives", [p.property for p in objectives])):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigurationError(f"two {what} are about {min(twice)}; give one")
-    return list(dict.fromkeys([w.property for w in wishes] + [p.property for p in preferences]))
+    return list(dict.fromkeys([w.property for w in constraints] + [p.property for p in objectives]))
 
 
 def find_materials(
     engine: Engine,
     settings: Settings,
     *,
-    wishes: Sequence[Wish],
-    preferences: Sequence[Preference] = (),
+    constraints: Sequence[Constraint],
+    objectives: Sequence[Objective] = (),
     elements: Elements | None = None,
     where: str | None = None,
     k: int = 10,
@@ -153,7 +153,7 @@ def find_materials(
         Predictions that are made are kept.
     settings
         Where weights are kept.
-    wishes, preferences
+    constraints, objectives
         What is wanted; see :mod:`registry.search.constraints` for the order of the answer.
     elements
         Which elements a crystal may have.
@@ -175,14 +175,14 @@ def find_materials(
     QueryError
         If the filter cannot be used.
     """
-    names = check_wishes(wishes, preferences)
+    names = check_constraints(constraints, objectives)
     if k < 1:
         raise ConfigurationError(f"k is {k}; ask for at least 1 crystal")
     with Session(engine) as session:
         rows = _candidates(session, elements or Elements(), where)
     values = [_known(row, names) for row in rows]
     # What a known value rules out needs no prediction, unless nothing else is left to show.
-    possible = [i for i in range(len(rows)) if not _ruled_out(wishes, values[i])]
+    possible = [i for i in range(len(rows)) if not _ruled_out(constraints, values[i])]
     notes: list[str] = []
     models: dict[str, RankedModel] = {}
     strange: dict[int, bool] = {}
@@ -204,13 +204,13 @@ def find_materials(
     for name in names:
         lost = sum(name not in values[i] for i in possible)
         if lost:
-            notes.append(f"{lost} crystals that could meet the wishes have no {name}, and are left out")
-    ordered = order(wishes, preferences, [values[i] for i in whole])
+            notes.append(f"{lost} crystals that could meet the constraints have no {name}, and are left out")
+    ordered = order(constraints, objectives, [values[i] for i in whole])
     found = []
     for place, meets, front in ordered[:k]:
         i = whole[place]
         row, own = rows[i], values[i]
-        chances = [chance(wish, own[wish.property]) for wish in wishes]
+        chances = [chance(constraint, own[constraint.property]) for constraint in constraints]
         total = 1.0
         for likely in chances:
             total *= 1.0 if likely is None else likely
@@ -247,8 +247,8 @@ def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Value]:
     }
 
 
-def _ruled_out(wishes: Sequence[Wish], values: Mapping[str, Value]) -> bool:
-    return any(lacking(w, values[w.property].value) > 0 for w in wishes if w.property in values)
+def _ruled_out(constraints: Sequence[Constraint], values: Mapping[str, Value]) -> bool:
+    return any(lacking(w, values[w.property].value) > 0 for w in constraints if w.property in values)
 
 
 def _predicted(

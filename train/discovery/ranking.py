@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 from registry.crystals import CrystalData
 from registry.errors import InputError, NotFoundError
 from registry.jobs.progress import Progress, Silent
-from registry.search.constraints import Preference, Value, Wish, chance, order
+from registry.search.constraints import Constraint, Objective, Value, chance, order
 from registry.settings import Settings
 from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
 from train.prediction.predictor import Predictor
 
-__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "Ranked", "Said", "Sayers", "rank"]
+__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "PredictedProperties", "PropertyModels", "Ranked", "rank"]
 
 COMPOSITION_ALONE = frozenset({"composition"})
 """Modalities of the models that need a formula and nothing else."""
@@ -34,7 +34,7 @@ _BATCH = 200
 
 
 @dataclass(frozen=True)
-class Said:
+class PredictedProperties:
     """What models say of one crystal, by property."""
 
     values: Mapping[str, Value]
@@ -45,7 +45,7 @@ class Said:
     """Whether a model that counts has learnt from nothing like it."""
 
 
-class Sayers:
+class PropertyModels:
     """The models of some properties that do without a density, loaded once.
 
     Parameters
@@ -100,7 +100,7 @@ class Sayers:
         """Whether the best model of any property reads texts, so that a description changes what counts."""
         return any(models[0][1] - COMPOSITION_ALONE for models in self._loaded.values())
 
-    def say(self, crystals: Sequence[CrystalData], *, modalities: Collection[str]) -> list[Said]:
+    def say(self, crystals: Sequence[CrystalData], *, modalities: Collection[str]) -> list[PredictedProperties]:
         """What the models say of N crystals.
 
         Parameters
@@ -126,7 +126,7 @@ class Sayers:
                     if first and said.out_of_domain is not None:
                         strange[i] = bool(strange[i]) or said.out_of_domain
         return [
-            Said({n: v[0] for n, v in one.items()}, {n: tuple(v[1:]) for n, v in one.items()}, flag)
+            PredictedProperties({n: v[0] for n, v in one.items()}, {n: tuple(v[1:]) for n, v in one.items()}, flag)
             for one, flag in zip(values, strange, strict=True)
         ]
 
@@ -137,23 +137,23 @@ class Ranked:
 
     place: int
     """Row of the crystal among those that were ranked, from 0."""
-    said: Said
+    said: PredictedProperties
     meets: bool
-    """Whether what counts meets every wish."""
+    """Whether what counts meets every constraint."""
     front: int
     """Pareto front, from 1; see :func:`registry.search.constraints.order`."""
     chance: float | None
-    """Probability that all wishes are met, as if the properties erred independently; None without intervals."""
+    """Probability that all constraints are met, as if the properties erred independently; None without intervals."""
     described: bool
     """Whether models of texts have spoken, too."""
 
 
 def rank(
-    sayers: Sayers,
+    sayers: PropertyModels,
     crystals: Sequence[CrystalData],
     *,
-    wishes: Sequence[Wish],
-    preferences: Sequence[Preference],
+    constraints: Sequence[Constraint],
+    objectives: Sequence[Objective],
     describe: Callable[[int], CrystalData] | None = None,
     shortlist: int = 0,
     progress: Progress | None = None,
@@ -166,7 +166,7 @@ def rank(
         The models.
     crystals
         N crystals, of which the formula is read.
-    wishes, preferences
+    constraints, objectives
         What is wanted.
     describe
         Gives the crystal of a row with its descriptions; None: nothing is described.
@@ -177,13 +177,13 @@ def rank(
     """
     progress = progress or Silent()
     progress.begin("compositions", len(crystals))
-    said: list[Said] = []
+    said: list[PredictedProperties] = []
     for start in range(0, len(crystals), _BATCH):
         batch = crystals[start : start + _BATCH]
         said += sayers.say(batch, modalities=COMPOSITION_ALONE)
         progress.advance(len(batch))
     progress.end()
-    first = [i for i, _, _ in order(wishes, preferences, [one.values for one in said])]
+    first = [i for i, _, _ in order(constraints, objectives, [one.values for one in said])]
     described: set[int] = set()
     if describe is not None and sayers.read_texts and shortlist:
         progress.begin("descriptions", min(shortlist, len(first)))
@@ -201,17 +201,17 @@ def rank(
         groups = [[i for i in first if i in described], [i for i in first if i not in described]]
     ranked = []
     for group in groups:
-        for place, meets, front in order(wishes, preferences, [said[i].values for i in group]):
+        for place, meets, front in order(constraints, objectives, [said[i].values for i in group]):
             i = group[place]
-            ranked.append(Ranked(i, said[i], meets, front, _chance(wishes, said[i]), i in described))
+            ranked.append(Ranked(i, said[i], meets, front, _chance(constraints, said[i]), i in described))
     return ranked
 
 
-def _chance(wishes: Sequence[Wish], said: Said) -> float | None:
+def _chance(constraints: Sequence[Constraint], said: PredictedProperties) -> float | None:
     total = 1.0
-    for wish in wishes:
-        one = chance(wish, said.values[wish.property])
+    for constraint in constraints:
+        one = chance(constraint, said.values[constraint.property])
         if one is None:
             return None
         total *= one
-    return total if wishes else None
+    return total if constraints else None

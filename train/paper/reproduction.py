@@ -34,7 +34,7 @@ __all__ = [
     "ensure_splits",
     "finished",
     "leave_out_missing",
-    "peer_lines",
+    "reference_lines",
     "reproduce",
     "summarise",
 ]
@@ -266,7 +266,7 @@ def reproduce(
     _compute_features(engine, settings, jobs, progress)
     outcomes = run_jobs(settings, jobs, workers=workers, scheduler=scheduler, progress=progress, on_outcome=on_outcome)
     with Session(engine) as session:
-        lines = [*summarise(session, jobs, outcomes), *peer_lines(session, plan)]
+        lines = [*summarise(session, jobs, outcomes), *reference_lines(session, plan)]
     return Reproduction(plan, tuple(lines), tuple(outcomes), tuple(jobs))
 
 
@@ -298,7 +298,7 @@ def finished(session: Session, plan: Plan) -> Reproduction:
         one = known.get((job.split, job.config.kind, job.seed, json_sha256(job.config.to_dict())))
         result = None if one is None else read_result(session, one, "unchanged", started, ())
         outcomes.append(JobOutcome(place, result, None if result else "not trained yet"))
-    lines = [*summarise(session, jobs, outcomes), *peer_lines(session, plan)]
+    lines = [*summarise(session, jobs, outcomes), *reference_lines(session, plan)]
     return Reproduction(plan, tuple(lines), tuple(outcomes), tuple(jobs))
 
 
@@ -329,8 +329,8 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
     return lines
 
 
-def peer_lines(session: Session, plan: Plan) -> list[Line]:
-    """Published models of others that :func:`train.paper.reference_models.run_peer` scored on the splits of a plan.
+def reference_lines(session: Session, plan: Plan) -> list[Line]:
+    """Published models of others that :func:`train.paper.reference_models.run_reference_model` scored on the splits of a plan.
 
     Nothing of them was fitted here: their numbers are those of the rows that each fold scores, and of the holdout.
 

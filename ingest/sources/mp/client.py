@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.sources.mp.rate_limiter import Manners
+from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.session import BLOCKED, WHERE_KEYS_COME_FROM, PoliteSession
 from registry.errors import ConfigurationError, SourceError
 
@@ -88,7 +88,7 @@ class MpClient:
         Documents per request of a series.
     """
 
-    def __init__(self, key: ApiKey, manners: Manners, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000) -> None:
+    def __init__(self, key: ApiKey, manners: RateLimiter, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000) -> None:
         self._key = key
         self._page = page
         self._manners = manners

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.sources.mp.rate_limiter import RETRIED, Manners
+from ingest.sources.mp.rate_limiter import RETRIED, RateLimiter
 from ingest.sources.mp.session import retry_after
 from registry.crystals import DensityData
 from registry.errors import EcdregError, InputError
@@ -79,7 +79,7 @@ class FetchedObject:
 class ObjectStore:
     """The open data store. Picklable, so that worker processes fetch for themselves; needs no key."""
 
-    manners: Manners
+    manners: RateLimiter
     endpoint: str | None = None
     """URL of another S3 store; None: Amazon's."""
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RETRIED", "Manners"]
+__all__ = ["RETRIED", "RateLimiter"]
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Answers that may be others a moment later."""
@@ -26,7 +26,7 @@ _LOOK_AGAIN = 0.02  # [s]
 
 
 @dataclass(frozen=True)
-class Manners:
+class RateLimiter:
     """Rates, patience and limits. Picklable; two with the same folder keep to them together."""
 
     folder: Path

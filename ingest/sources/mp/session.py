@@ -13,7 +13,7 @@ from typing import Any
 from requests import PreparedRequest, Response, Session
 from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, Timeout
 
-from ingest.sources.mp.rate_limiter import RETRIED, Manners
+from ingest.sources.mp.rate_limiter import RETRIED, RateLimiter
 from registry.errors import SourceError
 
 __all__ = ["BLOCKED", "WHERE_KEYS_COME_FROM", "PoliteSession", "retry_after"]
@@ -41,7 +41,7 @@ class PoliteSession(Session):
         Rates and patience.
     """
 
-    def __init__(self, key: str, manners: Manners) -> None:
+    def __init__(self, key: str, manners: RateLimiter) -> None:
         super().__init__()
         self._manners = manners
         self.headers[_KEY_HEADER] = key

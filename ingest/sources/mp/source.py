@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.slices.space_groups import F_CENTRED_CUBIC
 from ingest.sources.base import SOURCES, Download, SourceRecord
 from ingest.sources.mp.lock import Lock
-from ingest.sources.mp.rate_limiter import Manners
+from ingest.sources.mp.rate_limiter import RateLimiter
 from registry.errors import ConfigurationError, SourceError
 from registry.files.grids import GridStore
 from registry.files.object_cache import ObjectCache
@@ -136,7 +136,7 @@ class MpSource:
         *,
         folder: Path,
         key: str | None = None,
-        manners: Manners | None = None,
+        manners: RateLimiter | None = None,
         endpoint: str | None = None,
         object_endpoint: str | None = None,
         cache: ObjectCache | None = None,
@@ -147,7 +147,7 @@ class MpSource:
         from ingest.sources.mp.client import DEFAULT_ENDPOINT, ApiKey, MpClient
         from ingest.sources.mp.objects import ObjectStore
 
-        manners = manners or Manners(folder)
+        manners = manners or RateLimiter(folder)
         self._selection = selection
         self._folder = folder
         self._lock = lock

@@ -1,4 +1,4 @@
-"""Search by wish and proposals, on rock salts with real structures and a composition baseline."""
+"""Search by constraint and proposals, on rock salts with real structures and a composition baseline."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_known_values_without_any_model(invoke: Invoke, salts: list[str]) -> Non
     assert {row["values"]["k_vrh"]["from"] for row in rows} == {"known"}
     assert all(row["chance"] == float(row["meets"]) for row in rows)
     assert "no model says k_vrh; `ecdreg train baseline --target k_vrh` makes one" in done.stderr
-    assert "2 crystals that could meet the wishes have no k_vrh, and are left out" in done.stderr
+    assert "2 crystals that could meet the constraints have no k_vrh, and are left out" in done.stderr
 
 
 def test_what_is_not_known_is_predicted_and_marked(invoke: Invoke, baseline: None) -> None:
@@ -149,7 +149,7 @@ def test_preferences_make_a_front(invoke: Invoke, salts: list[str]) -> None:
         (("--want", "k_vrh=300:250"), "did you mean k_vrh=250:300?"),
         (("--want", "k_vrh=1:2); DROP TABLE crystals; --"), "is no number"),
         (("--want", "k_vrh=nan:"), "is no number"),
-        (("--want", "k_vrh=1:2", "--want", "k_vrh=2:3"), "two wishes are about k_vrh"),
+        (("--want", "k_vrh=1:2", "--want", "k_vrh=2:3"), "two constraints are about k_vrh"),
         (("--prefer", "k_vrh=best"), "is no number"),
         (("--prefer", "k_vrh=max", "--elements-any", "Xx"), "'Xx' is no element"),
         (("--prefer", "k_vrh=max", "--elements-any", "'; DROP TABLE crystals"), "is no element"),

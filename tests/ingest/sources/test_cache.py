@@ -21,7 +21,7 @@ from ingest.prepare import prepare_files
 from ingest.sources.base import Download, Downloading
 from ingest.sources.mp.lock import Lock
 from ingest.sources.mp.preview import preview
-from ingest.sources.mp.rate_limiter import Manners
+from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.source import AVERAGE_OBJECT, MpSelection, MpSource
 from registry.crystals import DensityData
 from registry.database import connect
@@ -64,7 +64,7 @@ def local(tmp_path: Path) -> GridStore:
 @pytest.fixture
 def source(standin: Standin, tmp_path: Path) -> Callable[..., MpSource]:
     def make(grids: GridStore, **changes: Any) -> MpSource:
-        manners = Manners(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
+        manners = RateLimiter(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
         return MpSource(
             MpSelection(fcc=True),
             folder=manners.folder,
@@ -278,7 +278,7 @@ def test_slim_without_a_recipe_makes_no_sense() -> None:
 # --------------------------------------------------------------------------------- room
 
 
-class Said(Silent):
+class PredictedProperties(Silent):
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -294,7 +294,7 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 
 def test_how_much_is_said_before_it_begins(monkeypatch: pytest.MonkeyPatch, local: GridStore) -> None:
-    said = Said()
+    said = PredictedProperties()
     with_free(monkeypatch, 40 * 10**9)
     check_room(Download(781, 3, 781 * AVERAGE_OBJECT), HERE, grids=local, progress=said)
     assert len(said.lines) == 1

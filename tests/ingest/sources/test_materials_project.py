@@ -23,7 +23,7 @@ from ingest.sources.mp.calculations import Calculations, number_of
 from ingest.sources.mp.lock import Lock, lock_of, read_lock, write_lock
 from ingest.sources.mp.objects import ObjectStore, decode_chgcar, object_key
 from ingest.sources.mp.preview import preview
-from ingest.sources.mp.rate_limiter import Manners
+from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.source import MpSelection, MpSource, read_ids
 from registry.errors import ConfigurationError, InputError
 from registry.files.grids import GridStore
@@ -55,12 +55,12 @@ def standin(materials: list[Material], mp_home: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture
-def manners(tmp_path: Path) -> Manners:
-    return Manners(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
+def manners(tmp_path: Path) -> RateLimiter:
+    return RateLimiter(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
 
 
 @pytest.fixture
-def source(standin: Standin, manners: Manners) -> Callable[..., MpSource]:
+def source(standin: Standin, manners: RateLimiter) -> Callable[..., MpSource]:
     def make(selection: MpSelection | None = None, **changes: Any) -> MpSource:
         return MpSource(
             selection or MpSelection(fcc=True),
@@ -107,7 +107,7 @@ class Listed:
 def objects(whole: list[Material], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standin, Listed]]:
     """A stand-in whose objects are to fail, and what it listed while all was well."""
     folder = tmp_path_factory.mktemp("mp")
-    manners = Manners(folder, per_second=1000, attempts=2, backoff=0.01)
+    manners = RateLimiter(folder, per_second=1000, attempts=2, backoff=0.01)
     with Standin(whole).running() as standin:
         urls = {"endpoint": standin.url, "object_endpoint": standin.url}
         source = MpSource(MpSelection(fcc=True), folder=folder, key=KEY, manners=manners, **urls)  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ def test_a_value_that_changes_is_a_new_revision(
     assert values_of(session, "mp-2")["efermi"] == (-1.25, "GGA")
 
 
-def test_what_the_reader_makes_is_what_the_client_makes(standin: Standin, manners: Manners) -> None:
+def test_what_the_reader_makes_is_what_the_client_makes(standin: Standin, manners: RateLimiter) -> None:
     from mp_api.client import MPRester
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.sources.mp.client import ApiKey, MpClient
 from ingest.sources.mp.objects import ObjectStore, object_key
-from ingest.sources.mp.rate_limiter import Manners
+from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.session import retry_after
 from registry.errors import ConfigurationError, SourceError
 from tests.ingest.sources.mp_standin import KEY, Fault, Material, Standin, material
@@ -36,12 +36,12 @@ def standin(ten: list[Material], mp_home: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture
-def manners(tmp_path: Path) -> Manners:
-    return Manners(tmp_path / "mp", per_second=1000, attempts=3, backoff=0.01)
+def manners(tmp_path: Path) -> RateLimiter:
+    return RateLimiter(tmp_path / "mp", per_second=1000, attempts=3, backoff=0.01)
 
 
 @pytest.fixture
-def client(standin: Standin, manners: Manners) -> Callable[..., MpClient]:
+def client(standin: Standin, manners: RateLimiter) -> Callable[..., MpClient]:
     def make(**changes: object) -> MpClient:
         return MpClient(ApiKey(KEY), manners, endpoint=standin.url, **changes)  # type: ignore[arg-type]
 
@@ -143,7 +143,7 @@ def test_every_other_failure_is_one_line(
     assert KEY not in str(told.value)
 
 
-def test_no_server_is_one_line(manners: Manners, mp_home: Path) -> None:
+def test_no_server_is_one_line(manners: RateLimiter, mp_home: Path) -> None:
     with pytest.raises(SourceError, match=r"^http://127.0.0.1:9/heartbeat cannot be reached"):
         _ = MpClient(ApiKey(KEY), manners, endpoint="http://127.0.0.1:9/").database_version
 
@@ -219,7 +219,7 @@ def test_the_key_goes_to_no_host_that_was_not_asked(standin: Standin, client: Ca
 
 
 def test_requests_keep_to_the_rate_in_all_threads_together(tmp_path: Path) -> None:
-    manners = Manners(tmp_path, per_second=50)
+    manners = RateLimiter(tmp_path, per_second=50)
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: manners.wait_for_turn(), range(21)))
@@ -227,7 +227,7 @@ def test_requests_keep_to_the_rate_in_all_threads_together(tmp_path: Path) -> No
 
 
 def test_a_clock_that_was_put_back_holds_nobody_up(tmp_path: Path) -> None:
-    manners = Manners(tmp_path)
+    manners = RateLimiter(tmp_path)
     (tmp_path / "pace").write_text(f"{time.time() + 1e6}")
     began = time.monotonic()
     manners.wait_for_turn()
@@ -236,7 +236,7 @@ def test_a_clock_that_was_put_back_holds_nobody_up(tmp_path: Path) -> None:
     manners.wait_for_turn()
 
 
-def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: Manners) -> None:
+def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: RateLimiter) -> None:
     standin.stall_after = 0
     store = ObjectStore(manners, standin.url)
     keys = [object_key(task) for one in standin.materials.values() for task in one.objects]
@@ -253,7 +253,7 @@ def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: Manner
 
 
 def test_a_place_for_a_download_is_free_again_after_an_error(tmp_path: Path) -> None:
-    manners = Manners(tmp_path, downloads=1)
+    manners = RateLimiter(tmp_path, downloads=1)
     with pytest.raises(RuntimeError), manners.download_slot():
         raise RuntimeError
     taken = threading.Event()

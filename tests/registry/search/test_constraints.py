@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 
 from registry.errors import ConfigurationError, UnknownNameError
 from registry.search.constraints import (
-    Preference,
+    Constraint,
+    Objective,
     Value,
-    Wish,
     chance,
     fronts,
     lacking,
     order,
-    parse_preference,
-    parse_wish,
+    parse_constraint,
+    parse_objective,
 )
 
 
 def test_wishes_are_ranges() -> None:
-    assert parse_wish("k_vrh=250:300") == Wish("k_vrh", 250.0, 300.0)
-    assert parse_wish(" efermi = -1e1 : .5 ") == Wish("efermi", -10.0, 0.5)
-    assert str(parse_wish("k_vrh=:300")) == "k_vrh=:300"
-    assert parse_wish("k_vrh=5:5").low == 5.0
+    assert parse_constraint("k_vrh=250:300") == Constraint("k_vrh", 250.0, 300.0)
+    assert parse_constraint(" efermi = -1e1 : .5 ") == Constraint("efermi", -10.0, 0.5)
+    assert str(parse_constraint("k_vrh=:300")) == "k_vrh=:300"
+    assert parse_constraint("k_vrh=5:5").low == 5.0
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_wishes_are_ranges() -> None:
     [
         ("k_vhr=1:2", UnknownNameError, "did you mean 'k_vrh'"),
         ("k_vrh=300:250", ConfigurationError, "did you mean k_vrh=250:300"),
-        ("k_vrh=:", ConfigurationError, "no wish"),
-        ("k_vrh=250", ConfigurationError, "no wish"),
-        ("k_vrh", ConfigurationError, "no wish"),
-        ("", ConfigurationError, "no wish"),
+        ("k_vrh=:", ConfigurationError, "no constraint"),
+        ("k_vrh=250", ConfigurationError, "no constraint"),
+        ("k_vrh", ConfigurationError, "no constraint"),
+        ("", ConfigurationError, "no constraint"),
         ("k_vrh=nan:", ConfigurationError, "no number"),
         ("k_vrh=inf:", ConfigurationError, "no number"),
         ("k_vrh=1e999:", ConfigurationError, "too large"),
@@ -49,28 +49,28 @@ def test_wishes_are_ranges() -> None:
 )
 def test_what_is_no_wish(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        parse_wish(text)
+        parse_constraint(text)
 
 
 def test_preferences() -> None:
-    assert parse_preference("k_vrh=MAX").cost(3.0) == -3.0
-    assert parse_preference("k_vrh=min").cost(3.0) == 3.0
-    assert parse_preference("k_vrh=200").cost(150.0) == 50.0
+    assert parse_objective("k_vrh=MAX").cost(3.0) == -3.0
+    assert parse_objective("k_vrh=min").cost(3.0) == 3.0
+    assert parse_objective("k_vrh=200").cost(150.0) == 50.0
     for bad, message in (("k_vrh=least", "no number"), ("k_vrh", "no preference"), ("k=min", "no property 'k'")):
         with pytest.raises(ConfigurationError, match=message):
-            parse_preference(bad)
+            parse_objective(bad)
 
 
 def test_chance_of_a_prediction() -> None:
     said = Value(100.0, known=False, lower=100 - 16.448536, upper=100 + 16.448536)  # one sigma is 10
-    assert chance(Wish("k_vrh", 90.0, 110.0), said) == pytest.approx(0.682689, abs=1e-5)
-    assert chance(Wish("k_vrh", 100.0, math.inf), said) == pytest.approx(0.5)
-    assert chance(Wish("k_vrh", -math.inf, math.inf), said) == 1.0
-    assert chance(Wish("k_vrh", 0.0, 1.0), Value(0.5, known=True)) == 1.0
-    assert chance(Wish("k_vrh", 0.0, 1.0), Value(1.5, known=True)) == 0.0
-    assert chance(Wish("k_vrh", 0.0, 1.0), Value(0.5, known=False)) is None
+    assert chance(Constraint("k_vrh", 90.0, 110.0), said) == pytest.approx(0.682689, abs=1e-5)
+    assert chance(Constraint("k_vrh", 100.0, math.inf), said) == pytest.approx(0.5)
+    assert chance(Constraint("k_vrh", -math.inf, math.inf), said) == 1.0
+    assert chance(Constraint("k_vrh", 0.0, 1.0), Value(0.5, known=True)) == 1.0
+    assert chance(Constraint("k_vrh", 0.0, 1.0), Value(1.5, known=True)) == 0.0
+    assert chance(Constraint("k_vrh", 0.0, 1.0), Value(0.5, known=False)) is None
     lopsided = Value(100.0, known=False, lower=99.0, upper=200.0)
-    assert chance(Wish("k_vrh", 90.0, 110.0), lopsided) == pytest.approx(0.5 + 0.0653, abs=1e-3)
+    assert chance(Constraint("k_vrh", 90.0, 110.0), lopsided) == pytest.approx(0.5 + 0.0653, abs=1e-3)
 
 
 @given(
@@ -109,12 +109,12 @@ def test_thousands_are_ordered_at_once(m: int) -> None:
 
 
 def test_known_before_predicted_and_met_before_missed() -> None:
-    wish, least = Wish("k_vrh", 100.0, 200.0), Preference("efermi", "min")
+    constraint, least = Constraint("k_vrh", 100.0, 200.0), Objective("efermi", "min")
 
     def row(k: float, e: float, *, known: bool = True) -> dict[str, Value]:
         return {"k_vrh": Value(k, known, k - 50, k + 50), "efermi": Value(e, known=True)}
 
     rows = [row(250, 0), row(150, 1, known=False), row(150, 2), row(120, 3), row(210, 9)]
-    assert order([wish], [least], rows) == [(2, True, 2), (3, True, 3), (1, True, 1), (4, False, 1), (0, False, 2)]
-    assert lacking(wish, 250.0) == 50.0
+    assert order([constraint], [least], rows) == [(2, True, 2), (3, True, 3), (1, True, 1), (4, False, 1), (0, False, 2)]
+    assert lacking(constraint, 250.0) == 50.0
     assert [i for i, _, _ in order([], [least], rows)] == [0, 1, 2, 3, 4]

@@ -18,9 +18,9 @@ from ecdreg.benchmarks.search import fill
 from registry.database import connect
 from registry.encoders import ensure_encoder, resolve_encoder, write_embeddings
 from registry.errors import ConfigurationError, NotFoundError, QueryError
+from registry.search import indexes as vector_indexes
 from registry.search.indexes import BuildOptions, build_index, drop_indexes, index_advice, index_status
 from registry.search.vectors import METRICS
-from registry.search import indexes as vector_indexes
 from registry.settings import Settings
 
 ROWS, DIM, K = 8_000, 24, 10

