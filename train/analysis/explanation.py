@@ -420,7 +420,7 @@ def _labels(modality: str, backbone: Backbone | None, n: int) -> list[str]:
     """A name for the group that each of n features belongs to."""
     if modality == "composition":
         from train.features.composition import composition_labels
-        from train.models.baselines import magpie_labels
+        from train.features.magpie import magpie_labels
 
         for labels in (magpie_labels(), composition_labels()):
             if len(labels) == n:

@@ -191,7 +191,7 @@ def load_density_backbone(name: str) -> FixedFeatures:
 def _magpie() -> FixedFeatures:
     from importlib.metadata import version
 
-    from train.models.baselines import MAGPIE_DIM, magpie_features
+    from train.features.magpie import MAGPIE_DIM, magpie_features
 
     about = {"package": "matminer", "version": version("matminer"), "preset": "magpie"}
     return FixedFeatures(

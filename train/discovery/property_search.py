@@ -126,7 +126,10 @@ def check_constraints(constraints: Sequence[Constraint], objectives: Sequence[Ob
     """
     if not constraints and not objectives:
         raise ConfigurationError("nothing is wished for; give a range (k_vrh=250:300) or a preference (k_vrh=max)")
-    for what, names in (("constraints", [w.property for w in constraints]), ("objectives", [p.property for p in objectives])):
+    for what, names in (
+        ("constraints", [w.property for w in constraints]),
+        ("objectives", [p.property for p in objectives]),
+    ):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigurationError(f"two {what} are about {min(twice)}; give one")
     return list(dict.fromkeys([w.property for w in constraints] + [p.property for p in objectives]))

@@ -3,7 +3,7 @@
 Five groups of columns, named by :func:`composition_groups`:
 
 ``magpie``
-    the 132 Magpie features (:func:`train.models.baselines.magpie_features`);
+    the 132 Magpie features (:func:`train.features.magpie.magpie_features`);
 ``mixing``
     means, deviations and ranges of further properties of the elements; means of the elements' bulk moduli, cohesive
     energies, melting points and volumes as mixtures have them (geometric, harmonic, Voigt, Reuss); and sums over
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.models.baselines import magpie_features, magpie_labels
+from train.features.magpie import magpie_features, magpie_labels
 
 if TYPE_CHECKING:
     from pymatgen.core.composition import Composition

@@ -8,28 +8,22 @@ weights are stored. The same network gives the same bytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from registry.errors import ArtifactError, ConfigurationError, IncompatibleInputError, ModelError
 from train.backbones import load_backbone
 from train.backbones.base import Backbone
 from train.config.config import TrainConfig
 from train.models.networks import StackedNetwork, Tower, build_network
+from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
-__all__ = ["FORMAT", "BackboneRecord", "Checkpoint", "from_bytes", "pack", "to_bytes", "unpack"]
-
-FORMAT = 1
-"""Version of the layout; a newer one is refused."""
-
-_KEY = "ecdreg"  # one metadata entry alone: safetensors keeps no order of several
+__all__ = ["BackboneRecord", "Checkpoint", "from_bytes", "to_bytes"]
 
 
 @dataclass(frozen=True)
@@ -166,57 +160,6 @@ def from_bytes(
         raise ArtifactError(f"weights do not fit their network: {first[0].strip()}; train the model again") from None
     network.eval()
     return Checkpoint(network, config, scaler, phase, extra, records)
-
-
-def pack(tensors: Mapping[str, Tensor], *, kind: str, about: Mapping[str, Any]) -> bytes:
-    """Tensors with a description, as safetensors; the same content gives the same bytes.
-
-    Parameters
-    ----------
-    tensors
-        By name.
-    kind
-        What they are, for instance ``network``; :func:`unpack` asks for it.
-    about
-        As JSON takes it; numbers must be finite.
-
-    Raises
-    ------
-    ModelError
-        If ``about`` is no JSON.
-    """
-    from safetensors.torch import save
-
-    try:
-        text = json.dumps({"format": FORMAT, "kind": kind, **about}, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"what describes a model must be JSON: {error}") from None
-    # Copies where tensors share memory: safetensors refuses those.
-    return save({name: value.clone() for name, value in sorted(tensors.items())}, metadata={_KEY: text})
-
-
-def unpack(data: bytes, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the description that :func:`pack` wrote.
-
-    Raises
-    ------
-    ArtifactError
-        If the bytes are damaged, of a newer format, or of another kind.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"weights are damaged or not of ecdreg ({error}); train the model again") from None
-    if about.get("format") != FORMAT:
-        raise ArtifactError(f"weights of format {about.get('format')}, this version reads {FORMAT}; upgrade ecdreg")
-    if about.get("kind") != kind:
-        raise ArtifactError(f"weights of a {about.get('kind')}, not of a {kind}; name another model")
-    return tensors, about
 
 
 def _towers(network: Tower | StackedNetwork) -> dict[str, tuple[str, Tower]]:

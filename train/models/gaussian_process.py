@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from registry.errors import ArtifactError, ModelError
-from train.models.checkpoints import pack, unpack
 from train.models.regressors import rows_of
+from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
 __all__ = ["GaussianProcessRegressor"]

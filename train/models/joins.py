@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from registry.errors import ArtifactError, ConfigurationError
 from train.backbones import Backbone
 from train.config.config import TrainConfig
-from train.models.checkpoints import BackboneRecord, pack, unpack
+from train.models.checkpoints import BackboneRecord
 from train.models.fitting import FittedModel, Shown, restore
 from train.models.optimization import FitResult
 from train.models.regressors import REGRESSORS, Regressor, RegressorKind
+from train.models.safetensors_io import pack, unpack
 
 __all__ = ["FittedJoin", "FittedRegressor", "fit_join", "fit_regressor", "restore_join", "restore_regressor"]
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.checkpoints import pack, unpack
 from train.models.networks import FEATURE_LIMIT
 from train.models.regressors import rows_of
+from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
 __all__ = ["KernelRegressor"]

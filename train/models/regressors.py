@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from registry.catalog import Catalog
 from registry.errors import ArtifactError, ModelError
 from train.models.baselines import MagpieBaseline
-from train.models.checkpoints import pack, unpack
+from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 from train.models.trees import BoostedTrees
 

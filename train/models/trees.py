@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.checkpoints import pack, unpack
+from train.models.safetensors_io import pack, unpack
 
 __all__ = ["BoostedTrees", "Trees"]
 

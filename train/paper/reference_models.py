@@ -338,7 +338,9 @@ REFERENCE_MODELS.add(
 )
 REFERENCE_MODELS.add(
     "chgnet",
-    ReferenceModel("chgnet", f"{_MP} trajectories (MPtrj, Deng et al.): not leakage-free", {"k_vrh": 1_580_395}, _chgnet),
+    ReferenceModel(
+        "chgnet", f"{_MP} trajectories (MPtrj, Deng et al.): not leakage-free", {"k_vrh": 1_580_395}, _chgnet
+    ),
 )
 
 

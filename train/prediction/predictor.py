@@ -385,7 +385,7 @@ class Predictor:
 
     def _show(self, raw: dict[str, Any], formulas: list[str]) -> Shown:
         if self.config.kind == "baseline-magpie":
-            from train.models.baselines import magpie_features
+            from train.features.magpie import magpie_features
 
             return Shown(len(formulas), {"composition": np.asarray(magpie_features(formulas), dtype=np.float32)})
         from train.backbones import load_backbone

@@ -5,7 +5,7 @@ import pytest
 
 from registry.errors import InputError
 from train.features.composition import composition_features, composition_groups, composition_labels
-from train.models.baselines import MAGPIE_DIM, magpie_features
+from train.features.magpie import MAGPIE_DIM, magpie_features
 
 
 def described(formula: str) -> dict[str, float]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from registry.errors import ArtifactError, InputError, ModelError
-from train.models.baselines import MAGPIE_DIM, MagpieBaseline, MeanBaseline, magpie_features, magpie_labels
+from registry.errors import ArtifactError, ModelError
+from train.models.baselines import MagpieBaseline, MeanBaseline
 from train.models.metrics import r2
 from train.models.trees import BoostedTrees
 
@@ -85,48 +85,3 @@ def test_unusable_rows_are_refused(rows: tuple[NDArray[np.float64], NDArray[np.f
         MagpieBaseline.from_bytes(MeanBaseline(1.0).to_bytes())
     with pytest.raises(ArtifactError):
         MeanBaseline.from_bytes(baseline.to_bytes())
-
-
-# ------------------------------------------------------------------------- Magpie features
-
-
-def test_magpie_features_of_rock_salt_by_hand() -> None:
-    labels = magpie_labels()
-    features = dict(zip(labels, magpie_features(["NaCl"])[0], strict=True))
-    assert len(labels) == MAGPIE_DIM
-    assert features["MagpieData minimum Number"] == 11
-    assert features["MagpieData maximum Number"] == 17
-    assert features["MagpieData range Number"] == 6
-    assert features["MagpieData mean Number"] == 14
-    assert features["MagpieData avg_dev Number"] == 3
-    assert features["MagpieData mean Electronegativity"] == pytest.approx((0.93 + 3.16) / 2)
-
-
-def test_the_composition_is_all_that_counts() -> None:
-    a, b, c = magpie_features(["Ru2TiGe", "GeTiRu2", "Ru4Ti2Ge2"])
-    np.testing.assert_allclose(a, b)
-    np.testing.assert_allclose(a, c)
-
-
-def test_nan_is_sodium_nitride() -> None:
-    features = magpie_features(["NaN", "Na3N"])
-    assert np.isfinite(features).all()
-    assert features[0, magpie_labels().index("MagpieData mean Number")] == 9
-
-
-def test_properties_that_an_element_lacks_are_those_of_the_mean_element() -> None:
-    column = magpie_labels().index("MagpieData mean Electronegativity")
-    neon, argon = magpie_features(["Ne", "Ar"])
-    assert neon[column] == argon[column]
-    assert 1 < neon[column] < 2.5
-    assert np.isfinite([neon, argon]).all()
-
-
-def test_features_of_nothing() -> None:
-    assert magpie_features([]).shape == (0, MAGPIE_DIM)
-
-
-@pytest.mark.parametrize("formula", ["", "Xx", "OgO2", "not a formula", "Na("])
-def test_formulas_that_cannot_be_described_are_refused(formula: str) -> None:
-    with pytest.raises(InputError, match="formula"):
-        magpie_features([formula])

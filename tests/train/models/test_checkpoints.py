@@ -12,9 +12,10 @@ import torch
 from registry.errors import ArtifactError, IncompatibleInputError, ModelError
 from train.backbones import ImageBackbone, load_image_backbone
 from train.config.config import PhaseConfig, TrainConfig
-from train.models.checkpoints import from_bytes, pack, to_bytes, unpack
+from train.models.checkpoints import from_bytes, to_bytes
 from train.models.networks import StackedNetwork, Tower, build_network
 from train.models.optimization import fit, predict, to_inputs
+from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
 CONFIG = TrainConfig("image", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.checkpoints import pack
 from train.models.gaussian_process import GaussianProcessRegressor
 from train.models.regressors import REGRESSORS
+from train.models.safetensors_io import pack
 
 GROUPS = ["useful"] * 3 + ["idle"] * 40
 

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.checkpoints import pack
 from train.models.kernels import KernelRegressor, _distances, _matern
 from train.models.regressors import REGRESSORS
+from train.models.safetensors_io import pack
 
 
 def rows(n: int = 80, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
