@@ -1,12 +1,13 @@
-"""The rules of the house, held by the code itself."""
+"""Conventions of the code that tests can check: layout, imports, documentation and vocabulary."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,24 @@ import pytest
 from registry import errors
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("registry", "ingest", "train", "ecdreg", "cli", "migrations")
+LIBRARY = ("registry", "ingest", "train", "ecdreg")
+PACKAGES = (*LIBRARY, "cli", "migrations")
 MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
 HEAVY = {"torch", "torchvision", "timm", "transformers", "pymatgen", "pyrho", "robocrys", "matminer", "sklearn",
          "scipy", "matplotlib", "pandas", "sqlalchemy", "sqlglot"}  # fmt: skip
 
 ERRORS = set(errors.__all__)
 
-LONGEST = 520
-LONGER = {"registry/models.py": "every table on one page"}
+MAX_LINES = 520
+LONGER_FILES = {"registry/models.py": "all tables on one page"}
+
+MAX_MODULES = 16
+LARGER_FOLDERS = {"cli/commands": "one file for each command group"}
+
+BANNED_WORDS = frozenset(
+    ("said", "told", "taught", "asked", "wish", "wishes", "sayer", "deal", "dealt", "peer", "peers", "claims")
+)
+"""Private words that have a standard term: predictions, reported, targets, requested, constraints, locks, ..."""
 
 
 def _name(path: Path) -> str:
@@ -38,14 +48,172 @@ PROTOCOLS = [
 ]
 
 
-def _public_functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
-    """Functions that a library module exports, and the public methods of the classes it exports.
+def _assert_none(what: str, found: Sequence[str]) -> None:
+    assert not found, f"{len(found)} {what}:\n" + "\n".join(found)
 
-    With each, whether a base class or a protocol explains it.
+
+class TestLayout:
+    def test_no_file_is_too_long(self) -> None:
+        # A released migration is frozen, and as long as the schema that it creates.
+        lengths = {
+            _name(p): len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES if p.parent.name != "versions"
+        }
+        assert {n: k for n, k in lengths.items() if k > MAX_LINES and n not in LONGER_FILES} == {}
+        assert {n for n in LONGER_FILES if lengths[n] <= MAX_LINES} == set(), "no longer an exception"
+
+    def test_no_folder_has_too_many_modules(self) -> None:
+        counts: dict[str, int] = {}
+        for path in MODULES:
+            if path.name != "__init__.py" and path.parent.name != "versions":
+                folder = _name(path.parent)
+                counts[folder] = counts.get(folder, 0) + 1
+        assert {f: n for f, n in counts.items() if n > MAX_MODULES and f not in LARGER_FOLDERS} == {}
+        assert {f for f in LARGER_FOLDERS if counts[f] <= MAX_MODULES} == set(), "no longer an exception"
+
+    def test_no_module_is_called_utils(self) -> None:
+        vague = ("utils", "util", "helpers", "misc", "common")
+        _assert_none("modules without a subject in their name", [_name(p) for p in MODULES if p.stem in vague])
+
+    def test_each_package_documents_its_content_and_who_may_import_it(self) -> None:
+        undocumented = []
+        for name, tree in TREES.items():
+            if not name.endswith("__init__.py") or name.startswith("migrations/"):
+                continue
+            documentation = ast.get_docstring(tree) or ""
+            if "import" not in documentation or len(documentation.splitlines()) < 2:
+                undocumented.append(name)
+        _assert_none("packages without a docstring of their content and their importers", undocumented)
+
+
+class TestImports:
+    def test_there_is_no_import_cycle(self) -> None:
+        """No module of the packages imports itself through others, at module level or inside a function."""
+        _assert_none("import cycles", [" -> ".join(cycle) for cycle in _import_cycles(_import_graph(TREES))])
+
+    def test_cycles_are_found_inside_functions_but_not_in_type_checking_blocks(self) -> None:
+        trees = {
+            "pkg/__init__.py": ast.parse(""),
+            "pkg/a.py": ast.parse("from pkg import b"),
+            "pkg/b.py": ast.parse("def f():\n    from pkg.c import x"),
+            "pkg/c.py": ast.parse("import pkg.a"),
+            "pkg/d.py": ast.parse("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.e import x"),
+            "pkg/e.py": ast.parse("from pkg.d import y"),
+            "pkg/f.py": ast.parse("from .g import y"),
+            "pkg/g.py": ast.parse("from importlib import import_module\nimport_module('pkg.f')"),
+        }
+        found = [set(cycle) for cycle in _import_cycles(_import_graph(trees))]
+        assert found == [{"pkg.a", "pkg.b", "pkg.c"}, {"pkg.f", "pkg.g"}]
+
+    def test_import_contracts_hold(self) -> None:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_help_imports_nothing_heavy(self) -> None:
+        script = (
+            "import json, sys\n"
+            "sys.argv = ['ecdreg', '--help']\n"
+            "from cli.main import run\n"
+            "try:\n    run()\nexcept SystemExit:\n    pass\n"
+            "print('MODULES', json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+        loaded = json.loads(done.stdout.rpartition("MODULES ")[2])
+        assert HEAVY & set(loaded) == set()
+
+
+class TestDocumentation:
+    @pytest.mark.parametrize("name", [name for name in TREES if not name.endswith("__init__.py")])
+    def test_module_has_a_docstring_and_lists_its_public_names(self, name: str) -> None:
+        tree = TREES[name]
+        assert ast.get_docstring(tree), "no docstring"
+        defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        if any(not n.startswith("_") for n in defined) and not name.startswith("migrations/"):
+            assert _exported(tree), "no __all__"
+
+    def test_public_functions_are_documented(self) -> None:
+        undocumented = [
+            name
+            for name, node, inherited in _public_functions()
+            if not ast.get_docstring(node) and not inherited and not _is_overload(node)
+        ]
+        _assert_none("public functions without a docstring", undocumented)
+
+    def test_functions_of_many_arguments_document_them(self) -> None:
+        undocumented = []
+        for name, node, _ in _public_functions():
+            arguments = [a.arg for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
+            counted = [a for a in arguments if a not in ("self", "cls", "session", "engine", "connection")]
+            if len(counted) > 2 and "self" not in arguments and "Parameters\n" not in (ast.get_docstring(node) or ""):
+                undocumented.append(name)
+        _assert_none("functions without a section Parameters", undocumented)
+
+    def test_functions_that_raise_have_a_raises_section(self) -> None:
+        """Every public function with ``raise SomeError(...)`` of this project in its own body has the section."""
+        undocumented = []
+        for name, node, inherited in _public_functions():
+            raised = {
+                inner.exc.func.id
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Raise)
+                and isinstance(inner.exc, ast.Call)
+                and isinstance(inner.exc.func, ast.Name)
+            }
+            documentation = ast.get_docstring(node) or ""
+            if not inherited and raised & ERRORS and "Raises\n" not in documentation:
+                undocumented.append(name)
+        _assert_none("functions without a section Raises", undocumented)
+
+
+class TestLibrary:
+    """The library has other callers than the command line: it returns values, raises errors and logs."""
+
+    def test_the_library_does_not_print_exit_or_read_arguments(self) -> None:
+        found = [
+            f"{name}:{line}: {what}"
+            for name, tree in TREES.items()
+            if name.partition("/")[0] in LIBRARY
+            for line, what in _terminal_uses(tree)
+        ]
+        _assert_none("uses of the terminal in the library", found)
+
+    def test_each_way_to_print_or_exit_is_found(self) -> None:
+        code = "import sys\nfrom sys import exit\nprint(1)\nsys.exit(1)\nsys.argv\nraise SystemExit(1)"
+        assert sorted(line for line, _ in _terminal_uses(ast.parse(code))) == [2, 3, 4, 5, 6]
+
+
+class TestVocabulary:
+    def test_identifiers_use_the_terms_of_the_field(self) -> None:
+        found = [
+            f"{name}:{line}: {identifier}"
+            for name, tree in TREES.items()
+            for line, identifier in _defined_identifiers(tree)
+            if BANNED_WORDS & set(_words(identifier))
+        ]
+        found += [name for name in TREES if BANNED_WORDS & set(_words(Path(name).stem))]
+        _assert_none("identifiers of a private vocabulary", found)
+
+    def test_all_kinds_of_identifiers_are_looked_at(self) -> None:
+        code = (
+            "class WishList:\n    told: int\n    peer = 1\n"
+            "    def was_asked(self, *, taught=1, **deal):\n        self.said = lambda claims: 1\n"
+        )
+        found = {name for _, name in _defined_identifiers(ast.parse(code)) if BANNED_WORDS & set(_words(name))}
+        assert found == {"WishList", "told", "peer", "was_asked", "taught", "deal", "said", "claims"}
+
+
+# -------------------------------------------------------------------------- documentation
+
+
+def _public_functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
+    """Functions that a library module exports, and the public methods of the classes that it exports.
+
+    Each comes with whether a base class or a protocol documents it.
     """
     for name, tree in TREES.items():
-        if name.startswith(("migrations/", "cli/cmd_", "cli/commands/plot_map.py")):
-            continue  # not libraries: revisions; and commands, whose help tests/cli/test_docs.py looks at
+        if name.startswith(("migrations/", "cli/commands/")):
+            continue  # revisions; and commands, whose help texts tests/cli/test_docs.py checks
         exported = _exported(tree)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name in exported:
@@ -53,17 +221,17 @@ def _public_functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
             elif isinstance(node, ast.ClassDef) and node.name in exported:
                 for inner in node.body:
                     if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
-                        yield f"{name}:{node.name}.{inner.name}", inner, _is_explained(inner.name, node, tree)
+                        yield f"{name}:{node.name}.{inner.name}", inner, _is_inherited(inner.name, node, tree)
 
 
-def _is_explained(method: str, node: ast.ClassDef, tree: ast.Module) -> bool:
+def _is_inherited(method: str, node: ast.ClassDef, tree: ast.Module) -> bool:
     here = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef)}
     bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
     names = {base.id for base in bases if isinstance(base, ast.Name)} - {"ABC", "Generic", "Protocol"}
     if names - set(here):
-        return True  # of another module, or of a library
+        return True  # from another module, or from a dependency
     return any(_documents(method, p) for p in PROTOCOLS if p is not node) or any(
-        _documents(method, here[name]) or _is_explained(method, here[name], tree) for name in names
+        _documents(method, here[name]) or _is_inherited(method, here[name], tree) for name in names
     )
 
 
@@ -78,91 +246,114 @@ def _exported(tree: ast.Module) -> set[str]:
     return set()
 
 
-def test_no_file_is_too_long() -> None:
-    # A migration is frozen once it is released, and is as long as what it makes.
-    lengths = {
-        _name(p): len(p.read_text(encoding="utf-8").splitlines()) for p in MODULES if p.parent.name != "versions"
-    }
-    assert {n: k for n, k in lengths.items() if k > LONGEST and n not in LONGER} == {}
-    assert {n for n in LONGER if lengths[n] <= LONGEST} == set(), "no longer an exception"
-
-
-def test_nothing_is_called_utils() -> None:
-    assert [_name(p) for p in MODULES if p.stem in ("utils", "util", "helpers", "misc", "common")] == []
-
-
-@pytest.mark.parametrize("name", [name for name in TREES if not name.endswith("__init__.py")])
-def test_module_has_docstring_and_says_what_is_public(name: str) -> None:
-    tree = TREES[name]
-    assert ast.get_docstring(tree), "no docstring"
-    named = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    if any(not n.startswith("_") for n in named) and not name.startswith("migrations/"):
-        assert _exported(tree), "no __all__"
-
-
-def test_public_functions_are_documented() -> None:
-    bare = [
-        name
-        for name, node, explained in _public_functions()
-        if not ast.get_docstring(node) and not explained and not _is_overload(node)
-    ]
-    assert bare == []
-
-
-def test_functions_of_many_arguments_explain_them() -> None:
-    silent = []
-    for name, node, _ in _public_functions():
-        arguments = [a.arg for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
-        told = [a for a in arguments if a not in ("self", "cls", "session", "engine", "connection")]
-        if len(told) > 2 and "self" not in arguments and "Parameters\n" not in (ast.get_docstring(node) or ""):
-            silent.append(name)
-    assert silent == []
-
-
-def test_functions_that_raise_say_so() -> None:
-    """A ``raise SomeError(...)`` of this project's errors in the body itself has its section."""
-    silent = []
-    for name, node, explained in _public_functions():
-        raised = {
-            inner.exc.func.id
-            for inner in ast.walk(node)
-            if isinstance(inner, ast.Raise) and isinstance(inner.exc, ast.Call) and isinstance(inner.exc.func, ast.Name)
-        }
-        documentation = ast.get_docstring(node) or ""
-        if not explained and any(e in ERRORS for e in raised) and "Raises\n" not in documentation:
-            silent.append(name)
-    assert silent == []
-
-
-def test_facade_keeps_to_the_layers() -> None:
-    """import-linter looks at packages; ``ecdreg`` is a module."""
-    imported = {
-        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name or "").partition(".")[0]
-        for node in ast.walk(TREES["ecdreg.py"])
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    }
-    assert imported - set(sys.stdlib_module_names) == {"registry", "ingest", "train", "sqlalchemy"}
-
-
-def test_layers_hold() -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import json, sys\n"
-        "sys.argv = ['ecdreg', '--help']\n"
-        "from cli.main import run\n"
-        "try:\n    run()\nexcept SystemExit:\n    pass\n"
-        "print('MODULES', json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout.rpartition("MODULES ")[2])
-    assert HEAVY & set(loaded) == set()
-
-
 def _is_overload(node: ast.FunctionDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+
+
+# -------------------------------------------------------------------------------- imports
+
+
+def _import_graph(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:
+    """Modules that each module imports by name; the implicit import of a parent package does not count."""
+    modules = {_module_name(path) for path in trees}
+    graph: dict[str, set[str]] = {}
+    for path, tree in trees.items():
+        module = _module_name(path)
+        package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
+        graph[module] = {
+            target for node in _runtime_nodes(tree) for target in _imported(node, package, modules) if target != module
+        }
+    return graph
+
+
+def _imported(node: ast.AST, package: str, modules: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name in modules)
+    elif isinstance(node, ast.ImportFrom):
+        source = node.module or ""
+        if node.level:
+            parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*parent, *([node.module] if node.module else [])])
+        for alias in node.names:
+            submodule = f"{source}.{alias.name}"
+            if submodule in modules:
+                yield submodule
+            elif source in modules:
+                yield source
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("import_module", "importlib.import_module"):
+        yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and a.value in modules)
+
+
+def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Nodes of a tree without the bodies of ``if TYPE_CHECKING``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield other
+                yield from _runtime_nodes(other)
+            continue
+        yield node
+        yield from _runtime_nodes(node)
+
+
+def _import_cycles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """One cycle of each group of modules that import each other."""
+    left = {module: set(targets) for module, targets in graph.items()}
+    cycles = []
+    while True:
+        try:
+            graphlib.TopologicalSorter(left).prepare()
+        except graphlib.CycleError as error:
+            cycle = error.args[1][::-1]
+        else:
+            return sorted(cycles)
+        cycles.append(cycle)
+        # Without its last edge the cycle is broken, and the next one is found.
+        left[cycle[-2]].remove(cycle[-1])
+
+
+def _module_name(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+# ---------------------------------------------------------------------- names and statements
+
+
+def _terminal_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Lines that print, exit or read ``sys.argv``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "exit", "quit"):
+            yield node.lineno, f"{node.func.id}()"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.exit", "sys.argv"):
+            yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module == "sys":
+            for alias in node.names:
+                if alias.name in ("exit", "argv"):
+                    yield node.lineno, f"from sys import {alias.name}"
+        elif isinstance(node, ast.Name) and node.id == "SystemExit" and isinstance(node.ctx, ast.Load):
+            yield node.lineno, "SystemExit"
+
+
+def _defined_identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Names of functions, classes, arguments and attributes that a module defines."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        if isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+        elif isinstance(node, (ast.ClassDef, ast.Module)):
+            yield from _assigned(node.body)
+
+
+def _assigned(body: Iterable[ast.stmt]) -> Iterator[tuple[int, str]]:
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from ((node.lineno, t.id) for t in targets if isinstance(t, ast.Name))
+
+
+def _words(identifier: str) -> list[str]:
+    """Words of an identifier in lower case, split at underscores and capitals."""
+    separated = "".join(f"_{c}" if c.isupper() else c for c in identifier)
+    return separated.lower().split("_")
