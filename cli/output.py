@@ -163,28 +163,28 @@ class _Lines:
         self._label = ""
         self._total: int | None = None
         self._done = 0
-        self._told = 0
+        self._reported = 0
 
     def begin(self, label: str, total: int | None = None) -> None:
-        self._label, self._total, self._done, self._told = label, total, 0, 0
-        self.say(f"{label} ..." if total is None else f"{label}: 0 of {total}")
+        self._label, self._total, self._done, self._reported = label, total, 0, 0
+        self.message(f"{label} ..." if total is None else f"{label}: 0 of {total}")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self._done += steps
         if self._total:
             reached = 10 * self._done // self._total
-            if reached > self._told:
-                self._told = reached
-                self.say(f"{self._label}: {self._done} of {self._total}{f' ({note})' if note else ''}")
-        elif self._done >= max(2 * self._told, 10):  # no total: ever more rarely
-            self._told = self._done
-            self.say(f"{self._label}: {self._done}")
+            if reached > self._reported:
+                self._reported = reached
+                self.message(f"{self._label}: {self._done} of {self._total}{f' ({note})' if note else ''}")
+        elif self._done >= max(2 * self._reported, 10):  # no total: ever more rarely
+            self._reported = self._done
+            self.message(f"{self._label}: {self._done}")
 
     def end(self) -> None:
-        if self._total is None and self._done > self._told:
-            self.say(f"{self._label}: {self._done}")
+        if self._total is None and self._done > self._reported:
+            self.message(f"{self._label}: {self._done}")
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
@@ -209,7 +209,7 @@ class _Bars:
             self._bars.stop_task(self._task)
             self._task = None
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False)
 
 

@@ -134,7 +134,7 @@ def ingest(
     fingerprint = options.fingerprint()
     records = list(islice(source.records(), options.limit))
     for remark in source.remarks:
-        progress.say(remark)
+        progress.message(remark)
     with session_scope(engine) as session:
         run_id = start_run(
             session, source=source.name, source_release=source.release, parameters=options.parameters()
@@ -198,7 +198,7 @@ class _Run:
         if isinstance(source, Downloading):
             check_room(source.foresee(changed), self.options, grids=self.grids, progress=self.progress)
         if texts := sum(needs_describing(record, self.options) for record in changed):
-            self.progress.say(f"{texts} texts to compute with robocrystallographer: 2 to 6 s each on a core")
+            self.progress.message(f"{texts} texts to compute with robocrystallographer: 2 to 6 s each on a core")
         for record, prepared in prepare_all(changed, self.options, stopped=stopped):
             self._write(record, prepared)
 

@@ -61,7 +61,7 @@ def check_room(download: Download, options: IngestOptions, *, grids: GridStore, 
         return
     cached = f", {download.cached} more are in the cache" if download.cached else ""
     needed = room_needed(download, options)
-    progress.say(
+    progress.message(
         f"{download.objects} charge densities to download, about {_gigabytes(download.bytes)}{cached}; "
         f"their grids will take about {_gigabytes(needed)} of {grids.url}"
     )

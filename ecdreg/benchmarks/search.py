@@ -109,18 +109,18 @@ def bench_search(
     import_rivals()
     progress = progress or Silent()
     with temporary_database(engine) as bench:
-        progress.say(f"{setting.exact_rows:,} x {setting.exact_dim} vectors, no index")
+        progress.message(f"{setting.exact_rows:,} x {setting.exact_dim} vectors, no index")
         vectors, queries = fill(bench, setting.exact_rows, setting.exact_dim, setting.queries, seed=setting.seed)
-        progress.say("queries in SQL")
+        progress.message("queries in SQL")
         yield from _exact(bench, queries[:100], setting)
     with temporary_database(engine) as bench:
-        progress.say(f"{setting.rows:,} x {setting.dim} vectors, with an index")
+        progress.message(f"{setting.rows:,} x {setting.dim} vectors, with an index")
         vectors, queries = fill(bench, setting.rows, setting.dim, setting.queries, seed=setting.seed)
         yield from _indexed(bench, vectors, queries, setting, progress, embedded=embedded)
     del vectors
     if setting.full_rows:
         with temporary_database(engine) as bench:
-            progress.say(f"{setting.full_rows:,} x {setting.full_dim} vectors, with an index")
+            progress.message(f"{setting.full_rows:,} x {setting.full_dim} vectors, with an index")
             yield from _full(bench, setting, progress, embedded=embedded)
 
 
@@ -272,9 +272,9 @@ def _indexed(
     index = build_index(bench, _ENCODER, embedded=embedded)
     yield Measured(f"index of {size} halfvec: build", time.perf_counter() - start, "s", "")
     yield Measured(f"index of {size} halfvec: size", index.megabytes or 0.0, "MB", "")
-    progress.say("FAISS flat and hnswlib take the vectors")
+    progress.message("FAISS flat and hnswlib take the vectors")
     rivals = _Rivals(vectors)
-    progress.say("queries in SQL, then of hnswlib and FAISS flat")
+    progress.message("queries in SQL, then of hnswlib and FAISS flat")
     with _searching(bench) as search:
         # One after the other: FAISS flat reads all vectors for each query and leaves no cache to the next.
         for query in queries[:50]:
@@ -334,7 +334,7 @@ def _full(bench: Engine, setting: Setting, progress: Progress, *, embedded: bool
     from registry.search.indexes import build_index
 
     _, queries = fill(bench, setting.full_rows, setting.full_dim, 200, seed=setting.seed, keep=False)
-    progress.say("building the index")
+    progress.message("building the index")
     size = f"{setting.full_rows:,} x {setting.full_dim} halfvec"
     with _memory(bench, watch=embedded) as peak:
         start = time.perf_counter()
@@ -344,7 +344,7 @@ def _full(bench: Engine, setting: Setting, progress: Progress, *, embedded: bool
     yield Measured(f"index of {size}: size", index.megabytes or 0.0, "MB", "")
     if embedded:
         yield Measured(f"index of {size}: memory of server and command while it was built", peak[0], "GiB", "<= 8")
-    progress.say("last queries in SQL")
+    progress.message("last queries in SQL")
     with _searching(bench) as search:
         for query in queries:
             search(query, setting.k)

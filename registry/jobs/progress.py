@@ -1,4 +1,4 @@
-"""How long work reports what it does, without knowing who listens."""
+"""Protocol by which long work reports its progress to its caller."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["Progress", "Silent"]
 
 
 class Progress(Protocol):
-    """Told of long work; ``cli.output`` draws it as bars on a terminal, as plain lines otherwise."""
+    """Receiver of progress reports; ``cli.output`` shows bars on a terminal, and plain lines otherwise."""
 
     def begin(self, label: str, total: int | None = None) -> None:
-        """A task starts; ``total`` steps, or None where that is not known. Tasks do not nest."""
+        """Start a task of ``total`` steps; None if the number is not known. Tasks do not nest."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Steps are done; ``note`` says what is being worked on."""
+        """Count finished steps; ``note`` names the current item."""
 
     def end(self) -> None:
-        """The task is over."""
+        """Finish the task."""
 
-    def say(self, line: str) -> None:
-        """One line that the user should read, whether or not a task is under way."""
+    def message(self, line: str) -> None:
+        """Show a line to the user, during a task or outside of one."""
 
 
 class Silent:
@@ -32,4 +32,4 @@ class Silent:
 
     def end(self) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def message(self, line: str) -> None: ...

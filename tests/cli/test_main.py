@@ -239,7 +239,7 @@ class TestProgress:
             for index in range(200):
                 progress.advance(note=f"mp-{index}")
             progress.end()
-            progress.say("done")
+            progress.message("done")
         lines = capsys.readouterr().err.splitlines()
         assert lines[0] == "reading: 0 of 200"
         assert lines[1] == "reading: 20 of 200 (mp-19)"
@@ -261,7 +261,7 @@ class TestProgress:
         with output.progress() as progress:
             progress.begin("reading [a]", 2)
             progress.advance(note="mp-1")
-            progress.say("half [bold]way")
+            progress.message("half [bold]way")
             progress.advance()
             progress.end()
         assert "reading [a]" in terminal.getvalue()
@@ -270,7 +270,7 @@ class TestProgress:
     def test_quiet_is_silent(self, quietly: None, capsys: pytest.CaptureFixture[str]) -> None:
         with output.progress() as progress:
             progress.begin("reading", 1)
-            progress.say("x")
+            progress.message("x")
             progress.advance()
             progress.end()
         output.note("hint")

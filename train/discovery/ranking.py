@@ -192,7 +192,7 @@ def rank(
                 (said[i],) = sayers.say([describe(i)], modalities=NO_DENSITY)
                 described.add(i)
             except InputError as error:
-                progress.say(f"{crystals[i].formula}: {error}")
+                progress.message(f"{crystals[i].formula}: {error}")
             progress.advance(1, crystals[i].formula)
         progress.end()
     # Compared are those that the same models have spoken of: where texts count, the described ones, then the rest.

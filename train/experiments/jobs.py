@@ -86,7 +86,7 @@ def run_jobs(
         outcomes[outcome.place] = outcome
         told = outcome.error or (outcome.result.outcome if outcome.result else "")
         if outcome.error:
-            progress.say(f"{jobs[outcome.place].label}: {outcome.error}")
+            progress.message(f"{jobs[outcome.place].label}: {outcome.error}")
         progress.advance(1, f"{jobs[outcome.place].label}: {told}")
         if on_outcome is not None:
             on_outcome(outcome)

@@ -314,7 +314,7 @@ class FeatureCache:
                 preprocessing=identity.preprocessing,
             )
             if newest and (older := take_name(session, encoder, name)) is not None:
-                self._progress.say(
+                self._progress.message(
                     f"{name!r} is made otherwise than before; the vectors that were there are those of the encoder"
                     f" {older!r} from now on"
                 )

@@ -99,7 +99,7 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
         def __init__(self) -> None:
             self.said: list[str] = []
 
-        def say(self, line: str) -> None:
+        def message(self, line: str) -> None:
             self.said.append(line)
 
     identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
