@@ -1,8 +1,8 @@
-"""Fixtures of all tests: a real PostgreSQL of their own, a home of their own, no network.
+"""Fixtures of all tests: a database and a home folder for each test, and no network.
 
-One embedded cluster serves the session, under a temporary folder, and is stopped at its
-end whatever happened. Its database is migrated once; each test that asks for ``engine``
-gets a clone of it, so that tests may commit.
+One embedded PostgreSQL cluster serves the session. It is in a temporary folder, and is stopped at the end
+of the session, also after failures. Its database is migrated once. Each test that uses ``engine`` gets a
+clone of that database, so that tests may commit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeAlias
 
 import hypothesis
 import numpy as np
 import psycopg
 import pytest
+from psycopg.rows import TupleRow
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -31,32 +32,40 @@ from registry.postgres import embedded
 from registry.postgres.embedded import EmbeddedServer
 from registry.settings import Settings
 
-# Hubs are never asked, not even by worker processes, which the guard below does not reach.
+# Model hubs are not contacted, also not by worker processes, which the fixture _no_network does not cover.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 hypothesis.settings.register_profile("ecdreg", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ecdreg")
 
-LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "", None}
+
+InternetAddress: TypeAlias = "tuple[str | bytes | None, int]"
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """What a command answered."""
+    """Exit code and output of a command."""
 
     exit_code: int
     stdout: str
     stderr: str
 
 
+class Invoke(Protocol):
+    """Runs the command line with the given arguments."""
+
+    def __call__(self, *arguments: object) -> Invocation: ...
+
+
 @dataclass
 class Clones:
-    """Makes clones of the migrated database."""
+    """Creates clones of the migrated database."""
 
     server: EmbeddedServer
-    admin: psycopg.Connection[Any]
+    admin: psycopg.Connection[TupleRow]
     finished: list[str] = field(default_factory=list)
-    """Databases that are dropped at the next occasion, when their connections are surely gone."""
+    """Databases to drop before the next clone is created, when their connections are closed."""
     count: int = 0
 
     def make(self) -> str:
@@ -71,7 +80,7 @@ class Clones:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """No setting of the user's reaches a test, and no test the user's state."""
+    """Remove the user's settings from the environment, and keep tests away from the user's state."""
     for name in list(os.environ):
         if name.startswith(("ECDREG_", "PG")):
             monkeypatch.delenv(name)
@@ -79,8 +88,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_each_time() -> None:
-    """Every generator starts from a fixed seed; torch's only where a test has imported it."""
+def _fixed_seeds() -> None:
+    """Seed every random generator; that of torch only if a test has imported it."""
     random.seed(0)
     np.random.seed(0)
     if torch := sys.modules.get("torch"):
@@ -89,34 +98,36 @@ def _same_each_time() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that talks to another machine, even where the code under test swallows the refusal."""
+    """Fail a test that connects to another machine, even if the code under test catches the error."""
     if request.node.get_closest_marker("live"):
         yield
         return
     attempts: list[str] = []
 
-    def refuse(host: object) -> None:
-        if isinstance(host, bytes):
-            host = host.decode()
-        if host not in LOCAL:
-            attempts.append(str(host))
-            raise OSError(f"tests do not talk to {host}")
+    def refuse_remote(host: str | bytes | None) -> None:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in LOCAL_HOSTS:
+            attempts.append(str(name))
+            raise OSError(f"tests do not connect to {name}")
 
-    def guarded(name: str) -> Callable[[socket.socket, Any], Any]:
+    def guarded(name: str) -> Callable[[socket.socket, InternetAddress], object]:
         original = getattr(socket.socket, name)
 
-        def method(self: socket.socket, address: Any) -> Any:
+        def method(self: socket.socket, address: InternetAddress) -> object:
             if self.family in (socket.AF_INET, socket.AF_INET6):
-                refuse(address[0])
-            return original(self, address)
+                refuse_remote(address[0])
+            result: object = original(self, address)
+            return result
 
         return method
 
     lookup = socket.getaddrinfo
 
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        refuse(host)
-        return lookup(host, *args, **kwargs)
+    def getaddrinfo(
+        host: str | bytes | None, port: str | int | None, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> object:
+        refuse_remote(host)
+        return lookup(host, port, family, type, proto, flags)
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, guarded(name))
@@ -128,19 +139,19 @@ def _no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """An ``ECDREG_HOME`` of the test's own; not made yet."""
+    """The ``ECDREG_HOME`` of this test; not created yet."""
     return tmp_path / "home"
 
 
 @pytest.fixture
 def settings(home: Path, cluster_url: str) -> Settings:
-    """Settings with the test's home and database."""
+    """Settings with the home and the database of this test."""
     return Settings(home=home, database_url=cluster_url)
 
 
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:
-    """A clean, migrated database of the test's own; it may commit."""
+    """Engine of an empty, migrated database of this test, which may commit."""
     engine = connect(settings)
     yield engine
     engine.dispose()
@@ -155,10 +166,8 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 @pytest.fixture
-def invoke(
-    cluster_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Invocation]:
-    """Run the command line in this process, error boundary included, on the database of :func:`engine`."""
+def invoke(cluster_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Run the command line in this process, with its error handling, on the database of :func:`engine`."""
     monkeypatch.setenv("ECDREG_DATABASE_URL", cluster_url)
 
     def run(*arguments: object) -> Invocation:
@@ -174,13 +183,13 @@ def invoke(
 
 @pytest.fixture
 def cluster_url(new_database: Callable[[], str]) -> str:
-    """libpq URL of a clean, migrated database of the test's own."""
+    """libpq URL of an empty, migrated database of this test."""
     return new_database()
 
 
 @pytest.fixture
 def new_database(clones: Clones) -> Iterator[Callable[[], str]]:
-    """Makes as many clean, migrated databases as a test needs; they are dropped after it."""
+    """Create an empty, migrated database at each call; they are dropped after the test."""
     names: list[str] = []
 
     def make() -> str:
@@ -193,20 +202,20 @@ def new_database(clones: Clones) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(scope="session")
 def clones(cluster: EmbeddedServer) -> Iterator[Clones]:
-    """Where tests of a wider scope take a database from: :meth:`Clones.make`."""
+    """Source of databases for fixtures of a wider scope; see :meth:`Clones.make`."""
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
         yield Clones(cluster, admin)
 
 
 @pytest.fixture(scope="session")
 def cluster(open_folder: Path) -> Iterator[EmbeddedServer]:
-    """An embedded cluster of the session's own, with one migrated database to clone."""
+    """The embedded cluster of the session, with one migrated database to clone."""
     settings = Settings(home=open_folder)
     try:
         connect(settings).dispose()
         server = embedded.start(settings.postgres_data)
         with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here outlives the session
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # the cluster is deleted at the end
                 admin.execute(f"ALTER SYSTEM SET {setting} = off")
             admin.execute("SELECT pg_reload_conf()")
         yield server
@@ -216,9 +225,9 @@ def cluster(open_folder: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that the server's user can pass, as pytest's own (0700) are not for root's server.
+    """A temporary folder that the user of the server can enter; pytest's own folders (0700) are closed to it.
 
-    In memory where there is room: a clone of the database takes 0.03 s there, 0.1 to 1 s on a disk.
+    It is in memory if there is room: a clone of the database takes 0.03 s there, and 0.1 to 1 s on a disk.
     """
     memory = Path("/dev/shm")
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30

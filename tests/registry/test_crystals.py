@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,22 +11,19 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from registry.crystals import (
-    CrystalData,
     DensityData,
     DescriptionData,
     PropertyData,
     SliceData,
-    WrittenCrystal,
-    ensure_recipe,
-    find_recipe,
     material_key_of,
-    recipe_sha256,
     resolve,
     write_crystal,
 )
 from registry.errors import AmbiguousIdError, InputError, NotFoundError, UnknownNameError
 from registry.files.grids import GridStore
+from registry.image_recipes import ensure_recipe, find_recipe, recipe_sha256
 from registry.models import (
+    Base,
     Crystal,
     CrystalRevision,
     Density,
@@ -40,11 +36,11 @@ from registry.models import (
     SliceInput,
 )
 
-MakeCrystal = Callable[..., CrystalData]
-AddCrystal = Callable[..., WrittenCrystal]
+if TYPE_CHECKING:
+    from tests.registry.conftest import AddCrystal, MakeCrystal
 
 
-def _count(session: Session, model: type[Any]) -> int:
+def _count(session: Session, model: type[Base]) -> int:
     return session.scalar(select(func.count()).select_from(model)) or 0
 
 
@@ -149,7 +145,7 @@ def test_new_recipes_and_texts_join_the_revision(
 
 def test_changed_pixels_and_texts_replace_the_old_ones(session: Session, add_crystal: AddCrystal) -> None:
     first = add_crystal("a")
-    second = add_crystal("a", level_pixel=2.0, text="another text")
+    second = add_crystal("a", pixel_max=2.0, text="another text")
     assert second == replace(first, outcome="updated")
     session.expire_all()
     assert session.scalars(select(SliceImage)).one().pixel_max == [2.0, 0.0]
@@ -167,9 +163,9 @@ def test_implausible_values_are_kept_and_marked(session: Session, add_crystal: A
 
 
 def test_unknown_levels_of_theory_are_added(session: Session, add_crystal: AddCrystal) -> None:
-    add_crystal("a", level="RPA@PBE")
+    add_crystal("a", level_of_theory="RPA@PBE")
     assert session.get_one(LevelOfTheory, "RPA@PBE").preference == 1000
-    add_crystal("b", level="RPA@PBE")
+    add_crystal("b", level_of_theory="RPA@PBE")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +189,7 @@ def test_bad_values_are_refused_before_anything_is_written(
     run: IngestRun,
     grids: GridStore,
     tmp_path: Path,
-    change: dict[str, Any],
+    change: dict[str, object],
     error: type[Exception],
     message: str,
 ) -> None:

@@ -125,7 +125,7 @@ def test_who_cannot_take_part_is_excluded_with_the_reason(
 
 
 def test_value_of_the_preferred_level_counts(session: Session, forty: None, add_crystal: AddCrystal) -> None:
-    add_crystal("mp-50", values={"k_vrh": -5.0}, level="GGA_GGA+U")
+    add_crystal("mp-50", values={"k_vrh": -5.0}, level_of_theory="GGA_GGA+U")
     split = create_split(session, "s", target="k_vrh")
     assert _member(session, split, "test:mp-50").subset == "excluded"
 
@@ -139,8 +139,8 @@ def _dealt(session: Session, source_id: str) -> str:
 def test_iqr_leaves_out_what_lies_beyond_the_fences(session: Session, add_crystal: AddCrystal) -> None:
     peaks = {i: 10.0 + i / 10 for i in range(1, 41)} | {41: 500.0}
     for i, peak in peaks.items():
-        add_crystal(f"mp-{i}", level_pixel=peak, densities=False)
-    add_crystal("mp-42", level_pixel=1e6, values={"k_vrh": -1.0})  # suspect: has no say in the fences
+        add_crystal(f"mp-{i}", pixel_max=peak, densities=False)
+    add_crystal("mp-42", pixel_max=1e6, values={"k_vrh": -1.0})  # suspect: has no say in the fences
     split = create_split(session, "s", target="k_vrh", iqr=1.5)
     out = {m.source_id: m.reason or "" for m in members(session, split.id) if m.subset == "excluded"}
     assert out.keys() == {"test:mp-41", "test:mp-42"}
