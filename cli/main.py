@@ -1,42 +1,26 @@
 r"""The command ``ecdreg``: its commands, and the boundary where errors become exit codes.
 
-Each module ``cmd_*`` has a function ``register(app)``; the list below is the only place that
-knows them all. They import heavy code inside their functions, so that ``--help`` is quick.
+:data:`cli.commands.COMMANDS` names every command with its module. A module is imported when its command is run or when
+its help is printed, so that ``ecdreg --help`` and ``ecdreg db status`` import only what they need.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from cli import output
-from cli.commands import bench as cmd_bench
-from cli.commands import cache as cmd_cache
-from cli.commands import db as cmd_db
-from cli.commands import evaluate as cmd_evaluate
-from cli.commands import explain as cmd_explain
-from cli.commands import index as cmd_index
-from cli.commands import ingest as cmd_ingest
-from cli.commands import leaderboard as cmd_leaderboard
-from cli.commands import models as cmd_models
-from cli.commands import plot as cmd_plot
-from cli.commands import predict as cmd_predict
-from cli.commands import propose as cmd_propose
-from cli.commands import reference as cmd_peers
-from cli.commands import report as cmd_report
-from cli.commands import reproduce as cmd_reproduce
-from cli.commands import search as cmd_search
-from cli.commands import similar as cmd_similar
-from cli.commands import split as cmd_split
-from cli.commands import train as cmd_train
-from cli.commands import tune as cmd_tune
-from cli.options.common import at_end
+from cli import logs, output
+from cli.commands import COMMANDS
+from cli.options.common import at_end, command_group
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
@@ -56,38 +40,11 @@ INTERRUPTED = 130
 # Public in click, of which newer versions of typer keep a private copy.
 UsageError: Any = typer.BadParameter.__base__
 
-# As one uses them; click would list single commands before groups.
-ORDER = (
-    "ingest",
-    "split",
-    "train",
-    "tune",
-    "leaderboard",
-    "models",
-    "encoders",
-    "predict",
-    "similar",
-    "search",
-    "propose",
-    "explain",
-    "report",
-    "reproduce",
-    "plot",
-    "evaluate",
-    "peers",
-    "index",
-    "bench",
-    "cache",
-    "db",
-)
+_log = logging.getLogger("cli")
 
 
 class _Boundary(TyperGroup):
     """Turns what commands raise into one line and an exit code; a bug keeps its traceback."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        names = super().list_commands(ctx)
-        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -99,16 +56,49 @@ class _Boundary(TyperGroup):
             output.error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            told = _database_error(error)
-            if told is None:
+            found = _database_error(error)
+            if found is None:
                 raise
-            message, code = told
+            message, code = found
             output.error(message)
             raise typer.Exit(code) from error
 
 
+class _Loaded(Mapping[str, Any]):
+    """Commands by name, in the order of :data:`cli.commands.COMMANDS`; each is imported on its first use."""
+
+    def __init__(self) -> None:
+        self._commands: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._commands:
+            self._commands[name] = _load(name)
+        return self._commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Root(_Boundary):
+    """The command ``ecdreg`` itself: its help lists the commands without importing them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Loaded()  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
 app = typer.Typer(
-    cls=_Boundary,
+    cls=_Root,
     name="ecdreg",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -125,13 +115,49 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _set_quiet(value: bool) -> None:
+    if value:
+        output.quiet.set(True)
+
+
+def _set_verbosity(value: int) -> None:
+    if value:
+        logs.set_verbosity(value)
+
+
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Print no notes and no progress, only results, warnings and errors.",
+        callback=_set_quiet,
+        expose_value=False,
+    ),
+]
+VerboseOption = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Print log lines on stderr; -vv prints details.",
+        callback=_set_verbosity,
+        expose_value=False,
+    ),
+]
+
+
 @app.callback()
 def _root(
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No notes and no progress; results and errors only.")
-    ] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version, expose_value=False
+        ),
     ] = False,
 ) -> None:
     """A registry of crystals that learns from their electron charge densities.
@@ -145,32 +171,6 @@ def _root(
 
     Exit codes: 0 ok, 1 failed, 2 usage, 3 database unreachable, 4 schema behind.
     """
-    output.quiet.set(quiet)
-
-
-for _module in (
-    cmd_ingest,
-    cmd_split,
-    cmd_train,
-    cmd_tune,
-    cmd_leaderboard,
-    cmd_models,
-    cmd_peers,
-    cmd_predict,
-    cmd_similar,
-    cmd_search,
-    cmd_propose,
-    cmd_report,
-    cmd_reproduce,
-    cmd_plot,
-    cmd_evaluate,
-    cmd_explain,
-    cmd_index,
-    cmd_bench,
-    cmd_cache,
-    cmd_db,
-):
-    _module.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 ok, 1 failed, 2 usage, 3 database unreachable, 4 schema behind, 130 interrupted.
     """
+    began = time.perf_counter()
+    logs.set_verbosity(0)
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="ecdreg", standalone_mode=False)
     except UsageError as error:
@@ -202,6 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         at_end.close()
         output.quiet.set(False)
+        _log.info("finished in %.1f s", time.perf_counter() - began)
+        logs.reset()
     return code if isinstance(code, int) else 0
 
 
@@ -209,6 +213,41 @@ def run() -> None:
     """Entry point of the program ``ecdreg``."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())
+
+
+def _load(name: str) -> Any:
+    """Import a command; every command below it takes ``--quiet`` and ``--verbose``."""
+    module, _, attribute = COMMANDS[name].path.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        command: Any = typer.main.get_group(found)
+    else:
+        single = command_group("")
+        single.command(name)(found)
+        command = typer.main.get_command(single)
+    command.name = name
+    for leaf in _leaves(command):
+        leaf.params += _verbosity_options()
+    return command
+
+
+def _leaves(command: Any) -> Iterator[Any]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield command
+        return
+    for child in children.values():
+        yield from _leaves(child)
+
+
+def _verbosity_options() -> list[Any]:
+    """The options ``--quiet`` and ``--verbose`` of one command."""
+
+    def options(quiet: QuietOption = False, verbose: VerboseOption = 0) -> None: ...
+
+    single = command_group("")
+    single.command()(options)
+    return list(typer.main.get_command(single).params)
 
 
 def _exit_code(error: EcdregError) -> int:
@@ -220,14 +259,14 @@ def _exit_code(error: EcdregError) -> int:
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the command line, and which help tells more."""
-    told = _one_line(error.format_message()).removeprefix("Invalid value: ").removesuffix(".")
-    told = re.sub(r"\.? Did you mean (.*)\?$", r" (did you mean \1?)", told)
-    return f"{told[:1].lower()}{told[1:]}; see '{error.ctx.command_path if error.ctx else 'ecdreg'} -h'"
+    """The error of a command line, and the help that explains it."""
+    message = _one_line(error.format_message()).removeprefix("Invalid value: ").removesuffix(".")
+    message = re.sub(r"\.? Did you mean (.*)\?$", r" (did you mean \1?)", message)
+    return f"{message[:1].lower()}{message[1:]}; see '{error.ctx.command_path if error.ctx else 'ecdreg'} -h'"
 
 
 def _database_error(error: Exception) -> tuple[str, int] | None:
-    """What to say of a connection that was lost in the middle of the work; None for other errors."""
+    """Message and exit code for a connection that was lost in the middle of the work; None for other errors."""
     if "sqlalchemy.exc" not in sys.modules:
         return None
     from sqlalchemy.exc import DBAPIError, OperationalError
@@ -239,9 +278,9 @@ def _database_error(error: Exception) -> tuple[str, int] | None:
     if error.connection_invalidated or (
         isinstance(error, OperationalError) and (state or "57P").startswith(("08", "57P"))
     ):
-        return f"the connection to the database was lost: {reason}; `ecdreg db status` tells more", UNREACHABLE
-    if isinstance(error, OperationalError):  # disk full, out of memory, locks: the server's trouble, not a bug
-        return f"the database could not do it: {reason}", FAILED
+        return f"the connection to the database was lost: {reason}; see `ecdreg db status`", UNREACHABLE
+    if isinstance(error, OperationalError):  # disk full, out of memory, locks: not a bug of this code
+        return f"the database failed: {reason}", FAILED
     return None
 
 

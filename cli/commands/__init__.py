@@ -1,4 +1,76 @@
-"""Commands: one module for each command group, loaded when the command is called.
+"""Commands of ``ecdreg``, one module for each command or group of commands.
 
-``cli.main`` loads them by name; they import ``ecdreg`` inside functions.
+:data:`COMMANDS` names them all. Only ``cli.main`` imports the modules, each when its command is used.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["COMMANDS", "Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command that is imported on demand."""
+
+    path: str
+    """``module:object``; the object is a function, or a group of commands."""
+    help: str
+    """First line of its help, which ``ecdreg --help`` prints without importing the module."""
+
+
+COMMANDS: dict[str, Entry] = {
+    "ingest": Entry("cli.commands.ingest:ingest", "Bring crystals into the registry."),
+    "split": Entry("cli.commands.split:group", "Make, import and show splits: who is trained on, who is held out."),
+    "train": Entry(
+        "cli.commands.train:group", "Train models on a split; every leaderboard shows the baselines beside them."
+    ),
+    "tune": Entry(
+        "cli.commands.tune:tune",
+        "Search the hyper-parameters of a kind of model, each trial by cross-validation on the split's cv rows.",
+    ),
+    "leaderboard": Entry(
+        "cli.commands.leaderboard:leaderboard",
+        "Show how the models compare, best in cross-validation first, baselines beside them.",
+    ),
+    "models": Entry("cli.commands.models:group", "List and show trained models, and give them aliases."),
+    "encoders": Entry("cli.commands.similar:group", "List what yields vectors, and choose what searches use."),
+    "predict": Entry(
+        "cli.commands.predict:predict", "Predict with a trained model, for crystals of the registry or for files."
+    ),
+    "similar": Entry(
+        "cli.commands.similar:similar",
+        "Find the crystals most like one of the registry, a sentence, a picture, or files.",
+    ),
+    "search": Entry("cli.commands.search:search", "Find the crystals that have wished properties: inverse design."),
+    "propose": Entry(
+        "cli.commands.propose:propose",
+        "Propose crystals that the registry does not have, by replacing elements of those that it has.",
+    ),
+    "explain": Entry(
+        "cli.commands.explain:explain",
+        "Explain a prediction: the shares of modalities, pixels, words and other features.",
+    ),
+    "report": Entry(
+        "cli.commands.report:report",
+        "Write a report of a model: scores beside the baselines, parity plot, intervals, learning curves.",
+    ),
+    "reproduce": Entry(
+        "cli.commands.reproduce:group",
+        "Run the paper's experiments again, without their leaks, beside the published numbers.",
+    ),
+    "plot": Entry(
+        "cli.commands.plot:group",
+        "Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.",
+    ),
+    "evaluate": Entry("cli.commands.evaluate:group", "Hold answers of the registry against what is known."),
+    "reference": Entry("cli.commands.reference:group", "Score published models of others on the rows of a split."),
+    "index": Entry("cli.commands.index:group", "Indexes that make searches among many vectors quick."),
+    "bench": Entry("cli.commands.bench:group", "Measure what the registry derives by itself, and how it searches."),
+    "cache": Entry(
+        "cli.commands.cache:group", "The density cache at ECDREG_CACHE, which several registries may share."
+    ),
+    "db": Entry("cli.commands.db:group", "The database: the embedded one, or that of ECDREG_DATABASE_URL."),
+}
+"""Every command by its name, in the order of their use."""

@@ -10,7 +10,7 @@ from cli import output
 from cli.options.common import JsonOption, KOption, LimitOption, SeedOption, command_group, open_engine
 from cli.options.common import settings as environment
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 _COLUMNS = {
     "prototype": "prototype",
@@ -29,21 +29,10 @@ _COLUMNS = {
 }
 _FORMATS = {name: ".3f" for name in _COLUMNS if name not in ("prototype", "crystals")}
 
-
-def register(app: typer.Typer) -> None:
-    """Attach the group ``ecdreg bench``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Measure what the registry derives by itself, and how it searches.")
-    group.command("free-atoms")(free_atoms)
-    group.command("search")(search)
-    app.add_typer(group, name="bench")
+group = command_group("Measure what the registry derives by itself, and how it searches.")
 
 
+@group.command("free-atoms")
 def free_atoms(
     source: Annotated[
         str, typer.Option("--source", metavar="NAME|DIR/", help="Source with total and deformation densities.")
@@ -99,6 +88,7 @@ def free_atoms(
         output.note(f"and {len(left_out) - 5} more")
 
 
+@group.command("search")
 def search(
     rows: Annotated[int, typer.Option("--rows", min=3000, help="Vectors with an index.")] = 100_000,
     dim: Annotated[int, typer.Option("--dim", min=2, max=4000, help="Their length.")] = 768,

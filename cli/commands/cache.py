@@ -16,23 +16,12 @@ if TYPE_CHECKING:
 
     from registry.settings import Settings
 
-__all__ = ["register"]
+__all__ = ["group"]
+
+group = command_group("The density cache at ECDREG_CACHE, which several registries may share.")
 
 
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg cache status|prune``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("The density cache at ECDREG_CACHE, which several registries may share.")
-    group.command("status")(status)
-    group.command("prune")(prune)
-    app.add_typer(group, name="cache")
-
-
+@group.command("status")
 def status(json: JsonOption = False) -> None:
     """Where the cache is, what it holds, and what of it this registry needs.
 
@@ -73,6 +62,7 @@ def status(json: JsonOption = False) -> None:
         output.warn(f"{found.missing} grids of this registry are not in the cache; is ECDREG_CACHE the right one?")
 
 
+@group.command("prune")
 def prune(
     older_than: Annotated[
         float, typer.Option("--older-than", metavar="DAYS", min=0, help="Keep what was written or used since.")

@@ -14,14 +14,9 @@ if TYPE_CHECKING:
     from registry.database import SchemaStatus
     from registry.settings import Settings
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 group = command_group("The database: the embedded one, or that of ECDREG_DATABASE_URL.")
-
-
-def register(app: typer.Typer) -> None:
-    """Attach the commands of this module."""
-    app.add_typer(group, name="db")
 
 
 @group.command()

@@ -10,22 +10,12 @@ from cli import output
 from cli.options.common import JsonOption, SeedOption, command_group
 from cli.options.sessions import open_session
 
-__all__ = ["register"]
+__all__ = ["group"]
+
+group = command_group("Hold answers of the registry against what is known.")
 
 
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg evaluate search``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Hold answers of the registry against what is known.")
-    group.command("search")(search)
-    app.add_typer(group, name="evaluate")
-
-
+@group.command("search")
 def search(
     encoder: Annotated[
         list[str] | None,

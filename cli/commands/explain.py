@@ -19,18 +19,7 @@ if TYPE_CHECKING:
     from registry.model_store import ResolvedModel
     from train.analysis.explanation import Explanation, Parts
 
-__all__ = ["check_page", "explained", "register", "write_page"]
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg explain``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("explain")(explain)
+__all__ = ["check_page", "explain", "explained", "write_page"]
 
 
 def explain(

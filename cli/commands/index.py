@@ -15,7 +15,7 @@ from cli.options.sessions import open_session
 if TYPE_CHECKING:
     from registry.search.indexes import VectorIndex
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 EncoderArgument = Annotated[
     str | None, typer.Argument(metavar="ENCODER", help="Name or alias of an encoder.", show_default=False)
@@ -34,22 +34,10 @@ _COLUMNS = {
 }
 _FORMATS = {"megabytes": ".1f"}
 
-
-def register(app: typer.Typer) -> None:
-    """Attach the group ``ecdreg index``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Indexes that make searches among many vectors quick.")
-    group.command("status")(status)
-    group.command("build")(build)
-    group.command("drop")(drop)
-    app.add_typer(group, name="index")
+group = command_group("Indexes that make searches among many vectors quick.")
 
 
+@group.command("status")
 def status(encoder: EncoderArgument = None, metric: MetricOption = None, json: JsonOption = False) -> None:
     """Show the encoders with their vectors and indexes.
 
@@ -70,6 +58,7 @@ def status(encoder: EncoderArgument = None, metric: MetricOption = None, json: J
         output.note(f"`ecdreg index build` makes those of {', '.join(dict.fromkeys(map(str, offered)))}")
 
 
+@group.command("build")
 def build(
     encoder: EncoderArgument = None,
     metric: Annotated[
@@ -125,6 +114,7 @@ def build(
     _show(built, json=json)
 
 
+@group.command("drop")
 def drop(
     encoder: EncoderArgument = None,
     metric: MetricOption = None,

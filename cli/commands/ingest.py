@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ingest.pipeline import IngestReport
     from ingest.sources import CrystalSource
 
-__all__ = ["register"]
+__all__ = ["ingest"]
 
 SOURCE_HELP = "mp, sample, or a dataset folder: a path with a '/', as data/ or ./mine. [default: mp]"
 MEANING = {
@@ -27,17 +27,6 @@ MEANING = {
 }
 _SHOWN_REASONS = 8
 _INTERRUPTED = 130
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg ingest``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("ingest")(ingest)
 
 
 def ingest(

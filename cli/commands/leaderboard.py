@@ -13,18 +13,7 @@ from cli.options.common import JsonOption, TargetOption
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["leaderboard_rows", "register", "show_leaderboard"]
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg leaderboard``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("leaderboard")(leaderboard)
+__all__ = ["leaderboard", "leaderboard_rows", "show_leaderboard"]
 
 
 def leaderboard(

@@ -10,30 +10,16 @@ from cli import output
 from cli.options.common import JsonOption, TargetOption, command_group
 from cli.options.sessions import open_session
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="name[:target][@alias or @version].", show_default=False)
 ]
 
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg models list|show|compare|alias|coverage``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("List and show trained models, and give them aliases.")
-    group.command("list")(list_)
-    group.command("show")(show)
-    group.command("compare")(compare)
-    group.command("alias")(alias)
-    group.command("coverage")(coverage)
-    app.add_typer(group, name="models")
+group = command_group("List and show trained models, and give them aliases.")
 
 
+@group.command("list")
 def list_(target: TargetOption = None, json: JsonOption = False) -> None:
     """List every trained model with its scores, newest first.
 
@@ -59,6 +45,7 @@ def list_(target: TargetOption = None, json: JsonOption = False) -> None:
         output.table([_list_row(row) for row in rows])
 
 
+@group.command("show")
 def show(model: ModelArgument, json: JsonOption = False) -> None:
     """Show a model: its configuration, folds, epochs, scores, weights and encoders.
 
@@ -81,6 +68,7 @@ def show(model: ModelArgument, json: JsonOption = False) -> None:
         _print(card)
 
 
+@group.command("compare")
 def compare(
     model: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.", show_default=False)],
     others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names of others.", show_default=False)],
@@ -145,6 +133,7 @@ def compare(
     )
 
 
+@group.command("alias")
 def alias(
     model: ModelArgument,
     name: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as best or production.", show_default=False)],
@@ -168,6 +157,7 @@ def alias(
     output.rows(rows, json=json)
 
 
+@group.command("coverage")
 def coverage(
     model: ModelArgument,
     interval: Annotated[

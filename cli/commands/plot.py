@@ -18,32 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from sqlalchemy.orm import Session
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 OutOption = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to draw into.")]
 SplitArgument = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Only crystals of this split; all by default.")
 ]
 
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg plot``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.")
-    group.command("scores")(scores)
-    group.command("composition")(composition)
-    group.command("density")(density)
-    group.command("curves")(curves)
-    group.command("fourier")(fourier)
-    group.command("map")(plot_map)
-    app.add_typer(group, name="plot")
+group = command_group("Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.")
+group.command("map")(plot_map)
 
 
+@group.command("scores")
 def scores(
     out: OutOption = Path("scores.png"),
     target: TargetOption = None,
@@ -78,6 +64,7 @@ def scores(
         _draw(session, out, make, title="Scores by stage and text level")
 
 
+@group.command("composition")
 def composition(
     out: OutOption = Path("composition.png"),
     split: SplitArgument = None,
@@ -101,6 +88,7 @@ def composition(
         _draw(session, out, make, title="Composition statistics")
 
 
+@group.command("density")
 def density(
     ids: Annotated[
         list[str] | None,
@@ -160,6 +148,7 @@ def _usual_kinds(ids: list[str] | None) -> tuple[str, str]:
     return ("total", "spin" if found else "deformation")
 
 
+@group.command("curves")
 def curves(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="name[:target][@alias or @version].", show_default=False)
@@ -186,6 +175,7 @@ def curves(
         _draw(session, out, make, title="Learning curves")
 
 
+@group.command("fourier")
 def fourier(
     ids: Annotated[
         list[str] | None,

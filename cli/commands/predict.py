@@ -28,20 +28,9 @@ if TYPE_CHECKING:
     from train.prediction.predictor import PredictionResult
     from train.prediction.stored import CrystalPrediction
 
-__all__ = ["register"]
+__all__ = ["predict"]
 
 FORMATS = {"predicted": ".4g", "spread": ".2g"}
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg predict``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("predict")(predict)
 
 
 def predict(

@@ -32,18 +32,7 @@ if TYPE_CHECKING:
 
     _Candidate: TypeAlias = tuple[Proposal, Ranked]
 
-__all__ = ["register"]
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg propose``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("propose")(propose)
+__all__ = ["propose"]
 
 
 def propose(
@@ -199,7 +188,11 @@ def _export(found: Sequence[_Candidate], names: list[str], out: Path) -> None:
 
 
 def _tell(
-    sayers: PropertyModels, n_proposals: int, n_parents: int, constraints: Sequence[Constraint], found: Sequence[_Candidate]
+    sayers: PropertyModels,
+    n_proposals: int,
+    n_parents: int,
+    constraints: Sequence[Constraint],
+    found: Sequence[_Candidate],
 ) -> None:
     from registry.properties import PROPERTIES
 

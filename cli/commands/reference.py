@@ -1,4 +1,4 @@
-"""``ecdreg peers``: published models of others on the same rows, with what they were trained on named."""
+"""``ecdreg reference``: published models of others on the same rows, with what they were trained on named."""
 
 from __future__ import annotations
 
@@ -9,29 +9,18 @@ import typer
 from cli import output
 from cli.options.common import JsonOption, TargetOption, command_group, open_engine
 
-__all__ = ["register"]
+__all__ = ["group"]
+
+group = command_group("Score published models of others on the rows of a split.")
 
 
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg peers list|score``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Score published models of others on the rows of a split.")
-    group.command("list")(list_)
-    group.command("score")(score)
-    app.add_typer(group, name="peers")
-
-
+@group.command("list")
 def list_(json: JsonOption = False) -> None:
     """List the published models that can be scored, and what they were trained on.
 
     \b
     Examples:
-      ecdreg peers list
+      ecdreg reference list
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -51,6 +40,7 @@ def list_(json: JsonOption = False) -> None:
     output.rows(rows, json=json)
 
 
+@group.command("score")
 def score(
     name: Annotated[str, typer.Argument(metavar="PEER", help="cgcnn or chgnet.", show_default=False)],
     target: TargetOption = None,
@@ -68,8 +58,8 @@ def score(
 
     \b
     Examples:
-      ecdreg peers score cgcnn
-      ecdreg peers score chgnet --target k_vrh --split mine --holdout-only
+      ecdreg reference score cgcnn
+      ecdreg reference score chgnet --target k_vrh --split mine --holdout-only
     """
     from train.paper.reference_models import REFERENCE_MODELS, run_reference_model
 

@@ -10,18 +10,7 @@ import typer
 from cli.commands.explain import check_page, explained, write_page
 from cli.options.common import open_engine, settings
 
-__all__ = ["register"]
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg report``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("report")(report)
+__all__ = ["report"]
 
 
 def report(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from train.paper.matrix import Plan
     from train.paper.reproduction import Reproduction
 
-__all__ = ["LevelsOption", "SeedsOption", "SplitTemplateOption", "plan_of", "register"]
+__all__ = ["LevelsOption", "SeedsOption", "SplitTemplateOption", "group", "plan_of"]
 
 SeedsOption = Annotated[
     list[int] | None,
@@ -84,7 +84,7 @@ PeersOption = Annotated[
     typer.Option(
         "--peer",
         metavar="NAME",
-        help="Score a published model of others first, cgcnn or chgnet (repeatable): see `ecdreg peers`.",
+        help="Score a published model of others first, cgcnn or chgnet (repeatable): see `ecdreg reference`.",
     ),
 ]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print every number as CSV instead of tables.")]
@@ -106,21 +106,10 @@ ABLATION = (
 )
 """Pictures that ``ecdreg reproduce ablation`` compares, where the registry has them."""
 
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg reproduce paper|ablation``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Run the paper's experiments again, without their leaks, beside the published numbers.")
-    group.command("paper")(paper)
-    group.command("ablation")(ablation)
-    app.add_typer(group, name="reproduce")
+group = command_group("Run the paper's experiments again, without their leaks, beside the published numbers.")
 
 
+@group.command("paper")
 def paper(
     target: TargetOption = None,
     stage: StagesOption = None,
@@ -186,6 +175,7 @@ def paper(
     )
 
 
+@group.command("ablation")
 def ablation(
     target: TargetOption = None,
     recipe: RecipesOption = None,

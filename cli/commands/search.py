@@ -24,18 +24,7 @@ from cli.options.constraints import (
 if TYPE_CHECKING:
     from train.discovery.property_search import Found, FoundMaterials
 
-__all__ = ["register"]
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg search``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("search")(search)
+__all__ = ["search"]
 
 
 def search(

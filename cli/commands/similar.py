@@ -29,23 +29,9 @@ if TYPE_CHECKING:
     from ecdreg.similarity import Question
     from registry.search.fusion import Checked, Hit
 
-__all__ = ["register"]
+__all__ = ["group", "similar"]
 
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg similar`` and ``ecdreg encoders list|default|add``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("similar")(similar)
-    group = command_group("List what yields vectors, and choose what searches use.")
-    group.command("list")(list_encoders)
-    group.command("default")(default)
-    group.command("add")(add)
-    app.add_typer(group, name="encoders")
+group = command_group("List what yields vectors, and choose what searches use.")
 
 
 def similar(
@@ -144,6 +130,7 @@ def similar(
             output.line(f"{row['rank']}. {row['formula']}: {row['why']['sentence']}{_not_met(row)}{_ranks(row)}")
 
 
+@group.command("list")
 def list_encoders(json: JsonOption = False) -> None:
     """List the encoders: frozen backbones and trained towers, with the number of their vectors.
 
@@ -165,6 +152,7 @@ def list_encoders(json: JsonOption = False) -> None:
         )
 
 
+@group.command("default")
 def default(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or alias of an encoder.", show_default=False)],
     json: JsonOption = False,
@@ -184,6 +172,7 @@ def default(
     output.rows([row], json=json)
 
 
+@group.command("add")
 def add(
     name: Annotated[
         str,

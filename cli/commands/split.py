@@ -25,30 +25,17 @@ if TYPE_CHECKING:
 
     from registry.splits import SplitSummary
 
-__all__ = ["register"]
+__all__ = ["group"]
 
 SourcesOption = Annotated[
     list[str] | None, typer.Option("--source", help="Only crystals of this source (repeatable).", show_default=False)
 ]
 NameArgument = Annotated[str, typer.Argument(help="Name of the split.", show_default=False)]
 
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg split create|import|show|list``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Make, import and show splits: who is trained on, who is held out.")
-    group.command("create")(create)
-    group.command("import")(import_)
-    group.command("show")(show)
-    group.command("list")(list_)
-    app.add_typer(group, name="split")
+group = command_group("Make, import and show splits: who is trained on, who is held out.")
 
 
+@group.command("create")
 def create(
     name: NameArgument,
     target: TargetOption = None,
@@ -107,6 +94,7 @@ def create(
     _print(made, json=json)
 
 
+@group.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="CSV with the columns id, subset, fold.", show_default=False)],
     target: Annotated[
@@ -155,6 +143,7 @@ def import_(
     _print(made, json=json)
 
 
+@group.command("show")
 def show(
     name: NameArgument,
     target: TargetOption = None,
@@ -193,6 +182,7 @@ def show(
         )
 
 
+@group.command("list")
 def list_(json: JsonOption = False) -> None:
     """List all splits.
 

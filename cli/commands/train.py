@@ -43,28 +43,12 @@ from cli.options.training import (
 )
 from ecdreg.training import Request, train
 
-__all__ = ["register"]
+__all__ = ["group"]
+
+group = command_group("Train models on a split; every leaderboard shows the baselines beside them.")
 
 
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg train image|text|composition|density|stacked|clip|baseline``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    group = command_group("Train models on a split; every leaderboard shows the baselines beside them.")
-    group.command("image")(image)
-    group.command("text")(text)
-    group.command("composition")(composition)
-    group.command("density")(density)
-    group.command("stacked")(stacked)
-    group.command("clip")(clip)
-    group.command("baseline")(baseline)
-    app.add_typer(group, name="train")
-
-
+@group.command("image")
 def image(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -129,6 +113,7 @@ def image(
     )
 
 
+@group.command("text")
 def text(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -178,6 +163,7 @@ def text(
     )
 
 
+@group.command("composition")
 def composition(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -228,6 +214,7 @@ def composition(
     )
 
 
+@group.command("density")
 def density(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -278,6 +265,7 @@ def density(
     )
 
 
+@group.command("stacked")
 def stacked(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -359,6 +347,7 @@ def stacked(
     )
 
 
+@group.command("clip")
 def clip(
     target: TargetOption = None,
     split: SplitOption = "default",
@@ -411,6 +400,7 @@ def clip(
     )
 
 
+@group.command("baseline")
 def baseline(
     target: TargetOption = None,
     split: SplitOption = "default",

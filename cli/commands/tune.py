@@ -26,20 +26,9 @@ if TYPE_CHECKING:
     from train.config.config import TrainConfig
     from train.experiments.tuning import TuneResult
 
-__all__ = ["register"]
+__all__ = ["tune"]
 
 DEFAULT_TRIALS = 40
-
-
-def register(app: typer.Typer) -> None:
-    """Attach ``ecdreg tune``.
-
-    Parameters
-    ----------
-    app
-        The root application.
-    """
-    app.command("tune")(tune)
 
 
 def tune(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import typer
 from sqlalchemy.exc import OperationalError
 
 from cli import main, output
+from cli.commands import COMMANDS
 from cli.options.common import command_group
 from registry import errors
 from registry.errors import EcdregError
@@ -85,7 +87,7 @@ class TestBoundary:
         full = LostError("no space left on device")
         full.sqlstate = "53100"
         code, told = raising(OperationalError("INSERT", {}, full))
-        assert (code, told) == (1, "error: the database could not do it: no space left on device\n")
+        assert (code, told) == (1, "error: the database failed: no space left on device\n")
 
     def test_a_bug_keeps_its_traceback(self, raising: Any) -> None:
         with pytest.raises(ZeroDivisionError):
@@ -135,8 +137,20 @@ class TestOptions:
     def test_commands_stand_in_the_order_of_their_use(self, invoke: Any) -> None:
         shown = invoke("--help").stdout.partition("Commands:")[2]
         names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
-        assert names == [name for name in main.ORDER if name in names]
-        assert {"ingest", "split", "db"} <= set(names)
+        assert names == list(COMMANDS)
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_the_root_help_has_the_first_line_of_each_help(self, name: str) -> None:
+        root: Any = typer.main.get_command(main.app)
+        assert COMMANDS[name].help == root.commands[name].help.splitlines()[0]
+
+    def test_every_command_takes_quiet_and_verbose(self) -> None:
+        lacking = [
+            path
+            for path, command in _commands(typer.main.get_command(main.app))
+            if not {"--quiet", "--verbose"} <= {name for parameter in command.params for name in parameter.opts}
+        ]
+        assert lacking == []
 
     def test_help_is_quick(self, timed: Any) -> None:
         program = Path(sys.executable).with_name("ecdreg")
@@ -148,7 +162,28 @@ class TestOptions:
     def test_quiet_silences_notes_but_not_errors(self, invoke: Any) -> None:
         assert "no splits yet" in invoke("split", "list").stderr
         assert invoke("--quiet", "split", "list").stderr == ""
+        assert invoke("split", "list", "--quiet").stderr == ""
+        assert "no splits yet" in invoke("split", "list").stderr, "one command's option holds for that command alone"
         assert invoke("--quiet", "split", "show", "nowhere").stderr.startswith("error:")
+
+    @pytest.mark.parametrize(
+        ("options", "shown"), [((), []), (("-v",), ["info"]), (("-vv",), ["info", "debug"]), (("-v", "-q"), ["info"])]
+    )
+    def test_verbose_prints_log_lines(
+        self, invoke: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: list[str]
+    ) -> None:
+        def list_splits(session: object) -> list[object]:
+            log = logging.getLogger("registry")
+            log.info("one")
+            log.debug("two")
+            log.warning("three")
+            return []
+
+        monkeypatch.setattr("registry.splits.list_splits", list_splits)
+        for arguments in (("split", "list", *options), (*options, "split", "list")):
+            lines = [line for line in invoke(*arguments).stderr.splitlines() if ": registry: " in line]
+            assert [line.partition(":")[0] for line in lines] == [*shown, "warning"]
+        assert logging.getLogger("registry").level == logging.NOTSET
 
     def test_every_command_has_examples(self) -> None:
         bare = [

@@ -1,4 +1,4 @@
-"""``ecdreg explain``, ``ecdreg models coverage`` and ``ecdreg peers`` as a person calls them."""
+"""``ecdreg explain``, ``ecdreg models coverage`` and ``ecdreg reference`` as a person calls them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_nothing_is_no_page() -> None:
 
 
 def test_peers_are_listed(invoke: Callable[..., Any]) -> None:
-    done = invoke("peers", "list", "--json")
+    done = invoke("reference", "list", "--json")
     assert done.exit_code == 0, done.stderr
     rows = {row["peer"]: row for row in json.loads(done.stdout)}
     assert {"cgcnn", "chgnet"} <= set(rows)
@@ -92,7 +92,7 @@ def test_peers_are_listed(invoke: Callable[..., Any]) -> None:
         (("models", "coverage", "stacked"), "stacked"),
         (("models", "coverage", "stacked", "--interval", "1.5"), "between 0 and 1"),
         (("predict", "stacked", "mp-1", "--interval", "0"), "between 0 and 1"),
-        (("peers", "score", "cgcn"), "did you mean 'cgcnn'"),
+        (("reference", "score", "cgcn"), "did you mean 'cgcnn'"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(invoke: Callable[..., Any], arguments: tuple[str, ...], told: str) -> None:
