@@ -25,7 +25,9 @@ from registry.postgres.embedded import EmbeddedServer
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 from registry.splits import create_split
-from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
+from train.backbones.image import ImageBackbone
+from train.backbones.image_loaders import load_image_backbone
+from train.backbones.text import TextBackbone, load_text_backbone
 from train.config.config import TrainConfig
 from train.experiments.results import ExperimentResult
 from train.experiments.run import run_experiment

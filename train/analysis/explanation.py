@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
-from torch import Tensor
+from torch import Tensor, nn
 
 from registry.errors import IncompatibleInputError
 from registry.jobs.progress import Progress, Silent
@@ -34,8 +34,9 @@ from registry.model_store import ResolvedModel
 from registry.models import Crystal, CrystalRevision, ImageRecipe, ModelVersion, Prediction
 from registry.settings import Settings
 from train.analysis.attribution import Shapley, integrated_gradients, shapley
-from train.backbones import CHANNEL_SCALES, Backbone, ImageBackbone
+from train.backbones.image import CHANNEL_SCALES, ImageBackbone
 from train.experiments.rows import known_values, suspect_values
+from train.features.featurizers import Featurizer
 from train.models.fitting import FittedModel, FittedNetwork, Shown
 from train.models.joins import FittedJoin, tower_predictions
 from train.models.optimization import to_inputs
@@ -234,7 +235,7 @@ class _Asked:
         self.modalities = tuple(inputs.modalities)
         self._inputs = inputs
         self._rid, self._chosen = revision_id, chosen
-        self._backbones: dict[str, Backbone] = {}
+        self._backbones: dict[str, Featurizer] = {}
 
     # ------------------------------------------------------------------------- modalities
 
@@ -397,10 +398,12 @@ class _Asked:
     def _repeated(self, n: int) -> Shown:
         return self._one.take(np.zeros(n, dtype=np.int64))
 
-    def _backbone(self, modality: str) -> Backbone:
+    def _backbone(self, modality: str) -> Featurizer:
         if modality not in self._backbones:
-            # Loaded for this one question alone, so that nothing else sees its weights without gradients.
-            self._backbones[modality] = self._inputs.backbones[modality].requires_grad_(False)
+            backbone = self._inputs.backbones[modality]
+            if isinstance(backbone, nn.Module):
+                backbone.requires_grad_(False)  # loaded for this explanation alone, so nothing else is affected
+            self._backbones[modality] = backbone
         return self._backbones[modality]
 
 
@@ -416,7 +419,7 @@ def _tiled(values: Mapping[str, Any], n: int) -> dict[str, Any]:
     }
 
 
-def _labels(modality: str, backbone: Backbone | None, n: int) -> list[str]:
+def _labels(modality: str, backbone: Featurizer | None, n: int) -> list[str]:
     """A name for the group that each of n features belongs to."""
     if modality == "composition":
         from train.features.composition import composition_labels

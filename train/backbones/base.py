@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
-        """What :func:`train.backbones.load_backbone` needs to make this backbone again."""
+        """JSON arguments of :func:`train.features.loading.load_backbone`."""
         raise NotImplementedError
 
 

@@ -105,7 +105,7 @@ class FilterBank(nn.Module):
 
 
 class PixelStatistics(ImageBackbone):
-    """The filter bank behind the fixed scale of each channel; made by :func:`train.backbones.load_image_backbone`."""
+    """The filter bank behind the fixed scale of each channel, listed as ``pixel_statistics`` in ``IMAGE_BACKBONES``."""
 
     def __init__(
         self, name: str, pretrained: PretrainedImageNetwork, *, channels: Sequence[str], image_size: int

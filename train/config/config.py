@@ -163,13 +163,13 @@ class TrainConfig:
     text_dropout: float = 0.1
     """Dropout of the text readout."""
     composition_backbone: str = "magpie"
-    """Name in ``COMPOSITION_BACKBONES``."""
+    """Name in ``COMPOSITION_FEATURIZERS``."""
     composition_widths: tuple[int, ...] = (512, 512, 256)
     """Hidden widths of the composition readout."""
     composition_dropout: float = 0.1
     """Dropout of the composition readout."""
     density_backbone: str = "density-statistics"
-    """Name in ``DENSITY_BACKBONES``."""
+    """Name in ``DENSITY_FEATURIZERS``."""
     density_widths: tuple[int, ...] = (512, 512, 256)
     """Hidden widths of the density readout."""
     density_dropout: float = 0.1

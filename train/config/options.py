@@ -40,9 +40,9 @@ class ModelOptions:
     text_backbone: str | None = None
     """Text backbone: a name, a folder or a hub id."""
     composition_features: str | None = None
-    """Name in ``COMPOSITION_BACKBONES``."""
+    """Name in ``COMPOSITION_FEATURIZERS``."""
     density_features: str | None = None
-    """Name in ``DENSITY_BACKBONES``."""
+    """Name in ``DENSITY_FEATURIZERS``."""
     regressors: Mapping[str, str] = field(default_factory=dict)
     """By tower: ``network``, or a name in ``REGRESSORS``."""
     towers: tuple[str, ...] | None = None
@@ -110,7 +110,9 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
         dense = chosen.multi_task or (kind == "image" and (bool(chosen.finetune) or bool(chosen.fields)))
         given = recommended(kind, given, dense=dense)
     # A recipe and a text level also describe the split, so that every kind takes them.
-    reads = TOWERS if kind in SHARED_SPACE else given.get("stack_towers", ("image", "text")) if kind == "stacked" else kind
+    reads = (
+        TOWERS if kind in SHARED_SPACE else given.get("stack_towers", ("image", "text")) if kind == "stacked" else kind
+    )
     for name, tower in (("recipe", "image"), ("text_level", "text")):
         if tower not in reads:
             given.pop(name, None)

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from train.backbones import Backbone
 from train.config.config import TrainConfig
+from train.features.featurizers import Featurizer
 from train.models.fitting import FittedModel, FittedNetwork, Shown, fit_phases
 
 __all__ = ["align", "deal", "out_of_fold", "unseen_predictions"]
@@ -33,7 +33,7 @@ def out_of_fold(
     *,
     groups: Sequence[str],
     seed: int,
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Featurizer],
     n_groups: int = 5,
 ) -> NDArray[np.float32]:
     """Joined tower features of training rows, each of towers that were not trained on the row.
@@ -79,7 +79,7 @@ def unseen_predictions(
     epochs: Mapping[str, int],
     groups: Sequence[str],
     seed: int,
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Featurizer],
     n_groups: int = 5,
 ) -> NDArray[np.float64]:
     """Predictions of one tower's kind for training rows, each by a tower that was not trained on the row.
@@ -143,7 +143,7 @@ def _inner(
     *,
     seed: int,
     epochs: Mapping[str, int],
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Featurizer],
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FittedModel]]:
     """For each group that rows were dealt into: the rows held back, the others, and the tower trained on those."""
     for group in np.unique(dealt):

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from registry.checksums import json_sha256
 from registry.files.artifacts import ArtifactStore
 from registry.models import ModelVersion, Prediction
-from train.backbones import Backbone
 from train.config.config import TrainConfig
 from train.experiments.stacking import out_of_fold, unseen_predictions
 from train.features.cache import FeatureCache
+from train.features.featurizers import Featurizer
 from train.models.fitting import FittedModel, FittedNetwork, Shown, derived_seed, restore
 
 __all__ = ["TrainedTowers"]
@@ -49,7 +49,7 @@ class TrainedTowers:
         config: TrainConfig,
         experiments: Mapping[str, int],
         *,
-        backbones: Mapping[str, Backbone],
+        backbones: Mapping[str, Featurizer],
         cache: FeatureCache,
         seed: int,
     ) -> None:

@@ -1,4 +1,4 @@
-"""Features: how each modality is read and turned into vectors, and the cache of vectors.
+"""Features: featurizers of every modality, their inputs, and the cache of feature vectors.
 
 It imports ``train.config`` and ``train.backbones``. Models, experiments and prediction import it.
 """

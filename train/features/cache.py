@@ -28,19 +28,13 @@ from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
 from registry.models import ImageRecipe, SliceImage, SliceInput
 from registry.properties import TARGETS
-from train.backbones import (
-    DENSITY_BACKBONES,
-    Backbone,
-    CombinedFeatures,
-    load_backbone,
-    load_composition_backbone,
-    load_density_backbone,
-    load_image_backbone,
-    load_text_backbone,
-)
+from train.backbones.image_loaders import load_image_backbone
+from train.backbones.text import load_text_backbone
 from train.config.config import TrainConfig
 from train.experiments.rows import Inputs, crystal_inputs, load_images, text_sha256
 from train.features.densities import load_densities
+from train.features.featurizers import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer, load_featurizer
+from train.features.loading import load_backbone
 
 __all__ = [
     "FeatureCache",
@@ -107,11 +101,11 @@ class FeatureCache:
         self._models = models
         self._progress = progress
         self._grids = grids
-        self._backbones: dict[str, Backbone] = {}
+        self._backbones: dict[str, Featurizer] = {}
         self._tables: dict[tuple[int, str], FeatureTable] = {}
         self._remembered: dict[str, NDArray[np.float64]] = {}
 
-    def backbone(self, config: TrainConfig, modality: str, *, channels: Sequence[str] = ()) -> Backbone:
+    def backbone(self, config: TrainConfig, modality: str, *, channels: Sequence[str] = ()) -> Featurizer:
         """The pre-trained backbone that a config names for a modality; shared, never to be trained.
 
         Parameters
@@ -150,8 +144,7 @@ class FeatureCache:
             name = config.fixed_backbone(modality)
             key = json_sha256([modality, name])
             if key not in self._backbones:
-                load = load_composition_backbone if modality == "composition" else load_density_backbone
-                self._backbones[key] = load(name)
+                self._backbones[key] = load_featurizer(modality, name)
         return self._backbones[key]
 
     def remember(self, key: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -248,8 +241,8 @@ class FeatureCache:
 
     def _loader(
         self, config: TrainConfig, modality: str, channels: Sequence[str], known: Mapping[str, Any] | None
-    ) -> Callable[[], Backbone]:
-        def load() -> Backbone:
+    ) -> Callable[[], Featurizer]:
+        def load() -> Featurizer:
             backbone = self.backbone(config, modality, channels=channels)
             if known is not None:
                 check_known(backbone, known)
@@ -264,7 +257,7 @@ class FeatureCache:
             if modality == "composition":
                 return load().features([inputs.formulas[i] for i in positions])
             ids = [int(inputs.revision_ids[i]) for i in positions]
-            if isinstance(backbone, CombinedFeatures):
+            if isinstance(backbone, CombinedFeaturizer):
                 return backbone.combined({part: table.rows(np.array(ids)) for part, table in tables.items()})
             if self._grids is None:
                 raise ModelError("features of densities need a grid store; give FeatureCache one")
@@ -273,7 +266,7 @@ class FeatureCache:
         load = self._loader(config, modality, (), known)
         # What is made of other features takes them from where they may long have been.
         backbone = load() if known is None else None
-        parts = backbone.parts if isinstance(backbone, CombinedFeatures) else {}
+        parts = backbone.parts if isinstance(backbone, CombinedFeaturizer) else {}
         tables = {
             part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
             for part, kind in parts.items()
@@ -371,7 +364,7 @@ def add_encoder(
     engine
         Written to batch by batch.
     name
-        Of ``train.backbones.COMPOSITION_BACKBONES`` or ``DENSITY_BACKBONES``.
+        Of ``train.features.featurizers.COMPOSITION_FEATURIZERS`` or ``DENSITY_FEATURIZERS``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
     progress
@@ -391,7 +384,7 @@ def add_encoder(
     ModelError
         If no crystal has what they are made of.
     """
-    kind = "density" if name in DENSITY_BACKBONES else "composition"
+    kind = "density" if name in DENSITY_FEATURIZERS else "composition"
     config = _fixed_config(kind, name, TARGETS[0])
     with Session(engine) as session:
         inputs = crystal_inputs(session, densities=kind == "density")
@@ -404,7 +397,7 @@ def _fixed_config(kind: str, name: str, target: str) -> TrainConfig:
     return TrainConfig.from_dict({"kind": kind, "target": target, f"{kind}_backbone": name})
 
 
-def described(backbone: Backbone) -> dict[str, Any]:
+def described(backbone: Featurizer) -> dict[str, Any]:
     """What tells a backbone from another, as JSON takes it: checksum of its weights, dimension, preprocessing."""
     return {
         "weights_sha256": backbone.weights_sha256,
@@ -413,7 +406,7 @@ def described(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def check_known(backbone: Backbone, known: Mapping[str, Any]) -> None:
+def check_known(backbone: Featurizer, known: Mapping[str, Any]) -> None:
     """Make sure that a backbone is the one that :func:`described` told of.
 
     Raises

@@ -80,7 +80,7 @@ def fingerprint_dim() -> int:
 def _scales() -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Mean and standard deviation of each feature over the bundled sample; 0 where it does not vary there."""
     found: dict[str, list[tuple[float, float]]] = {}
-    with files("train.features.cache").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
+    with files("train.features").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             found.setdefault(row["features"], []).append((float(row["mean"]), float(row["scale"])))
     return {

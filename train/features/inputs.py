@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from train.backbones import Backbone
 from train.config.config import FIXED_MODALITIES, TrainConfig
 from train.experiments.rows import crystal_inputs, load_images
 from train.features.cache import FeatureCache, FeatureTable, input_sha256, recipe_channels
+from train.features.featurizers import Featurizer
 from train.models.fitting import Shown
 
 __all__ = ["ModelInputs"]
@@ -84,7 +84,7 @@ class ModelInputs:
         return ("composition",) if self.config.kind == "baseline-magpie" else self.config.towers
 
     @property
-    def backbones(self) -> dict[str, Backbone]:
+    def backbones(self) -> dict[str, Featurizer]:
         """The pre-trained backbones of the towers; shared, never to be trained."""
         return {
             tower: self._cache.backbone(self.config, tower, channels=self._channels) for tower in self.config.towers

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from registry.errors import ArtifactError, ConfigurationError, IncompatibleInputError, ModelError
-from train.backbones import load_backbone
-from train.backbones.base import Backbone
 from train.config.config import TrainConfig
+from train.features.featurizers import Featurizer
+from train.features.loading import load_backbone
 from train.models.networks import StackedNetwork, Tower, build_network
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
@@ -31,7 +31,7 @@ class BackboneRecord:
     """Which backbone a tower's features come from."""
 
     spec: dict[str, Any]
-    """What ``train.backbones.load_backbone`` needs to make it again."""
+    """What ``train.features.loading.load_backbone`` needs to make it again."""
     preprocessing: dict[str, Any]
     weights_sha256: str
     """Of its weights: the pre-trained ones, or the fine-tuned ones where they are stored."""
@@ -60,7 +60,7 @@ def to_bytes(
     target_scaler: StandardScaler,
     phase: str,
     extra: Mapping[str, Any] | None = None,
-    backbones: Mapping[str, Backbone] | None = None,
+    backbones: Mapping[str, Featurizer] | None = None,
 ) -> bytes:
     """A network as safetensors.
 
@@ -113,7 +113,7 @@ def to_bytes(
 
 
 def from_bytes(
-    data: bytes, *, backbones: Mapping[str, Backbone] | None = None, models: Path | None = None
+    data: bytes, *, backbones: Mapping[str, Featurizer] | None = None, models: Path | None = None
 ) -> Checkpoint:
     """The network that :func:`to_bytes` wrote.
 
@@ -169,7 +169,7 @@ def _towers(network: Tower | StackedNetwork) -> dict[str, tuple[str, Tower]]:
     return {name: (f"towers.{name}.", network.tower(name)) for name in network.modalities}
 
 
-def _compare(backbone: Backbone, record: BackboneRecord) -> None:
+def _compare(backbone: Featurizer, record: BackboneRecord) -> None:
     if not record.stored and backbone.weights_sha256 != record.weights_sha256:
         raise ArtifactError(
             f"backbone {backbone.name!r} has weights {backbone.weights_sha256[:12]}, the model was trained on"

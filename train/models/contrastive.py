@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from registry.errors import ModelError
-from train.backbones import Backbone
 from train.config.config import TrainConfig
+from train.features.featurizers import Featurizer
 from train.models import optimization as engine
 from train.models.fitting import FittedNetwork, OnEpoch, Shown, derived_seed, phases_of, telling
 from train.models.networks import Inputs, Network, Phase, Readout, Scale, StackedNetwork, Tower, build_network
@@ -163,7 +163,7 @@ def fit_contrastive(
     seed: int,
     stop: tuple[Shown, NDArray[np.float64]] | None = None,
     epochs: Mapping[str, int] | None = None,
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Featurizer],
     on_epoch: OnEpoch | None = None,
 ) -> Iterator[FittedNetwork]:
     """Fit from fresh projections; yields the model after each phase.

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.errors import ModelError
-from train.backbones import Backbone
 from train.config.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
+from train.features.featurizers import Featurizer
 from train.models import optimization as engine
 from train.models.baselines import MagpieBaseline, MeanBaseline
 from train.models.checkpoints import BackboneRecord, from_bytes, to_bytes
@@ -115,7 +115,7 @@ class FittedNetwork:
     reads_raw: bool
     """Whether it holds fine-tuned backbones and takes raw inputs."""
     result: FitResult | None = None
-    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    backbones: Mapping[str, Featurizer] = field(default_factory=dict)
     """The pre-trained backbones that its features come from, by modality; in a restored network those that it
     was given. A join stores its towers anew, with these."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -211,7 +211,7 @@ def fit_phases(
     towers: Mapping[str, FittedModel] | None = None,
     joined: NDArray[np.float32] | None = None,
     unseen: NDArray[np.float64] | None = None,
-    backbones: Mapping[str, Backbone] | None = None,
+    backbones: Mapping[str, Featurizer] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Iterator[FittedModel]:
     """Fit a model from fresh weights; yields it after each phase, and changes it in the next.
@@ -334,7 +334,7 @@ def _fit_at_once(
     seed: int,
     towers: Mapping[str, FittedModel] | None,
     unseen: NDArray[np.float64] | None,
-    backbones: Mapping[str, Backbone],
+    backbones: Mapping[str, Featurizer],
 ) -> FittedModel:
     """What is fitted without epochs."""
     from train.models.joins import fit_join, fit_regressor  # they are built on this module
@@ -358,7 +358,7 @@ def _fit_baseline(config: TrainConfig, shown: Shown, values: NDArray[np.float64]
 
 
 def restore(
-    config: TrainConfig, data: bytes, *, backbones: Mapping[str, Backbone] | None = None, models: Path | None = None
+    config: TrainConfig, data: bytes, *, backbones: Mapping[str, Featurizer] | None = None, models: Path | None = None
 ) -> FittedModel:
     """The model that :meth:`FittedModel.to_bytes` wrote.
 

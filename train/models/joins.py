@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ConfigurationError
-from train.backbones import Backbone
 from train.config.config import TrainConfig
+from train.features.featurizers import Featurizer
 from train.models.checkpoints import BackboneRecord
 from train.models.fitting import FittedModel, Shown, restore
 from train.models.optimization import FitResult
@@ -36,7 +36,7 @@ class FittedRegressor:
     phase: str = "fit"
     result: FitResult | None = None
     reads_raw: bool = False
-    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    backbones: Mapping[str, Featurizer] = field(default_factory=dict)
     """What its features come from, by modality; empty in a restored one."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What was stored beside a restored one."""
@@ -105,7 +105,7 @@ def tower_predictions(towers: Mapping[str, FittedModel], shown: Shown) -> NDArra
 
 
 def fit_regressor(
-    config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int, backbones: Mapping[str, Backbone]
+    config: TrainConfig, shown: Shown, values: NDArray[np.float64], *, seed: int, backbones: Mapping[str, Featurizer]
 ) -> FittedRegressor:
     """Fit a regressor to the features of a tower, or of the towers of a stack.
 
@@ -195,7 +195,7 @@ def restore_join(data: bytes, **options: Any) -> FittedJoin:
     return FittedJoin(config, towers, regressor, extra=dict(about["extra"]))
 
 
-def _groups(backbones: Mapping[str, Backbone], features: Mapping[str, NDArray[np.float64]]) -> list[str]:
+def _groups(backbones: Mapping[str, Featurizer], features: Mapping[str, NDArray[np.float64]]) -> list[str]:
     """Group of each column of features side by side; of a modality whose backbone is not known, the modality."""
     groups: list[str] = []
     for name, values in features.items():
@@ -223,7 +223,7 @@ def _config(about: Mapping[str, Any]) -> TrainConfig:
         raise ArtifactError(f"a model's metadata cannot be used ({error}); train the model again") from None
 
 
-def _record(backbone: Backbone) -> BackboneRecord:
+def _record(backbone: Featurizer) -> BackboneRecord:
     return BackboneRecord(backbone.spec(), backbone.preprocessing(), backbone.weights_sha256, stored=False)
 
 

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from registry.errors import ModelError
 from train.backbones.base import Backbone
 from train.config.config import SHARED_SPACE, TrainConfig
+from train.features.featurizers import Featurizer
 from train.features.views import ONE_VIEW, Views
 from train.models.scalers import StandardScaler
 
@@ -228,7 +229,7 @@ class Tower(Network):
         """The tower's one modality."""
         return (self.modality,)
 
-    def attach(self, backbone: Backbone) -> None:
+    def attach(self, backbone: Featurizer) -> None:
         """Give the tower its own copy of a backbone, so that it reads raw inputs.
 
         Training changes the copy alone: no two networks share weights.
@@ -236,8 +237,10 @@ class Tower(Network):
         Raises
         ------
         ModelError
-            If the backbone gives another number of features.
+            If it is not a trainable backbone, or gives another number of features.
         """
+        if not isinstance(backbone, Backbone):
+            raise ModelError(f"features {backbone.name!r} follow a fixed rule; they cannot be fine-tuned")
         if backbone.dim != self.dim:
             raise ModelError(
                 f"backbone {backbone.name!r} gives {backbone.dim} features, the {self.modality} tower takes {self.dim}"

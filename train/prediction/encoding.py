@@ -21,16 +21,12 @@ from registry.image_recipes import recipe_sha256
 from registry.model_store import ResolvedModel
 from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, SliceImage
 from registry.settings import Settings
-from train.backbones import (
-    Backbone,
-    load_backbone,
-    load_composition_backbone,
-    load_density_backbone,
-    load_image_backbone,
-    load_text_backbone,
-)
+from train.backbones.image_loaders import load_image_backbone
+from train.backbones.text import load_text_backbone
 from train.config.config import CLIP_TOKENS, SHARED_SPACE
 from train.features.densities import DENSITY_KINDS, DensityGrids, grids_of
+from train.features.featurizers import Featurizer, load_featurizer
+from train.features.loading import load_backbone
 from train.prediction.predictor import Predictor
 
 __all__ = [
@@ -257,7 +253,7 @@ def _tower(session: Session, settings: Settings, encoder: Encoder) -> Predictor:
     return Predictor.load(session, settings, model, folds=False)
 
 
-def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
+def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Featurizer:
     """The backbone of a frozen encoder, verified to be the one that wrote its vectors."""
     name = _backbone_name(session, encoder)
     prepared = encoder.preprocessing
@@ -265,7 +261,7 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
         channels = [channel["kind"] for channel in prepared.get("channels", ())]
         half: dict[str, Any] = {"family": "clip", "modality": encoder.modality, "name": name}
         half |= {"channels": channels} if channels else {"max_tokens": prepared["max_tokens"]}
-        backbone: Backbone = load_backbone(half, models=settings.models)
+        backbone: Featurizer = load_backbone(half, models=settings.models)
     elif encoder.modality == "image":
         backbone = load_image_backbone(
             name,
@@ -286,10 +282,9 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Backbone:
     return backbone
 
 
-def _fixed(encoder: Encoder) -> Backbone:
+def _fixed(encoder: Encoder) -> Featurizer:
     """The features by a fixed rule that a frozen encoder is, verified to be those that wrote its vectors."""
-    load = load_composition_backbone if encoder.modality == "composition" else load_density_backbone
-    backbone = load(encoder.preprocessing["name"])
+    backbone = load_featurizer(encoder.modality, encoder.preprocessing["name"])
     if backbone.weights_sha256 != encoder.weights_sha256:
         raise ModelError(
             f"the features {backbone.name!r} here are made otherwise than the vectors of {encoder.name!r}; train again"

@@ -388,8 +388,8 @@ class Predictor:
             from train.features.magpie import magpie_features
 
             return Shown(len(formulas), {"composition": np.asarray(magpie_features(formulas), dtype=np.float32)})
-        from train.backbones import load_backbone
         from train.features.cache import check_known
+        from train.features.loading import load_backbone
 
         features, kept = {}, {}
         for tower, values in raw.items():

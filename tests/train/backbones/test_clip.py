@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from registry.errors import ConfigurationError, ModelError
-from train.backbones import load_backbone, load_text_backbone
 from train.backbones.clip import ClipImageBackbone, load_clip_image, load_clip_text
+from train.backbones.text import load_text_backbone
+from train.features.loading import load_backbone
 
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2"]
 

@@ -44,11 +44,12 @@ from registry.files.artifacts import ArtifactStore
 from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
 from registry.splits import create_split
-from train.backbones import DENSITY_BACKBONES, FixedFeatures, load_image_backbone
+from train.backbones.image_loaders import load_image_backbone
 from train.config.config import TrainConfig
 from train.experiments import run as experiment_module
 from train.experiments.rows import inner_stop, load_images, load_rows
 from train.experiments.run import run_experiment
+from train.features.featurizers import DENSITY_FEATURIZERS, FixedFeaturizer
 from train.models.fitting import FittedNetwork, derived_seed, restore
 from train.models.networks import build_network
 
@@ -308,8 +309,8 @@ def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr("train.features.cache.load_densities", grids)
     about = {"of": "edges"}
-    toy = FixedFeatures("edges", "density", dim=3, compute=features, about=about)
-    monkeypatch.setitem(DENSITY_BACKBONES._entries, "edges", lambda: toy)
+    toy = FixedFeaturizer("edges", "density", dim=3, compute=features, about=about)
+    monkeypatch.setitem(DENSITY_FEATURIZERS._entries, "edges", lambda: toy)
     return "edges"
 
 

@@ -14,7 +14,7 @@ from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.image_recipes import ensure_recipe, find_recipe
 from registry.jobs.progress import Silent
-from train.backbones import Backbone
+from train.backbones.base import Backbone
 from train.experiments.rows import crystal_inputs, load_images
 from train.features.cache import FeatureCache, check_known, described, input_sha256, recipe_channels
 

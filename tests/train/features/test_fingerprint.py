@@ -28,7 +28,7 @@ def parts_of(formulas: list[str], density: np.ndarray[Any, Any]) -> dict[str, np
 
 
 def test_every_scale_is_of_the_feature_in_its_place() -> None:
-    with files("train.features.cache").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
+    with files("train.features").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for name, labels in (("elements", composition_labels()), ("density-statistics", density_labels())):
         assert [row["label"] for row in rows if row["features"] == name] == list(labels)
@@ -57,9 +57,9 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
 
     from registry.encoders import read_embeddings, resolve_encoder
     from registry.files.grids import GridStore
-    from train.backbones import load_density_backbone
     from train.experiments.rows import crystal_inputs
     from train.features.densities import load_densities
+    from train.features.featurizers import load_featurizer
 
     assert invoke("ingest", "--source", "sample", "--limit", "4", "--workers", "0").exit_code == 0
     assert invoke("encoders", "add", "pettifor").exit_code == 0
@@ -77,10 +77,10 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
         grids = load_densities(
             session, GridStore((home / "grids").as_uri()), inputs.revision_ids.tolist(), inputs.densities
         )
-        whole = load_density_backbone("fingerprint").features(grids)
+        whole = load_featurizer("density", "fingerprint").features(grids)
     for rid, vector in zip(inputs.revision_ids, whole, strict=True):
         np.testing.assert_allclose(stored[int(rid)][1], vector, atol=1e-6)
-    assert set(load_density_backbone("fingerprint").parts) == set(PARTS)  # type: ignore[attr-defined]
+    assert set(load_featurizer("density", "fingerprint").parts) == set(PARTS)  # type: ignore[attr-defined]
     source_id = inputs.source_ids[0]
     answer = json.loads(invoke("similar", source_id, "-k", "2", "--json").stdout)
     assert len(answer) == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from registry.errors import InputError
-from train.backbones.fixed import load_composition_backbone
+from train.features.featurizers import load_featurizer
 from train.features.pettifor import PETTIFOR_DIM, STOICHIOMETRY, pettifor_distances, pettifor_features
 
 
@@ -49,6 +49,6 @@ def test_what_has_no_place() -> None:
 
 
 def test_as_a_backbone() -> None:
-    backbone = load_composition_backbone("pettifor")
+    backbone = load_featurizer("composition", "pettifor")
     assert backbone.features(["TiC", "W"]).shape == (2, PETTIFOR_DIM)
     assert backbone.preprocessing()["width"] == 2.0

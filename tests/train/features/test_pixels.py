@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from registry.errors import InputError, ModelError
-from train.backbones import ImageBackbone, load_backbone, load_image_backbone
+from train.backbones.image import ImageBackbone
+from train.backbones.image_loaders import load_image_backbone
 from train.backbones.pixels import BINS, PixelStatistics, joint_histogram, planes_of
+from train.features.loading import load_backbone
 
 
 @pytest.fixture(scope="module")

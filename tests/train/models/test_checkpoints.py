@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from registry.errors import ArtifactError, IncompatibleInputError, ModelError
-from train.backbones import ImageBackbone, load_image_backbone
+from train.backbones.image import ImageBackbone
+from train.backbones.image_loaders import load_image_backbone
 from train.config.config import PhaseConfig, TrainConfig
 from train.models.checkpoints import from_bytes, to_bytes
 from train.models.networks import StackedNetwork, Tower, build_network

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from registry.errors import ModelError
-from train.backbones import ImageBackbone, TextBackbone, load_image_backbone, load_text_backbone
+from train.backbones.image import ImageBackbone
+from train.backbones.image_loaders import load_image_backbone
+from train.backbones.text import TextBackbone, load_text_backbone
 from train.config.config import PhaseConfig, TrainConfig
 from train.models.networks import FEATURE_LIMIT, Network, StackedNetwork, Tower, build_network
 from train.models.optimization import encode, fit, predict, to_inputs
