@@ -55,6 +55,8 @@ class ModelOptions:
     """A CLIP: a folder or a hub id; None: the dual encoder."""
     finetune: bool | None = None
     """Whether backbones are fine-tuned; None: where there is a GPU."""
+    dense: bool = False
+    """Whether what is left out has the published defaults with dense readouts, instead of the recommended ones."""
     multi_task: bool = False
     """Whether dense readouts learn the other targets too."""
     max_epochs: int | None = None
@@ -106,7 +108,11 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
         given["image_average"] = False
     if chosen.augment:
         given["image_augment"] = True
-    if kind in ("image", "composition", "density", "stacked") and not (chosen.fields and kind != "image"):
+    if (
+        kind in ("image", "composition", "density", "stacked")
+        and not chosen.dense
+        and not (chosen.fields and kind != "image")
+    ):
         dense = chosen.multi_task or (kind == "image" and (bool(chosen.finetune) or bool(chosen.fields)))
         given = recommended(kind, given, dense=dense)
     # A recipe and a text level also describe the split, so that every kind takes them.
