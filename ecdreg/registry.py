@@ -96,13 +96,14 @@ class Registry:
         """
         from sqlalchemy import Select, literal_column, select
 
-        from registry.search.filters import MATERIALS, parse
+        from registry.search.filters import materials, parse
 
-        query: Select[Any] = select(literal_column("v_materials.*")).select_from(MATERIALS)
+        view = materials()
+        query: Select[Any] = select(literal_column("v_materials.*")).select_from(view)
         if where is not None:
             query = query.where(parse(where))
         with self.engine.connect() as connection:
-            rows = connection.execute(query.order_by(MATERIALS.c.source, MATERIALS.c.source_id))
+            rows = connection.execute(query.order_by(view.c.source, view.c.source_id))
             return [dict(row) for row in rows.mappings()]
 
     def similar(
@@ -145,7 +146,7 @@ class Registry:
         with session_scope(self.engine) as session:
             if encoder is None or isinstance(encoder, str):
                 found = similar_to_crystal(session, ident, encoder=encoder, k=k, where=where, metric=metric)
-                return [asdict(neighbour) for neighbour in found]
+                return [neighbour.as_row() for neighbour in found]
             rankings = {
                 name: ranked(similar_to_crystal(session, ident, encoder=name, k=depth(k), where=where, metric=metric))
                 for name in encoder

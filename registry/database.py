@@ -32,8 +32,8 @@ from registry.errors import (
     UnsuitableServerError,
 )
 from registry.postgres import embedded
-from registry.postgres.surface import SURFACE_SHA256, create_surface, drop_surface
-from registry.properties import sync_properties
+from registry.postgres.surface import create_surface, drop_surface, surface_sha256
+from registry.properties import read_added_properties, refresh_properties, sync_properties
 from registry.settings import Settings
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "connection_url",
     "downgrade",
     "masked_url",
+    "schema_change",
     "schema_status",
     "session_scope",
     "upgrade",
@@ -122,6 +123,8 @@ def connect(settings: Settings | None = None, *, application_name: str = "ecdreg
                     pass
             if check_schema:
                 _check_schema(engine, upgrade_allowed=settings.embedded)
+                with engine.connect() as connection:
+                    refresh_properties(connection)
             return engine
         except BaseException as error:
             engine.dispose()
@@ -182,7 +185,7 @@ def downgrade(engine: Engine, revision: str) -> None:
     """
     if revision != "base" and revision not in _revisions():
         raise ConfigurationError(f"no schema revision {revision!r}; there are: base, {', '.join(_revisions())}")
-    with _changing(engine) as connection:
+    with schema_change(engine) as connection:
         drop_surface(connection)
         _migrate(connection, "downgrade", revision)
 
@@ -392,7 +395,11 @@ def _status(connection: Connection) -> SchemaStatus:
     ).one()
     revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if has_tables else None
     known = _revisions()
-    surface_current = surface is not None and SURFACE_SHA256 in surface
+    surface_current = (
+        surface is not None
+        and revision == known[-1]
+        and surface_sha256(read_added_properties(connection)) in surface
+    )
     state: State
     if revision is None:
         state = "empty"
@@ -411,7 +418,7 @@ def _status(connection: Connection) -> SchemaStatus:
 
 
 def _upgrade(engine: Engine, *, even_if_current: bool) -> None:
-    with _changing(engine) as connection:
+    with schema_change(engine) as connection:
         _require_server(connection)
         _require_vector(connection)
         status = _status(connection)
@@ -430,8 +437,14 @@ def _upgrade(engine: Engine, *, even_if_current: bool) -> None:
 
 
 @contextmanager
-def _changing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that changes the schema: one at a time, and not waiting for others for ever."""
+def schema_change(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes the schema: one at a time, and with a limit on how long it waits for locks.
+
+    Raises
+    ------
+    SchemaBehindError
+        If other sessions hold locks on the schema for too long.
+    """
     try:
         with _reached(engine), engine.begin() as connection:
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))

@@ -215,16 +215,31 @@ class CrystalRevision(Base):
 
 
 class Property(Base):
-    """A property that crystals can have; ``registry.properties`` fills this table."""
+    """A property of crystals: built in (copied from ``registry.properties``) or added by a user."""
 
     __tablename__ = "properties"
-    __table_args__ = (CheckConstraint("plausible_min < plausible_max", "plausible"),)
+    __table_args__ = (
+        CheckConstraint("name ~ '^[a-z][a-z0-9_]*$'", "name"),
+        CheckConstraint("plausible_min < plausible_max", "plausible"),
+        CheckConstraint("lower_bound <= plausible_min", "lower_bound"),
+    )
 
     name: Mapped[str] = mapped_column(primary_key=True)
     unit: Mapped[str]
     description: Mapped[str]
+    label: Mapped[str] = mapped_column(comment="words for axes and tables, without the unit")
     plausible_min: Mapped[float] = mapped_column(comment="below it a value is suspect [the property's unit]")
     plausible_max: Mapped[float] = mapped_column(comment="above it a value is suspect [the property's unit]")
+    range_reason: Mapped[str] = mapped_column(comment="why a value outside the range is suspect")
+    lower_bound: Mapped[float | None] = mapped_column(
+        comment="physical lower bound, where prediction intervals end [the property's unit]; null where there is none"
+    )
+    target: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether similarity searches report it for each neighbour"
+    )
+    builtin: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether ecdreg defines it; else a user added it"
+    )
 
 
 class LevelOfTheory(Base):

@@ -1,41 +1,50 @@
-"""The properties that crystals can have, what they may be worth, and at which level of theory.
+"""Properties of crystals: names, units, plausible ranges, and the levels of theory of their values.
 
-A value outside its plausible range is kept and marked ``suspect`` with the reason: splits leave
-it out by default and say so. The ranges are wide; they catch what no crystal can be (a negative
-bulk modulus), not what is merely rare.
+The built-in properties are defined here and copied to the table ``properties``. Properties that a user adds
+(:func:`registry.property_store.add_property`) are stored in that table only. :data:`PROPERTIES` has both: it is read
+again from the database when :func:`registry.database.connect` makes an engine, and when a property is added or removed.
+
+A value outside its plausible range is kept and marked ``suspect`` with the reason; splits exclude it by default. The
+ranges are wide: they find impossible values (a negative bulk modulus), not rare ones.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import Connection, case, func, or_
+from sqlalchemy import Connection, case, func, or_, text
 from sqlalchemy.dialects.postgresql import insert
 
-from registry.errors import UnknownNameError
+from registry.errors import ConfigurationError, UnknownNameError
 
 __all__ = [
+    "BUILTIN_PROPERTIES",
     "DEFAULT_PREFERENCE",
     "FREE_ATOMS",
     "LEVELS_OF_THEORY",
     "PROPERTIES",
     "TARGETS",
     "LevelDefinition",
+    "PropertyCatalog",
     "PropertyDefinition",
     "property_named",
+    "read_added_properties",
+    "refresh_properties",
     "suspect_reason",
     "sync_properties",
+    "target_names",
 ]
 
 DEFAULT_PREFERENCE = 1000
-"""Objective of a level of theory that only the data name: shown after every known one."""
+"""Preference of a level of theory that is not in :data:`LEVELS_OF_THEORY`: after all that are."""
 
 
 @dataclass(frozen=True)
 class PropertyDefinition:
-    """A property: its name, unit, meaning and plausible range (both ends belong to it)."""
+    """A property: its name, unit, meaning and plausible range (both ends are plausible)."""
 
     name: str
     unit: str
@@ -45,10 +54,17 @@ class PropertyDefinition:
     """Words for axes and tables, without the unit."""
     plausible_min: float
     plausible_max: float
-    why: str
+    range_reason: str
     """Why a value outside the range is suspect."""
     lower_bound: float | None = None
-    """What no true value is below, whatever the crystal; None where nothing bounds it. Intervals end here."""
+    """Physical lower bound, where prediction intervals end; None where there is none."""
+    target: bool = False
+    """Whether similarity searches report it for each neighbour. The built-in targets are also trained by default."""
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it is defined in this module, not added by a user."""
+        return self.name in BUILTIN_PROPERTIES
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class LevelDefinition:
     description: str
 
 
-PROPERTIES: dict[str, PropertyDefinition] = {
+BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
     definition.name: definition
     for definition in (
         PropertyDefinition(
@@ -71,6 +87,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             -8.0,
             6.0,
             "no compound binds or is unstable by so much",
+            target=True,
         ),
         PropertyDefinition(
             "efermi",
@@ -80,6 +97,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             -30.0,
             30.0,
             "no crystal's Fermi energy lies so far from the average potential",
+            target=True,
         ),
         PropertyDefinition(
             "k_vrh",
@@ -90,6 +108,7 @@ PROPERTIES: dict[str, PropertyDefinition] = {
             700.0,
             "a stable crystal resists compression, and none more than diamond by far (443 GPa)",
             lower_bound=0.0,
+            target=True,
         ),
         PropertyDefinition(
             "g_vrh",
@@ -133,17 +152,49 @@ PROPERTIES: dict[str, PropertyDefinition] = {
         ),
     )
 }
-"""Every property that a source can bring, by name."""
+"""The built-in properties by name."""
 
-TARGETS: tuple[str, ...] = ("formation_energy_per_atom", "efermi", "k_vrh")
-"""The properties that models are trained on, in the order in which they are reported."""
+TARGETS: tuple[str, ...] = tuple(name for name, definition in BUILTIN_PROPERTIES.items() if definition.target)
+"""The properties that are trained where none is named, in the order in which they are reported."""
+
+
+class PropertyCatalog(Mapping[str, PropertyDefinition]):
+    """Definitions of properties by name: the built-in ones, then those that users added, sorted by name.
+
+    Parameters
+    ----------
+    builtin
+        The built-in definitions.
+    """
+
+    def __init__(self, builtin: Mapping[str, PropertyDefinition]) -> None:
+        self._builtin = dict(builtin)
+        self._all = self._builtin
+
+    def __getitem__(self, name: str) -> PropertyDefinition:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def replace_added(self, added: Iterable[PropertyDefinition]) -> None:
+        """Take other definitions of users in the place of those so far."""
+        # A new dictionary: other threads may be iterating over the old one.
+        self._all = {**self._builtin, **{definition.name: definition for definition in added}}
+
+
+PROPERTIES = PropertyCatalog(BUILTIN_PROPERTIES)
+"""Every property of the registry that this process connected to last."""
 
 FREE_ATOMS = "-free-atoms"
-"""Ends the level of theory of a deformation density that tabulated free atoms make of a total one; before it stands
-that of the total one.
+"""Suffix to the level of theory of a total density: the deformation density was made by subtracting tabulated free
+atoms.
 
-Inside the atoms it is another quantity than a deformation density that its own calculation offers, and a model must
-not be shown one for the other: models refuse a level of theory that they were not trained on.
+Inside the atoms it differs from a deformation density that the calculation itself provides; models refuse a level of
+theory that they were not trained on.
 """
 
 LEVELS_OF_THEORY: dict[str, LevelDefinition] = {
@@ -163,7 +214,7 @@ LEVELS_OF_THEORY: dict[str, LevelDefinition] = {
         LevelDefinition("LDA", 80, "local density approximation"),
         LevelDefinition("GGA-free-atoms", 210, "deformation density: a GGA total less tabulated free atoms"),
         LevelDefinition("GGA+U-free-atoms", 220, "deformation density: a GGA+U total less tabulated free atoms"),
-        LevelDefinition("unspecified", 900, "the source does not say"),
+        LevelDefinition("unspecified", 900, "the source does not state it"),
     )
 }
 """The levels of theory that are known from the start; ingestion adds what the data name."""
@@ -185,8 +236,13 @@ def property_named(name: str) -> PropertyDefinition:
         raise UnknownNameError(f"no property {name!r}; {hint}") from None
 
 
+def target_names() -> tuple[str, ...]:
+    """Properties that similarity searches report for each neighbour, in the order of their columns."""
+    return tuple(name for name, definition in PROPERTIES.items() if definition.target)
+
+
 def suspect_reason(name: str, value: float) -> str | None:
-    """Why a value cannot be right, or None where it can.
+    """Reason why a value is suspect, or None where it is plausible.
 
     Parameters
     ----------
@@ -209,30 +265,57 @@ def suspect_reason(name: str, value: float) -> str | None:
     if low <= value <= high:
         return None
     return (
-        f"{name} = {value:.6g} {definition.unit} is outside its plausible range [{low:g}, {high:g}]: {definition.why}"
+        f"{name} = {value:.6g} {definition.unit} is outside its plausible range [{low:g}, {high:g}]:"
+        f" {definition.range_reason}"
     )
 
 
-def sync_properties(connection: Connection) -> None:
-    """Write :data:`PROPERTIES` and :data:`LEVELS_OF_THEORY` into their tables.
+def read_added_properties(connection: Connection) -> list[PropertyDefinition]:
+    """The definitions that users added to a database, sorted by name.
 
-    Rows are added or updated, none is removed; doing it again changes nothing. A preference that
-    somebody set for a level of theory stays. Does not commit.
+    Parameters
+    ----------
+    connection
+        On a registry with the current tables.
+    """
+    names = [field.name for field in fields(PropertyDefinition)]
+    rows = connection.execute(text(f"SELECT {', '.join(names)} FROM properties WHERE NOT builtin ORDER BY name"))
+    # A name that a later version defines itself is built in as soon as the schema is upgraded.
+    return [PropertyDefinition(**row) for row in rows.mappings() if row["name"] not in BUILTIN_PROPERTIES]
+
+
+def refresh_properties(connection: Connection) -> None:
+    """Read the definitions of users into :data:`PROPERTIES`; those of another database are forgotten.
+
+    Parameters
+    ----------
+    connection
+        On a registry with the current tables.
+    """
+    PROPERTIES.replace_added(read_added_properties(connection))
+
+
+def sync_properties(connection: Connection) -> None:
+    """Write :data:`BUILTIN_PROPERTIES` and :data:`LEVELS_OF_THEORY` into their tables.
+
+    Rows are added or updated, none is removed; repeating it changes nothing. A preference that somebody set for a
+    level of theory stays. Does not commit.
+
+    Parameters
+    ----------
+    connection
+        On a registry with the current tables.
+
+    Raises
+    ------
+    ConfigurationError
+        If a user added a property of a built-in name with another unit.
     """
     from registry.models import LevelOfTheory, Property  # all tables: 0.1 s that a search does without
 
-    rows = [
-        {
-            "name": p.name,
-            "unit": p.unit,
-            "description": p.description,
-            "plausible_min": p.plausible_min,
-            "plausible_max": p.plausible_max,
-        }
-        for p in PROPERTIES.values()
-    ]
-    upsert = insert(Property).values(rows)
-    changing = ("unit", "description", "plausible_min", "plausible_max")
+    _check_units(connection)
+    upsert = insert(Property).values([asdict(p) | {"builtin": True} for p in BUILTIN_PROPERTIES.values()])
+    changing = [column.name for column in Property.__table__.columns if column.name != "name"]
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=[Property.name],
@@ -255,3 +338,15 @@ def sync_properties(connection: Connection) -> None:
             ),
         )
     )
+
+
+def _check_units(connection: Connection) -> None:
+    """Refuse to turn a user's property into a built-in one of another unit: its values would change their meaning."""
+    added = connection.execute(text("SELECT name, unit FROM properties WHERE NOT builtin"))
+    for name, unit in added:
+        builtin = BUILTIN_PROPERTIES.get(name)
+        if builtin is not None and builtin.unit != unit:
+            raise ConfigurationError(
+                f"the property {name!r} was added with the unit {unit!r}, and this version of ecdreg defines it in"
+                f" {builtin.unit!r}; convert its values and its unit in the database, then run `ecdreg db upgrade`"
+            )

@@ -103,10 +103,11 @@ def read_crystals(
     from sqlalchemy import select
 
     from registry.encoders import read_embeddings
-    from registry.search.filters import MATERIALS, parse
+    from registry.search.filters import materials, parse
 
     names = ("revision_id", "source", "source_id", "formula", "suspect", *CATEGORIES, *PROPERTIES)
-    query = select(*(MATERIALS.c[name] for name in names)).order_by(MATERIALS.c.crystal_id)
+    view = materials()
+    query = select(*(view.c[name] for name in names)).order_by(view.c.crystal_id)
     if where is not None:
         query = query.where(parse(where))
     rows = [dict(row) for row in session.execute(query).mappings()]

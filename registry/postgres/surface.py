@@ -1,23 +1,24 @@
-"""The SQL surface: views and functions for people who write SQL.
+"""The SQL surface: views, types and functions for users of SQL.
 
-Its SQL lies beside this module in ``sql/``, to be read and edited as SQL. It is a repeatable
-migration: dropped before the tables change, made anew after, its checksum kept in the body
-of the database function ``ecdreg_surface()`` and the list of its objects in that function's
-comment, so that a later version drops what it no longer knows.
+Its SQL is stored beside this module in ``sql/``, as SQL; columns of properties are generated. It is a repeatable
+migration: dropped before the tables change, created again after. The body of the database function
+``ecdreg_surface()`` holds its checksum, and that function's comment the list of its objects, so that a later version
+can drop objects that it no longer has.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from registry.errors import ConfigurationError
-from registry.properties import LEVELS_OF_THEORY, PROPERTIES
+from registry.properties import BUILTIN_PROPERTIES, LEVELS_OF_THEORY, PropertyDefinition, read_added_properties
 
-__all__ = ["SURFACE_OBJECTS", "SURFACE_SHA256", "create_surface", "drop_surface", "surface_sql"]
+__all__ = ["SURFACE_OBJECTS", "create_surface", "drop_surface", "surface_sha256", "surface_sql"]
 
 SURFACE_OBJECTS = (
     "FUNCTION similar_crystals(text, text, int, bigint[], text)",
@@ -37,30 +38,36 @@ SURFACE_OBJECTS = (
     "VIEW v_predictions",
     "VIEW v_materials",
 )
-"""Everything that the surface consists of, in the order in which it can be dropped."""
+"""Every object of the surface, in an order in which they can be dropped."""
 
 FILES = ("materials.sql", "models.sql", "ingest.sql", "search.sql", "tables.sql")
-PROPERTY_COLUMNS = "/* property columns */"
 
 
 def create_surface(connection: Connection) -> None:
-    """Make all views and functions, and note their checksum; the tables must be at head."""
+    """Create all views, types and functions, and record their checksum; the tables must be at head.
+
+    Parameters
+    ----------
+    connection
+        Its table ``properties`` holds the properties that users added; they become columns.
+    """
     # Settings of pgvector's may stand in a function only after the extension is loaded.
     _run(connection, "SELECT '[1]'::vector")
-    _run(connection, surface_sql())
-    marker = f"SELECT '{SURFACE_SHA256}'::text"
+    added = read_added_properties(connection)
+    _run(connection, surface_sql(added))
+    marker = f"SELECT '{surface_sha256(added)}'::text"
     _run(connection, f"CREATE FUNCTION ecdreg_surface() RETURNS text LANGUAGE sql IMMUTABLE AS $${marker}$$")
     objects = "\n".join(SURFACE_OBJECTS)
     _run(connection, f"COMMENT ON FUNCTION ecdreg_surface() IS $${objects}$$")
 
 
 def drop_surface(connection: Connection) -> None:
-    """Drop the views and functions that some version of :func:`create_surface` made, if any.
+    """Drop the views, types and functions that any version of :func:`create_surface` created.
 
     Raises
     ------
     ConfigurationError
-        If a view or function of the user's own is built on one of them.
+        If a view or function of the user's own depends on one of them.
     """
     recorded = connection.scalar(text("SELECT obj_description(to_regprocedure('ecdreg_surface()'), 'pg_proc')")) or ""
     for name in dict.fromkeys((*recorded.splitlines(), *SURFACE_OBJECTS)):
@@ -71,28 +78,59 @@ def drop_surface(connection: Connection) -> None:
                 raise
             detail = str(getattr(getattr(error.orig, "diag", None), "message_detail", "")).splitlines()
             raise ConfigurationError(
-                f"{name.split('(')[0].lower()} cannot be renewed: {'; '.join(detail)}; drop that, "
-                "run `ecdreg db upgrade`, and make it again"
+                f"{name.split('(')[0].lower()} cannot be replaced: {'; '.join(detail)}; drop that, "
+                "repeat this (or run `ecdreg db upgrade`), and create it again"
             ) from error
     _run(connection, "DROP FUNCTION IF EXISTS ecdreg_surface()")
+
+
+def surface_sha256(added: Iterable[PropertyDefinition] = ()) -> str:
+    """Checksum of the surface of this version, and of the definitions that are copied to tables.
+
+    Parameters
+    ----------
+    added
+        Properties that users added, sorted by name.
+    """
+    added = tuple(added)
+    content = f"{surface_sql(added)}{BUILTIN_PROPERTIES}{added}{LEVELS_OF_THEORY}"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def surface_sql(added: Iterable[PropertyDefinition] = ()) -> str:
+    """The SQL that creates the surface, with the columns of the properties filled in.
+
+    Parameters
+    ----------
+    added
+        Properties that users added, sorted by name; their columns follow those of the built-in ones.
+    """
+    folder = Path(__file__).parent / "sql"
+    sql = "\n".join((folder / name).read_text(encoding="utf-8") for name in FILES)
+    properties = [*BUILTIN_PROPERTIES.values(), *added]
+    targets = [definition for definition in properties if definition.target]
+    generated = {
+        "property columns": "\n       ".join(_view_column(definition) for definition in properties),
+        "target columns": "\n    ".join(f"{definition.name} double precision," for definition in targets),
+        "target values": " ".join(f"m.{definition.name}," for definition in targets),
+        "target comments of neighbour": _target_comments("neighbour", targets),
+        "target comments of text_neighbour": _target_comments("text_neighbour", targets),
+    }
+    for place, text_ in generated.items():
+        sql = sql.replace(f"/* {place} */", text_)
+    return sql + "\n".join(_view_comment(definition) for definition in properties) + "\n"
 
 
 # ---------------------------------------------------------------------------- the SQL text
 
 
 def _run(connection: Connection, sql: str) -> None:
-    # Without parameters several statements may come at once, and % is no placeholder.
+    # Without parameters several statements may come at once, and % is not a placeholder.
     connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
-def surface_sql() -> str:
-    """The SQL that makes the surface, with the columns of the properties filled in."""
-    folder = Path(__file__).parent / "sql"
-    sql = "\n".join((folder / name).read_text(encoding="utf-8") for name in FILES)
-    columns, comments = [], []
-    for definition in PROPERTIES.values():
-        columns.append(
-            f"""(
+def _view_column(definition: PropertyDefinition) -> str:
+    return f"""(
            SELECT v.value
            FROM property_values v
            JOIN levels_of_theory l ON l.name = v.level_of_theory
@@ -100,11 +138,19 @@ def surface_sql() -> str:
            ORDER BY l.preference, l.name
            LIMIT 1
        ) AS {definition.name},"""
-        )
-        meaning = f"{definition.description} [{definition.unit}]; at the preferred level of theory".replace("'", "''")
-        comments.append(f"COMMENT ON COLUMN v_materials.{definition.name} IS '{meaning}';")
-    return sql.replace(PROPERTY_COLUMNS, "\n       ".join(columns)) + "\n".join(comments) + "\n"
 
 
-SURFACE_SHA256 = hashlib.sha256(f"{surface_sql()}{PROPERTIES}{LEVELS_OF_THEORY}".encode()).hexdigest()
-"""Checksum of the surface that this version makes, and of the definitions that stand in tables."""
+def _view_comment(definition: PropertyDefinition) -> str:
+    meaning = f"{definition.description} [{definition.unit}]; at the preferred level of theory"
+    return f"COMMENT ON COLUMN v_materials.{definition.name} IS {_literal(meaning)};"
+
+
+def _target_comments(kind: str, targets: Iterable[PropertyDefinition]) -> str:
+    return "\n".join(
+        f"COMMENT ON COLUMN {kind}.{definition.name} IS {_literal(f'{definition.label} [{definition.unit}]')};"
+        for definition in targets
+    )
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
 
-from registry.properties import PROPERTIES, TARGETS, property_named
+from registry.properties import PROPERTIES, property_named, target_names
 
 __all__ = ["Facts", "common_words", "explain", "facts_of", "from_row", "nearness", "sentence"]
 
@@ -198,7 +198,7 @@ def explain(
         told["same_prototype"] = query.prototype == neighbour.prototype
     if query.space_group_symbol and neighbour.space_group_symbol:
         told["same_space_group"] = query.space_group_symbol == neighbour.space_group_symbol
-    for name in TARGETS:
+    for name in target_names():
         if name not in query.values or name not in neighbour.values:
             continue
         value = neighbour.values[name]

@@ -1,7 +1,7 @@
-"""Filters: a condition in SQL's words on the columns of ``v_materials``, parsed and rebuilt.
+"""Filters: conditions in SQL syntax on the columns of ``v_materials``, parsed and rebuilt.
 
-What a person writes never reaches the database: it is parsed, each part is looked up in a list of
-what is allowed, and a new condition is built from it whose values are bound parameters. Allowed are
+The text of a filter is never sent to the database: it is parsed, each part is looked up in a list of
+allowed constructs, and a new condition is built whose values are bound parameters. Allowed are
 columns, numbers, texts, ``AND OR NOT``, comparisons, ``BETWEEN``, ``IN`` with a list, ``LIKE`` and
 ``ILIKE``, ``IS NULL``, ``+ - * /``, and for columns that hold several texts ``'Ti' = ANY(elements)``,
 ``elements @> ARRAY['Ti', 'O']``, ``<@`` and ``&&``.
@@ -14,6 +14,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, Double, FromClause, Text, and_, any_, bindparam, column, false, not_, or_, table
@@ -23,9 +24,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from registry.errors import QueryError
 from registry.properties import PROPERTIES
 
-__all__ = ["COLUMNS", "MATERIALS", "parse"]
+__all__ = ["FIXED_COLUMNS", "can_name_column", "columns", "materials", "parse"]
 
-_NUMBERS = ("crystal_id", "revision_id", "space_group_number", "n_sites", "volume", "volume_per_atom", *PROPERTIES)
+_NUMBERS = ("crystal_id", "revision_id", "space_group_number", "n_sites", "volume", "volume_per_atom")
 _TEXTS = (
     "source",
     "source_id",
@@ -39,15 +40,12 @@ _TEXTS = (
 _LISTS = ("elements", "suspect", "density_kinds", "recipes")
 _TYPES: dict[str, Any] = {"number": Double(), "text": Text(), "list of texts": ARRAY(Text())}
 
-COLUMNS: dict[str, str] = {
+FIXED_COLUMNS: dict[str, str] = {
     **dict.fromkeys(_NUMBERS, "number"),
     **dict.fromkeys(_TEXTS, "text"),
     **dict.fromkeys(_LISTS, "list of texts"),
 }
-"""Kind of every column that a filter may name: number, text or list of texts."""
-
-MATERIALS: FromClause = table("v_materials", *(column(name, _TYPES[kind]) for name, kind in COLUMNS.items()))
-"""The view that filters are about."""
+"""Kind of every column of ``v_materials`` that is not a property: number, text or list of texts."""
 
 _LONGEST = 4000
 _DEEPEST = 40
@@ -67,6 +65,40 @@ _OPERATORS = {
 _Value = tuple[str, ColumnElement[Any]]
 
 
+def columns() -> dict[str, str]:
+    """Kind of every column that a filter may name, those of properties included: number, text or list of texts."""
+    return FIXED_COLUMNS | dict.fromkeys(PROPERTIES, "number")
+
+
+def materials() -> FromClause:
+    """The view ``v_materials`` with the columns that it has now; the same object until a property is added."""
+    return _materials(tuple(PROPERTIES))
+
+
+@lru_cache(maxsize=16)
+def _materials(properties: tuple[str, ...]) -> FromClause:
+    kinds = FIXED_COLUMNS | dict.fromkeys(properties, "number")
+    return table("v_materials", *(column(name, _TYPES[kind]) for name, kind in kinds.items()))
+
+
+def can_name_column(name: str) -> bool:
+    """Whether the parser of filters reads a name as that of a column.
+
+    Parameters
+    ----------
+    name
+        A name in lower case.
+    """
+    from sqlglot import exp, parse_one
+    from sqlglot.errors import SqlglotError
+
+    try:
+        tree = parse_one(f"{name} > 0", into=exp.Condition, dialect="postgres")
+    except SqlglotError:
+        return False
+    return type(tree) is exp.GT and type(tree.this) is exp.Column and tree.this.name == name
+
+
 def parse(where: str) -> ColumnElement[bool]:
     """Parse a filter.
 
@@ -78,7 +110,7 @@ def parse(where: str) -> ColumnElement[bool]:
     Returns
     -------
     ColumnElement
-        A condition on :data:`MATERIALS`; every value in it is a bound parameter.
+        A condition on :func:`materials`; every value in it is a bound parameter.
 
     Raises
     ------
@@ -190,11 +222,12 @@ class _Builder:
     def _column(self, node: Any) -> _Value:
         # PostgreSQL's rule: a name without quotes is in lower case.
         name = node.name if node.this.args.get("quoted") else node.name.lower()
-        if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1)
+        kinds = columns()
+        if name not in kinds:
+            near = difflib.get_close_matches(name, kinds, n=1)
             hint = f"did you mean {near[0]!r}?" if near else r"`ecdreg db shell -c '\d v_materials'` lists them"
             raise QueryError(f"no column {_short(name)} in v_materials; {hint}")
-        return COLUMNS[name], MATERIALS.c[name]
+        return kinds[name], materials().c[name]
 
     def _literal(self, node: Any) -> _Value:
         if node.args.get("is_string"):

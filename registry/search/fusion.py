@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from registry.errors import QueryError
-from registry.search.filters import MATERIALS, parse
+from registry.search.filters import materials, parse
 from registry.search.text import Meaning
 from registry.search.vectors import Neighbour, similar_to_text
 
@@ -199,13 +199,14 @@ def check_words(
     QueryError
         If the filter cannot be used.
     """
-    query = select(MATERIALS.c.source, MATERIALS.c.source_id, MATERIALS.c.crystal_id)
+    view = materials()
+    query = select(view.c.source, view.c.source_id, view.c.crystal_id)
     for meaning in meanings:
         # True, false, or null where a value is null.
         verdict = parse(meaning.where)
         if meaning.properties:
             names = literal(list(meaning.properties), ARRAY(Text()))
-            doubted = func.coalesce(MATERIALS.c.suspect.bool_op("&&")(names), False)
+            doubted = func.coalesce(view.c.suspect.bool_op("&&")(names), False)
             query = query.add_columns(case((doubted, null()), else_=verdict))
         else:
             query = query.add_columns(verdict)

@@ -33,7 +33,7 @@ class Meaning:
     @property
     def properties(self) -> tuple[str, ...]:
         """The properties that it is about; none for elements."""
-        return tuple(sorted(set(re.findall(r"[a-z_]+", self.where)) & set(PROPERTIES)))
+        return tuple(sorted(set(re.findall(r"[a-z_][a-z0-9_]*", self.where)) & set(PROPERTIES)))
 
     @property
     def told(self) -> str:

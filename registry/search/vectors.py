@@ -1,16 +1,16 @@
-"""Similarity search: what is like this crystal, or like this vector.
+"""Similarity search: the crystals nearest to a crystal, a vector or a text.
 
-The search itself is the SQL functions ``similar_crystals``, ``similar_to_vector`` and ``similar_to_text``, so that
-a person at the SQL prompt and one at the command line get the same answer.
+The search itself is done by the SQL functions ``similar_crystals``, ``similar_to_vector`` and ``similar_to_text``, so
+that SQL, Python and the command line give the same answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from registry.errors import AmbiguousIdError, EcdregError, NotFoundError, QueryError
+from registry.properties import target_names
 
 __all__ = ["METRICS", "Neighbour", "TextNeighbour", "similar_to_crystal", "similar_to_text", "similar_to_vector"]
 
@@ -27,18 +28,6 @@ METRICS = ("cosine", "l2", "inner_product")
 """Distances: of directions, of points, and minus the inner product (so that the smallest is the nearest)."""
 
 _MOST = 100_000
-_COLUMNS = (
-    "source",
-    "source_id",
-    "formula",
-    "distance",
-    "space_group_symbol",
-    "formation_energy_per_atom",
-    "efermi",
-    "k_vrh",
-    "crystal_id",
-)
-_TEXT_COLUMNS = (*_COLUMNS, "score", "words_rank", "vector_rank")
 _ERRORS: dict[str, type[EcdregError]] = {
     "P0002": NotFoundError,  # no_data_found: no such crystal, or no embedding of it
     "P0003": AmbiguousIdError,  # too_many_rows
@@ -55,15 +44,15 @@ class Neighbour:
     source_id: str
     formula: str
     distance: float
-    """Of the metric that was asked for; cosine: 0 (same direction) to 2 (opposite) [1]."""
+    """By the metric of the search; cosine: 0 (same direction) to 2 (opposite) [1]."""
     space_group_symbol: str | None
-    formation_energy_per_atom: float | None
-    """[eV/atom]"""
-    efermi: float | None
-    """[eV]"""
-    k_vrh: float | None
-    """[GPa]"""
+    properties: Mapping[str, float | None]
+    """Values of the properties of :func:`registry.properties.target_names`, each in its unit; None where unknown."""
     crystal_id: int
+
+    def as_row(self) -> dict[str, Any]:
+        """All fields by name, each property as a field of its own."""
+        return _flat(self)
 
 
 @dataclass(frozen=True)
@@ -76,12 +65,8 @@ class TextNeighbour:
     distance: float | None
     """Of the embedding; None where no vector was given or it is not among the nearest."""
     space_group_symbol: str | None
-    formation_energy_per_atom: float | None
-    """[eV/atom]"""
-    efermi: float | None
-    """[eV]"""
-    k_vrh: float | None
-    """[GPa]"""
+    properties: Mapping[str, float | None]
+    """As in :class:`Neighbour`."""
     crystal_id: int
     score: float
     """Sum of 1 / (60 + rank) over both ranks; the largest comes first."""
@@ -89,6 +74,13 @@ class TextNeighbour:
     """By full-text search; equal texts share a rank. None where no word matches."""
     vector_rank: int | None
     """By the distance of the embedding; None as :attr:`distance`."""
+
+    def as_row(self) -> dict[str, Any]:
+        """All fields by name, each property as a field of its own."""
+        return _flat(self)
+
+
+_Answer = TypeVar("_Answer", Neighbour, TextNeighbour)
 
 
 def similar_to_crystal(
@@ -129,13 +121,12 @@ def similar_to_crystal(
     """
     query = bindparam(None, _text(ident), Text(), unique=True)
     try:
-        rows = _search(session, "similar_crystals", _COLUMNS, [query], encoder, k, where, within, metric)
+        return _search(session, "similar_crystals", Neighbour, [query], encoder, k, where, within, metric)
     except NotFoundError:
         from registry.crystals import resolve  # all tables, which an answer in time does without
 
         resolve(session, ident)  # where it is the crystal that is missing, this proposes near ids
         raise
-    return [Neighbour(*row) for row in rows]
 
 
 def similar_to_vector(
@@ -165,8 +156,7 @@ def similar_to_vector(
         If the vector has another length, is not finite, or is zero and has no direction, or if the filter, ``k`` or
         the metric cannot be used.
     """
-    rows = _search(session, "similar_to_vector", _COLUMNS, [_vector(vector)], encoder, k, where, within, metric)
-    return [Neighbour(*row) for row in rows]
+    return _search(session, "similar_to_vector", Neighbour, [_vector(vector)], encoder, k, where, within, metric)
 
 
 def similar_to_text(
@@ -204,36 +194,48 @@ def similar_to_text(
         If neither words nor a vector say anything, or as in :func:`similar_to_vector`.
     """
     query = [bindparam(None, _text(words), Text(), unique=True), _vector(vector)]
-    rows = _search(session, "similar_to_text", _TEXT_COLUMNS, query, encoder, k, where, within, metric)
-    return [TextNeighbour(*row) for row in rows]
+    return _search(session, "similar_to_text", TextNeighbour, query, encoder, k, where, within, metric)
 
 
 def _search(
     session: Session,
     function: str,
-    columns: Sequence[str],
+    kind: type[_Answer],
     query: list[ColumnElement[Any]],
     encoder: str | None,
     k: int,
     where: str | None,
     within: Sequence[int] | None,
     metric: str,
-) -> list[tuple[Any, ...]]:
+) -> list[_Answer]:
     if not 1 <= k <= _MOST:
         raise QueryError(f"k is {k}; ask for 1 to {_MOST} neighbours")
     if metric not in METRICS:
         raise QueryError(f"no metric {metric!r}; there are: {', '.join(METRICS)}")
     name = None if encoder is None else _text(encoder)
+    targets = target_names()
+    own = [field.name for field in fields(kind) if field.name != "properties"]
     answer = getattr(func, function)(
         *query,
         bindparam("encoder", name, Text()),
         bindparam("k", k, Integer()),
         _within(where, within),
         bindparam("metric", metric, Text()),
-    ).table_valued(*columns)
+    ).table_valued(*own, *targets)
     # A savepoint: a failed search must not end its caller's transaction.
-    with _told(), session.begin_nested():
-        return [tuple(row) for row in session.execute(select(*(answer.c[column] for column in columns)))]
+    with _registry_errors(), session.begin_nested():
+        rows = session.execute(select(*(answer.c[column] for column in (*own, *targets)))).mappings().all()
+    return [
+        kind(**{name: row[name] for name in own}, properties={name: row[name] for name in targets}) for row in rows
+    ]
+
+
+def _flat(neighbour: Neighbour | TextNeighbour) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for field in fields(neighbour):
+        value = getattr(neighbour, field.name)
+        row.update(value if field.name == "properties" else {field.name: value})
+    return row
 
 
 def _vector(vector: ArrayLike | None) -> ColumnElement[Any]:
@@ -259,17 +261,18 @@ def _within(where: str | None, within: Sequence[int] | None) -> ColumnElement[An
     chosen = bindparam("within", ids, ARRAY(BIGINT()))
     if where is None:
         return chosen
-    from registry.search.filters import MATERIALS, parse
+    from registry.search.filters import materials, parse
 
-    passing = select(MATERIALS.c.crystal_id).where(parse(where))
+    view = materials()
+    passing = select(view.c.crystal_id).where(parse(where))
     if within is not None:
-        passing = passing.where(MATERIALS.c.crystal_id == any_(chosen))
+        passing = passing.where(view.c.crystal_id == any_(chosen))
     return func.array(passing.scalar_subquery(), type_=ARRAY(BIGINT()))
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say what the SQL functions raise in the words and classes of ``registry.errors``."""
+def _registry_errors() -> Iterator[None]:
+    """Translate errors of the SQL functions into the classes of ``registry.errors``."""
     try:
         yield
     except DBAPIError as error:

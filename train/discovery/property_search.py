@@ -21,7 +21,7 @@ from registry.formulas import composition
 from registry.jobs.progress import Progress
 from registry.properties import PROPERTIES
 from registry.search.constraints import Constraint, Objective, Value, chance, lacking, order
-from registry.search.filters import MATERIALS, parse
+from registry.search.filters import materials, parse
 from registry.settings import Settings
 from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
@@ -64,7 +64,7 @@ class Elements:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same on ``v_materials``."""
-        elements = MATERIALS.c.elements
+        elements = materials().c.elements
 
         def listed(symbols: tuple[str, ...]) -> ColumnElement[Any]:
             return bindparam(None, list(symbols), ARRAY(Text()), unique=True)
@@ -235,12 +235,13 @@ def find_materials(
 
 def _candidates(session: Session, elements: Elements, where: str | None) -> list[dict[str, Any]]:
     columns = ("crystal_id", "revision_id", "source", "source_id", "formula", "space_group_symbol", "prototype")
-    query = select(*(MATERIALS.c[name] for name in (*columns, "suspect", *PROPERTIES)))
+    view = materials()
+    query = select(*(view.c[name] for name in (*columns, "suspect", *PROPERTIES)))
     for condition in elements.conditions():
         query = query.where(condition)
     if where is not None:
         query = query.where(parse(where))
-    return [dict(row) for row in session.execute(query.order_by(MATERIALS.c.crystal_id)).mappings()]
+    return [dict(row) for row in session.execute(query.order_by(view.c.crystal_id)).mappings()]
 
 
 def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Value]:

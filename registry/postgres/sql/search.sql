@@ -9,9 +9,7 @@ CREATE TYPE neighbour AS (
     formula text,
     distance double precision,
     space_group_symbol text,
-    formation_energy_per_atom double precision,
-    efermi double precision,
-    k_vrh double precision,
+    /* target columns */
     crystal_id bigint
 );
 
@@ -23,9 +21,7 @@ COMMENT ON COLUMN neighbour.distance IS
     'cosine: 0 (same direction) to 2 (opposite), to 6 decimals; l2: length of the difference; inner_product: minus the '
     'inner product, so that the smallest is the nearest; no unit';
 COMMENT ON COLUMN neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
-COMMENT ON COLUMN neighbour.formation_energy_per_atom IS 'formation energy [eV/atom]';
-COMMENT ON COLUMN neighbour.efermi IS 'Fermi energy [eV]';
-COMMENT ON COLUMN neighbour.k_vrh IS 'bulk modulus [GPa]';
+/* target comments of neighbour */
 COMMENT ON COLUMN neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
 
 CREATE TYPE text_neighbour AS (
@@ -37,9 +33,7 @@ CREATE TYPE text_neighbour AS (
     vector_rank bigint,
     distance double precision,
     space_group_symbol text,
-    formation_energy_per_atom double precision,
-    efermi double precision,
-    k_vrh double precision,
+    /* target columns */
     crystal_id bigint
 );
 
@@ -55,9 +49,7 @@ COMMENT ON COLUMN text_neighbour.vector_rank IS
     'rank by the distance of the embedding; null where no vector was given, or it is not among the nearest';
 COMMENT ON COLUMN text_neighbour.distance IS 'distance of the embedding, as of neighbour; null where vector_rank is';
 COMMENT ON COLUMN text_neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
-COMMENT ON COLUMN text_neighbour.formation_energy_per_atom IS 'formation energy [eV/atom]';
-COMMENT ON COLUMN text_neighbour.efermi IS 'Fermi energy [eV]';
-COMMENT ON COLUMN text_neighbour.k_vrh IS 'bulk modulus [GPa]';
+/* target comments of text_neighbour */
 COMMENT ON COLUMN text_neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
 
 CREATE FUNCTION ecdreg_crystal(ident text) RETURNS bigint
@@ -235,7 +227,7 @@ BEGIN
     RETURN QUERY
     SELECT m.source, m.source_id, m.formula,
            CASE WHEN metric = 'cosine' THEN round(n.distance::numeric, 6)::float8 ELSE n.distance END,
-           m.space_group_symbol, m.formation_energy_per_atom, m.efermi, m.k_vrh, m.crystal_id
+           m.space_group_symbol, /* target values */ m.crystal_id
     FROM ecdreg_search(query, encoder, k, within, besides, metric) n
     JOIN v_materials m ON m.revision_id = n.revision_id
     ORDER BY n.distance, n.revision_id;
@@ -387,7 +379,7 @@ BEGIN
     )
     SELECT m.source, m.source_id, m.formula, round(b.score::numeric, 6)::float8, b.words_place, b.vector_place,
            CASE WHEN $6 = 'cosine' THEN round(b.distance::numeric, 6)::float8 ELSE b.distance END,
-           m.space_group_symbol, m.formation_energy_per_atom, m.efermi, m.k_vrh, m.crystal_id
+           m.space_group_symbol, /* target values */ m.crystal_id
     FROM best b
     JOIN v_materials m ON m.revision_id = b.revision_id
     ORDER BY b.score DESC, b.revision_id;

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
 from registry.errors import QueryError
-from registry.search.filters import COLUMNS, MATERIALS, parse
+from registry.search.filters import columns, materials, parse
 
 KINDS = {"number": {"double precision", "integer", "smallint", "bigint"}, "text": {"text"}, "list of texts": {"ARRAY"}}
 
@@ -70,7 +70,7 @@ FOUND = {
 
 
 def test_filters_find_what_sql_would(session: Session, materials: None) -> None:
-    query = select(MATERIALS.c.source_id).order_by(MATERIALS.c.source_id)
+    query = select(materials().c.source_id).order_by(materials().c.source_id)
     assert {where: "".join(session.scalars(query.where(parse(where)))) for where in FOUND} == FOUND
 
 
@@ -161,7 +161,7 @@ def test_everything_else_is_refused_by_name(where: str, message: str) -> None:
 
 def test_long_chains_are_no_problem(session: Session, materials: None) -> None:
     where = "formula = 'W'" + " OR k_vrh > 900" * 200
-    assert session.scalars(select(MATERIALS.c.source_id).where(parse(where))).all() == ["d"]
+    assert session.scalars(select(materials().c.source_id).where(parse(where))).all() == ["d"]
 
 
 @given(st.text(max_size=60))
