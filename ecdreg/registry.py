@@ -136,8 +136,6 @@ class Registry:
         NotFoundError, AmbiguousIdError, QueryError
             As :func:`registry.search.vectors.similar_to_crystal`.
         """
-        from dataclasses import asdict
-
         from registry.database import session_scope
         from registry.search.explanations import facts_of
         from registry.search.fusion import depth, fuse, ranked

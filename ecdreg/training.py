@@ -64,8 +64,6 @@ def train(asked: Request) -> None:
     from registry.properties import TARGETS, property_named
 
     targets = list(dict.fromkeys(asked.targets or TARGETS))
-    for target in targets:
-        property_named(target)
     # Options are refused before a split is made by them.
     if asked.name is not None:
         check_model_name(asked.name)
@@ -78,6 +76,8 @@ def train(asked: Request) -> None:
     try:
         from registry.database import session_scope
 
+        for target in targets:
+            property_named(target)
         for target in targets:
             with session_scope(engine) as session:
                 _announce(session, asked, target)

@@ -396,9 +396,7 @@ def _status(connection: Connection) -> SchemaStatus:
     revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if has_tables else None
     known = _revisions()
     surface_current = (
-        surface is not None
-        and revision == known[-1]
-        and surface_sha256(read_added_properties(connection)) in surface
+        surface is not None and revision == known[-1] and surface_sha256(read_added_properties(connection)) in surface
     )
     state: State
     if revision is None:

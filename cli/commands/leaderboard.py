@@ -38,9 +38,9 @@ def leaderboard(
     from cli.options.sessions import open_session
     from registry.properties import property_named
 
-    for name in target or ():
-        property_named(name)
     with open_session() as session:
+        for name in target or ():
+            property_named(name)
         rows = leaderboard_rows(session, target, split)
     if json:
         output.json(rows)

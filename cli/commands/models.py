@@ -33,9 +33,9 @@ def list_(target: TargetOption = None, json: JsonOption = False) -> None:
     from ecdreg.scores import list_models
     from registry.properties import property_named
 
-    for one in target or ():
-        property_named(one)  # says which there are
     with open_session() as session:
+        for one in target or ():
+            property_named(one)
         rows = list_models(session, targets=target)
     if json:
         output.json(rows)

@@ -84,6 +84,7 @@ def propose(
     """
     from registry.search.constraints import parse_constraint, parse_objective
 
+    engine = open_engine()  # first: the properties that users added are read from the database
     constraints = [parse_constraint(one) for one in want or ()]
     objectives = [parse_objective(one) for one in prefer or ()]
     if not constraints and not objectives:
@@ -97,7 +98,6 @@ def propose(
         _make_folder(out)
     from sqlalchemy.orm import Session
 
-    engine = open_engine()
     from ingest.substitution import known_keys, read_parents, volumes_of
     from ingest.substitution import propose as substitute
     from registry.formulas import composition

@@ -242,15 +242,12 @@ def plan_of(
     options: dict[str, Any] | None = None,
 ) -> Plan:
     """The plan that options ask for; what is None has its default."""
-    from registry.properties import TARGETS, property_named
+    from registry.properties import TARGETS
     from train.config.config import TOKEN_LIMITS
     from train.paper.matrix import STAGES, Plan
 
-    targets = tuple(dict.fromkeys(target or TARGETS))
-    for name in targets:
-        property_named(name)
     return Plan(
-        targets=targets,
+        targets=tuple(dict.fromkeys(target or TARGETS)),
         seeds=None if seeds is None else tuple(dict.fromkeys(seeds)),
         split=split,
         recipes=tuple(dict.fromkeys(recipes)),
@@ -280,12 +277,15 @@ def _reproduce(
 ) -> None:
     from sqlalchemy.orm import Session
 
+    from registry.properties import property_named
     from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
     if out is not None:
         _check(out)
     started = time.perf_counter()
     engine = open_engine()
+    for name in plan.targets:
+        property_named(name)
     if show:
         with Session(engine) as session:
             made = finished(session, plan)

@@ -59,17 +59,18 @@ def search(
     """
     from registry.search.constraints import parse_constraint, parse_objective
 
-    constraints = [parse_constraint(one) for one in want or ()]
-    objectives = [parse_objective(one) for one in prefer or ()]
     if json and csv:
         raise typer.BadParameter("give --json or --csv, not both")
+    engine = open_engine()  # first: the properties that users added are read from the database
+    constraints = [parse_constraint(one) for one in want or ()]
+    objectives = [parse_objective(one) for one in prefer or ()]
     elements = elements_of(elements_any, elements_all, without)
     from train.discovery.property_search import check_constraints, find_materials
 
     names = check_constraints(constraints, objectives)
     with output.progress() as progress:
         answer = find_materials(
-            open_engine(),
+            engine,
             environment(),
             constraints=constraints,
             objectives=objectives,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,7 +121,7 @@ def similar(
             _COLUMNS
             | ({"words": "words met"} if "checked" in rows[0] else {})
             | ({"score": "score"} if "score" in rows[0] else {"distance": "distance"})
-            | _FACTS
+            | _facts()
         )
         shown = [{**row, "id": f"{row['source']}:{row['source_id']}", "words": _words(row)} for row in rows]
         output.table(shown, columns, formats={"distance": ".4f", "score": ".4f"})
@@ -216,12 +215,14 @@ def add(
 
 
 _COLUMNS = {"rank": "rank", "id": "id", "formula": "formula"}
-_FACTS = {
-    "space_group_symbol": "space group",
-    "formation_energy_per_atom": "formation energy [eV/atom]",
-    "efermi": "E_Fermi [eV]",
-    "k_vrh": "K_VRH [GPa]",
-}
+
+
+def _facts() -> dict[str, str]:
+    """Columns of an answer beside its rank, and their headings."""
+    from registry.properties import PROPERTIES, target_names
+
+    targets = {name: f"{PROPERTIES[name].label} [{PROPERTIES[name].unit}]" for name in target_names()}
+    return {"space_group_symbol": "space group"} | targets
 
 
 def _check_form(
@@ -252,7 +253,7 @@ def _answer(question: Question, *, k: int, where: str | None, explain: bool) -> 
     encoders = question.encoders
     if len(encoders) == 1 and not question.by_words:
         neighbours = question.nearest(encoders[0], k=k, where=where)
-        rows = [{"rank": rank, **asdict(neighbour)} for rank, neighbour in enumerate(neighbours, start=1)]
+        rows = [{"rank": rank, **neighbour.as_row()} for rank, neighbour in enumerate(neighbours, start=1)]
         for row in rows:
             row["ranks"] = {encoders[0].name: {"rank": row["rank"], "distance": row["distance"]}}
     else:
@@ -297,7 +298,7 @@ def _fused(
 
     best = fuse(rankings, k=k, checked=checked)
     facts = facts_of(session, [(one.source, one.source_id) for one in best])
-    names = ("crystal_id", "source", "source_id", "formula", *list(_FACTS))
+    names = ("crystal_id", "source", "source_id", "formula", *_facts())
     return [
         {
             "rank": rank,

@@ -94,8 +94,6 @@ def tune(
     from train.features.cache import FeatureCache
 
     targets = list(dict.fromkeys(target or TARGETS))
-    for name in targets:
-        property_named(name)
     if dense and config is not None:
         raise typer.BadParameter("--dense and --config both say what to begin with; give one")
     given = _begin(kind, recipe, text_level, dense=dense) if config is None else _read(config, kind)
@@ -105,6 +103,7 @@ def tune(
     engine = open_engine()
     with session_scope(engine) as session:
         for name in targets:
+            property_named(name)
             find_split(session, split, name)  # says which there are, before the first search begins
     environ = environment()
     budget = DEFAULT_TRIALS if trials is None and minutes is None else trials

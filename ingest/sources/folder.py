@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/properties.csv       id, formula, and a column per property (names as in the table properties);
+    DIR/properties.csv       id, formula, and a column per property (`ecdreg properties list` names them);
                              level_of_theory, if the rows say it
     DIR/structures/<id>.cif | .vasp | .poscar | .json
     DIR/densities/<id>/CHGCAR[.gz] (with CHGCAR.reference[.gz] for the superposed atoms)
@@ -23,6 +23,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,11 +196,13 @@ class FolderSource:
         self.release = release
         if not path.is_dir():
             raise SourceError(f"{path} is no folder; give one with a properties.csv")
+        self._table = _table(path / "properties.csv", required=("id", "formula"))
+        self._descriptions = self._read_descriptions()
         self._remarks: list[str] = []
-        self._records = self._read()
 
     @property
     def remarks(self) -> tuple[str, ...]:
+        self._records  # noqa: B018  reading them makes the remarks
         return tuple(self._remarks)
 
     def __len__(self) -> int:
@@ -209,15 +212,17 @@ class FolderSource:
         """The rows of ``properties.csv``, in their order."""
         return iter(self._records)
 
-    def _read(self) -> list[FolderRecord]:
+    @cached_property
+    def _records(self) -> list[FolderRecord]:
+        # At the first use, not when the folder is opened: by then the database tells which properties users added.
         table = self.path / "properties.csv"
-        header, rows = _table(table, required=("id", "formula"))
+        header, rows = self._table
         used = [column for column in header if column in PROPERTIES]
         if others := [column for column in header if column not in PROPERTIES and column not in _KNOWN]:
             self._remarks.append(
                 f"{table}: columns that are not used: {', '.join(others)} (properties are: {', '.join(PROPERTIES)})"
             )
-        descriptions = self._descriptions()
+        descriptions = self._descriptions
         files = {part: _names(self.path / part) for part in ("structures", "densities", "images")}
         records = [
             self._record(line, row, header=header, used=used, descriptions=descriptions, files=files)
@@ -258,7 +263,7 @@ class FolderSource:
             description=descriptions.get(ident),
         )
 
-    def _descriptions(self) -> dict[str, RawDescription]:
+    def _read_descriptions(self) -> dict[str, RawDescription]:
         table = self.path / "descriptions.csv"
         if not table.exists():
             return {}

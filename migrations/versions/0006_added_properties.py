@@ -13,30 +13,15 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-COLUMNS = (
-    Column("label", Text(), nullable=True, comment="words for axes and tables, without the unit"),
-    Column("range_reason", Text(), nullable=True, comment="why a value outside the range is suspect"),
-    Column(
-        "lower_bound",
-        Double(),
-        nullable=True,
-        comment="physical lower bound, where prediction intervals end [the property's unit]; null where there is none",
+COMMENTS = {
+    "label": "words for axes and tables, without the unit",
+    "range_reason": "why a value outside the range is suspect",
+    "lower_bound": (
+        "physical lower bound, where prediction intervals end [the property's unit]; null where there is none"
     ),
-    Column(
-        "target",
-        Boolean(),
-        nullable=False,
-        server_default=text("false"),
-        comment="whether similarity searches report it for each neighbour",
-    ),
-    Column(
-        "builtin",
-        Boolean(),
-        nullable=False,
-        server_default=text("false"),
-        comment="whether ecdreg defines it; else a user added it",
-    ),
-)
+    "target": "whether similarity searches report it for each neighbour",
+    "builtin": "whether ecdreg defines it; else a user added it",
+}
 BUILTIN = (
     "formation_energy_per_atom",
     "efermi",
@@ -50,8 +35,12 @@ BUILTIN = (
 
 def upgrade() -> None:
     """Add the columns; the definitions of the code fill them at the end of the upgrade."""
-    for column in COLUMNS:
-        op.add_column("properties", column.copy())
+    for name in ("label", "range_reason"):
+        op.add_column("properties", Column(name, Text(), nullable=True, comment=COMMENTS[name]))
+    op.add_column("properties", Column("lower_bound", Double(), nullable=True, comment=COMMENTS["lower_bound"]))
+    for name in ("target", "builtin"):
+        column = Column(name, Boolean(), nullable=False, server_default=text("false"), comment=COMMENTS[name])
+        op.add_column("properties", column)
     op.execute("UPDATE properties SET label = replace(name, '_', ' '), range_reason = 'outside the range given for it'")
     op.execute(f"UPDATE properties SET builtin = true WHERE name IN ({', '.join(map(repr, BUILTIN))})")
     for name in ("label", "range_reason"):
@@ -64,5 +53,5 @@ def downgrade() -> None:
     """Remove the columns; properties of users keep their rows, and the code of that revision ignores them."""
     op.drop_constraint(op.f("ck_properties_name"), "properties")
     op.drop_constraint(op.f("ck_properties_lower_bound"), "properties")
-    for column in reversed(COLUMNS):
-        op.drop_column("properties", column.name)
+    for name in reversed(COMMENTS):
+        op.drop_column("properties", name)

@@ -20,7 +20,17 @@ from numpy.typing import ArrayLike, NDArray
 from registry.errors import ConfigurationError
 from registry.properties import property_named
 
-__all__ = ["Constraint", "Objective", "Value", "chance", "fronts", "lacking", "order", "parse_constraint", "parse_objective"]
+__all__ = [
+    "Constraint",
+    "Objective",
+    "Value",
+    "chance",
+    "fronts",
+    "lacking",
+    "order",
+    "parse_constraint",
+    "parse_objective",
+]
 
 NORMAL_90 = 1.6448536269514722
 """Half the width of a normal distribution's central 90 %, in standard deviations."""
@@ -93,7 +103,9 @@ def parse_constraint(text: str) -> Constraint:
     name, equals, span = text.partition("=")
     low, colon, high = span.partition(":")
     if not equals or not colon or not (low.strip() or high.strip()):
-        raise ConfigurationError(f"{_short(text)} is no constraint; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300")
+        raise ConfigurationError(
+            f"{_short(text)} is no constraint; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300"
+        )
     found = property_named(name.strip())
     ends = (
         _number(low, text) if low.strip() else -math.inf,

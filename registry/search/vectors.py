@@ -225,9 +225,7 @@ def _search(
     # A savepoint: a failed search must not end its caller's transaction.
     with _registry_errors(), session.begin_nested():
         rows = session.execute(select(*(answer.c[column] for column in (*own, *targets)))).mappings().all()
-    return [
-        kind(**{name: row[name] for name in own}, properties={name: row[name] for name in targets}) for row in rows
-    ]
+    return [kind(**{name: row[name] for name in own}, properties={name: row[name] for name in targets}) for row in rows]
 
 
 def _flat(neighbour: Neighbour | TextNeighbour) -> dict[str, Any]:

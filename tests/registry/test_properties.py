@@ -8,7 +8,16 @@ from sqlalchemy.orm import Session
 
 from registry.errors import UnknownNameError
 from registry.models import LevelOfTheory, Property
-from registry.properties import LEVELS_OF_THEORY, PROPERTIES, TARGETS, property_named, suspect_reason, sync_properties
+from registry.properties import (
+    BUILTIN_PROPERTIES,
+    LEVELS_OF_THEORY,
+    PROPERTIES,
+    TARGETS,
+    property_named,
+    suspect_reason,
+    sync_properties,
+    target_names,
+)
 
 
 # mp-1787, mp-568662, mp-1000, mp-612118 as published, and a crystal that would not resist at all
@@ -63,6 +72,7 @@ def test_no_word_on_values_that_are_not_finite(value: float) -> None:
 
 
 def test_targets_are_properties_with_units() -> None:
+    assert TARGETS == target_names() == ("formation_energy_per_atom", "efermi", "k_vrh")
     assert [PROPERTIES[name].unit for name in TARGETS] == ["eV/atom", "eV", "GPa"]
 
 
@@ -79,7 +89,7 @@ def test_sync_fills_the_tables_and_changes_nothing_the_second_time(engine: Engin
         stored = {row.name: row for row in session.scalars(select(Property))}
         levels = {row.name: row.preference for row in session.scalars(select(LevelOfTheory))}
     assert stored["k_vrh"].description == PROPERTIES["k_vrh"].description
-    assert stored.keys() == PROPERTIES.keys()
+    assert stored.keys() == BUILTIN_PROPERTIES.keys()
     assert {name: level.preference for name, level in LEVELS_OF_THEORY.items()} == levels
 
 

@@ -170,6 +170,7 @@ def _run(settings: Settings, place: int, job: Job) -> JobOutcome:
 def _state(settings: Settings) -> tuple[Any, Any]:
     from registry.database import connect
     from registry.files.grids import GridStore
+    from registry.properties import refresh_properties
     from train.features.cache import FeatureCache
 
     if getattr(_kept, "settings", None) != settings:
@@ -180,6 +181,9 @@ def _state(settings: Settings) -> tuple[Any, Any]:
             FeatureCache(engine, models=settings.models, progress=Silent(), grids=GridStore(settings.grids_url)),
         )
         _kept.settings = settings
+    else:
+        with _kept.state[0].connect() as connection:
+            refresh_properties(connection)  # a user may have added one since this worker connected
     state: tuple[Any, Any] = _kept.state
     return state
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from registry.database import connect
 from registry.errors import ConfigurationError
-from registry.postgres.surface import SURFACE_OBJECTS, SURFACE_SHA256, create_surface, drop_surface
+from registry.postgres.surface import SURFACE_OBJECTS, create_surface, drop_surface, surface_sha256
 from registry.properties import PROPERTIES
 from registry.settings import Settings
 
@@ -479,7 +479,7 @@ class TestSurface:
         assert db.scalar(text(count)) == 0
         drop_surface(db)  # nothing to drop is no error
         create_surface(db)
-        assert db.scalar(text("SELECT ecdreg_surface()")) == SURFACE_SHA256
+        assert db.scalar(text("SELECT ecdreg_surface()")) == surface_sha256()
 
     def test_what_an_older_version_made_is_dropped(self, db: Connection) -> None:
         db.execute(text("CREATE VIEW v_gone AS SELECT 1 AS one"))

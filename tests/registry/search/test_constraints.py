@@ -115,6 +115,12 @@ def test_known_before_predicted_and_met_before_missed() -> None:
         return {"k_vrh": Value(k, known, k - 50, k + 50), "efermi": Value(e, known=True)}
 
     rows = [row(250, 0), row(150, 1, known=False), row(150, 2), row(120, 3), row(210, 9)]
-    assert order([constraint], [least], rows) == [(2, True, 2), (3, True, 3), (1, True, 1), (4, False, 1), (0, False, 2)]
+    assert order([constraint], [least], rows) == [
+        (2, True, 2),
+        (3, True, 3),
+        (1, True, 1),
+        (4, False, 1),
+        (0, False, 2),
+    ]
     assert lacking(constraint, 250.0) == 50.0
     assert [i for i, _, _ in order([], [least], rows)] == [0, 1, 2, 3, 4]

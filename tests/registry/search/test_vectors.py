@@ -39,8 +39,19 @@ def test_nearest_first_by_the_angle(session: Session) -> None:
     assert [n.source_id for n in found] == ["mp-2", "mp-3", "mp-4", "mp-5"], "and not itself"
     distances = [1 - np.cos(np.radians(ANGLES[n.source_id])) for n in found]
     assert [n.distance for n in found] == pytest.approx(distances, abs=2e-6)
-    assert (found[0].formula, found[0].k_vrh, found[0].space_group_symbol) == ("CaO", 110.0, "Fm-3m")
-    assert found[0].efermi is None
+    assert (found[0].formula, found[0].space_group_symbol) == ("CaO", "Fm-3m")
+    assert found[0].properties == {"formation_energy_per_atom": None, "efermi": None, "k_vrh": 110.0}
+    assert list(found[0].as_row()) == [
+        "source",
+        "source_id",
+        "formula",
+        "distance",
+        "space_group_symbol",
+        "formation_energy_per_atom",
+        "efermi",
+        "k_vrh",
+        "crystal_id",
+    ]
     assert [n.source_id for n in similar_to_crystal(session, "test:mp-1", k=2)] == ["mp-2", "mp-3"]
 
 
