@@ -47,7 +47,7 @@ def test_filter_goes_into_the_search(invoke: Invoke, vectors: dict[str, list[flo
 
 def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     head, first, *_ = invoke("similar", "mp-1", "-k", 2).stdout.splitlines()
-    for heading in ("rank", "id", "formula", "distance", "space group", "K_VRH [GPa]"):
+    for heading in ("rank", "id", "formula", "distance", "space group", "bulk modulus [GPa]"):
         assert heading in head
     assert first.split()[:4] == ["1", "test:mp-2", "NaO", "0.0013"]
 
