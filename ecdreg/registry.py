@@ -401,7 +401,7 @@ class Registry:
                     "predicted": one.value,
                     "lower": one.lower,
                     "upper": one.upper,
-                    "level": one.level,
+                    "level": one.confidence,
                     "out_of_domain": one.out_of_domain,
                     "spread": one.spread,
                     "unit": target.unit,

@@ -126,13 +126,13 @@ def coverages(session: Session, versions: Sequence[ModelVersion]) -> dict[str, d
         By subset: ``n``, ``covered``, ``share`` with the ends ``low`` and ``high`` of its Clopper-Pearson 95 %
         interval, ``median_width`` in the unit of the target, and how many crystals are ``out_of_domain``.
     """
-    from train.prediction.uncertainty import LEVEL, clopper_pearson
+    from train.prediction.uncertainty import CONFIDENCE, clopper_pearson
 
     found = {}
     for row in session.execute(text(_COVERED), {"versions": [v.id for v in versions]}).mappings():
         low, high = clopper_pearson(row["covered"], row["n"])
         share = row["covered"] / row["n"]
-        found[row["subset"]] = {"level": LEVEL, **row, "share": share, "low": low, "high": high}
+        found[row["subset"]] = {"level": CONFIDENCE, **row, "share": share, "low": low, "high": high}
     return found
 
 

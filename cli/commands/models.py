@@ -183,10 +183,10 @@ def coverage(
     from registry.properties import property_named
     from train.prediction.intervals import fill_intervals, split_intervals
     from train.prediction.predictor import Predictor
-    from train.prediction.uncertainty import LEVEL, coverage
+    from train.prediction.uncertainty import CONFIDENCE, coverage
 
-    levels = tuple(interval or (LEVEL,))
-    if wrong := [level for level in levels if not 0 < level < 1]:
+    confidences = tuple(interval or (CONFIDENCE,))
+    if wrong := [one for one in confidences if not 0 < one < 1]:
         raise typer.BadParameter(f"--interval is {wrong[0]:g}; give a number between 0 and 1, for instance 0.9")
     engine = open_engine()
     with Session(engine) as session:
@@ -197,15 +197,15 @@ def coverage(
         for found in models:
             with Session(engine) as session:
                 predictor = Predictor.load(session, settings(), found)
-            parts = split_intervals(predictor, engine, levels, progress=progress)
+            parts = split_intervals(predictor, engine, confidences, progress=progress)
             if interval is None:
                 fill_intervals(predictor, engine, progress=progress)
             for part in parts:
-                for level, intervals in part.by_level.items():
+                for confidence, intervals in part.by_confidence.items():
                     counted = coverage(intervals, part.truth)
                     flags = intervals.out_of_domain
                     rows.append(
-                        {"model": found.name, "level": level, "subset": part.subset, "n": counted.n}
+                        {"model": found.name, "level": confidence, "subset": part.subset, "n": counted.n}
                         | {"covered": counted.covered, "share": counted.share, "low": counted.low}
                         | {"high": counted.high, "median_width": counted.median_width}
                         | {"unit": property_named(found.experiment.target).unit}

@@ -121,7 +121,7 @@ def _doubt(row: dict[str, Any]) -> str:
 
 
 def _registered(
-    engine: Engine, models: Sequence[ResolvedModel], idents: Sequence[str], level: float
+    engine: Engine, models: Sequence[ResolvedModel], idents: Sequence[str], confidence: float
 ) -> list[dict[str, Any]]:
     from sqlalchemy.orm import Session
 
@@ -135,7 +135,7 @@ def _registered(
     with output.progress() as progress:
         for model in models:
             ids = [crystal.revision_id for crystal in crystals]
-            said = predict_crystals(engine, environment(), model, ids, level=level, progress=progress)
+            said = predict_crystals(engine, environment(), model, ids, confidence=confidence, progress=progress)
             rows += [
                 _row(
                     model,
@@ -158,7 +158,7 @@ def _files(
     density: Path | None,
     reference: Path | None,
     level_of_theory: str | None,
-    level: float,
+    confidence: float,
 ) -> list[dict[str, Any]]:
     from sqlalchemy.orm import Session
 
@@ -186,7 +186,7 @@ def _files(
     rows = []
     for predictor in predictors:
         predictor.calibrate(engine)
-        (result,) = predictor.predict([crystal], level=level)
+        (result,) = predictor.predict([crystal], confidence=confidence)
         with Session(engine) as session:
             subset = "train" if was_fitted_to(session, predictor.model.experiment, crystal) else "none"
         rows.append(_row(predictor.model, crystal.source_id, crystal.formula, result, known=None, subset=subset))
@@ -214,7 +214,7 @@ def _row(
         "predicted": said.value,
         "lower": said.lower,
         "upper": said.upper,
-        "level": said.level,
+        "level": said.confidence,
         "out_of_domain": said.out_of_domain,
         "spread": said.spread,
         "known": known,

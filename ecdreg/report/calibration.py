@@ -42,7 +42,7 @@ def calibrate(engine: Engine, settings: Settings, model: ResolvedModel) -> Seque
     from ecdreg.scores import coverages, last_phase
     from train.prediction.intervals import fill_intervals, split_intervals
     from train.prediction.predictor import Predictor
-    from train.prediction.uncertainty import LEVEL, coverage
+    from train.prediction.uncertainty import CONFIDENCE, coverage
 
     with Session(engine) as session:
         kept = coverages(session, last_phase(session, model.experiment))
@@ -53,12 +53,12 @@ def calibrate(engine: Engine, settings: Settings, model: ResolvedModel) -> Seque
     calibration = predictor.calibrate(engine)
     if calibration is None:
         return ()
-    if not kept and calibration.allows(LEVEL):
+    if not kept and calibration.allows(CONFIDENCE):
         fill_intervals(predictor, engine)
-    levels = [level for level in LEVELS if calibration.allows(level)]
+    confidences = [one for one in LEVELS if calibration.allows(one)]
     points = []
-    for part in split_intervals(predictor, engine, levels):
-        for level, intervals in part.by_level.items():
+    for part in split_intervals(predictor, engine, confidences):
+        for confidence, intervals in part.by_confidence.items():
             found = coverage(intervals, part.truth)
-            points.append(CalibrationPoint(part.subset, level, found.share, found.low, found.high))
+            points.append(CalibrationPoint(part.subset, confidence, found.share, found.low, found.high))
     return points

@@ -312,7 +312,7 @@ class _Run:
                 version.phase,
                 self.inputs.frozen,
                 holdout=holdout.revision_ids,
-                said=said,
+                fold_predictions=said,
                 predicted=predicted,
             )
             if isinstance(model, FittedNetwork):

@@ -1,6 +1,6 @@
-"""Scores of predictions: R2, RMSE, MAE.
+"""Regression metrics: R2, RMSE and MAE of checked arrays, from scikit-learn.
 
-All take the truth and the prediction, shape (N,), both in the unit of the target.
+All functions take true values and predictions, shape (N,), both in the unit of the target.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ __all__ = ["mae", "r2", "rmse", "scores"]
 
 
 def r2(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Coefficient of determination, without unit.
+    """Coefficient of determination, dimensionless.
 
-    ``1 - sum((y - f)^2) / sum((y - mean(y))^2)`` with the mean over the scored rows: 1 is
-    perfect, 0 is no better than that mean, below 0 is worse.
+    ``1 - sum((y - f)^2) / sum((y - mean(y))^2)`` with the mean over the scored rows: 1 for exact predictions, 0 for
+    those of that mean.
 
     Raises
     ------
     ModelError
-        If the truth does not vary (R2 is undefined), or as :func:`rmse`.
+        If the true values do not vary (R2 is undefined), or as :func:`rmse`.
     """
+    from sklearn.metrics import r2_score
+
     y, f = _pair(truth, predicted)
-    spread = np.sum((y - y.mean()) ** 2)
     if np.ptp(y) == 0:
-        raise ModelError(f"R2 is undefined on {y.size} rows whose truth is the same value throughout")
-    return float(1 - np.sum((y - f) ** 2) / spread)
+        raise ModelError(f"R2 is undefined on {y.size} rows of the same true value")
+    return float(r2_score(y, f))
 
 
 def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -39,8 +40,10 @@ def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
     ModelError
         If there is no row, the lengths differ, or a value is not finite.
     """
+    from sklearn.metrics import root_mean_squared_error
+
     y, f = _pair(truth, predicted)
-    return float(np.sqrt(np.mean((y - f) ** 2)))
+    return float(root_mean_squared_error(y, f))
 
 
 def mae(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -51,8 +54,10 @@ def mae(truth: ArrayLike, predicted: ArrayLike) -> float:
     ModelError
         As :func:`rmse`.
     """
+    from sklearn.metrics import mean_absolute_error
+
     y, f = _pair(truth, predicted)
-    return float(np.mean(np.abs(y - f)))
+    return float(mean_absolute_error(y, f))
 
 
 def scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
@@ -69,7 +74,7 @@ def scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
 def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     y, f = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if y.shape != f.shape or y.ndim != 1 or y.size == 0:
-        raise ModelError(f"truth of shape {y.shape} and prediction of shape {f.shape} cannot be scored; give (N,)")
+        raise ModelError(f"true values of shape {y.shape} and predictions of shape {f.shape}; give (N,) each")
     if not (np.isfinite(y).all() and np.isfinite(f).all()):
-        raise ModelError(f"of {y.size} rows some truth or prediction is not finite; such rows cannot be scored")
+        raise ModelError(f"of {y.size} rows some true value or prediction is not finite; exclude such rows")
     return y, f

@@ -1,4 +1,8 @@
-"""Standardisation, fitted on training rows alone and saved with the model."""
+"""Standardisation of features and targets, fitted on training rows only and stored with the model.
+
+This is own code because ``sklearn.preprocessing.StandardScaler`` takes no one-dimensional target, and its threshold for
+a constant column grows with the number of rows.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,8 @@ class StandardScaler:
     """``z = (x - mean) / scale``, column by column.
 
     ``mean`` and ``scale`` have shape (), for a target, or (D,), for features, and the unit
-    of what they were fitted on. A column that does not vary over the training rows has
-    ``scale`` 1: it becomes 0 on them, and is never blown up elsewhere.
+    of the fitted rows. A column that is constant over the training rows has ``scale`` 1, so
+    that it is 0 on them and not amplified elsewhere.
     """
 
     mean: NDArray[np.float64]
@@ -28,10 +32,10 @@ class StandardScaler:
 
     def __post_init__(self) -> None:
         for name in ("mean", "scale"):
-            # A copy: a scaler never changes with the array it was made from.
+            # A copy, so that the scaler does not change with the array it was made from.
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
         if self.mean.shape != self.scale.shape or self.mean.ndim > 1:
-            raise ModelError(f"scaler of mean {self.mean.shape} and scale {self.scale.shape}; they must be alike")
+            raise ModelError(f"scaler of mean {self.mean.shape} and scale {self.scale.shape}; the shapes must be equal")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()):
             raise ModelError("scaler with a mean that is not finite or a scale that is not above 0")
 
@@ -42,8 +46,7 @@ class StandardScaler:
         Parameters
         ----------
         rows
-            Shape (N,) for a target or (N, D) for features, any unit: the training rows
-            and no others.
+            Shape (N,) for a target or (N, D) for features, any unit; training rows only.
 
         Raises
         ------
@@ -54,33 +57,33 @@ class StandardScaler:
         if values.ndim not in (1, 2) or values.shape[0] == 0:
             raise ModelError(f"a scaler cannot be fitted on an array of shape {values.shape}; give at least one row")
         if not np.isfinite(values).all():
-            raise ModelError("a scaler cannot be fitted on values that are not finite; leave those rows out")
+            raise ModelError("a scaler cannot be fitted on values that are not finite; exclude those rows")
         mean = values.mean(axis=0)
         std = values.std(axis=0)
-        # Below rounding noise a spread is no spread: dividing by it would make numbers up.
+        # A standard deviation at rounding level is zero: dividing by it would amplify rounding errors.
         constant = std <= 16 * np.finfo(np.float64).eps * np.abs(values).max(axis=0)
         return cls(mean, np.where(constant, 1.0, std))
 
     def transform(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Standardised values, of the shape given."""
+        """Standardised values, of the same shape."""
         return np.asarray((np.asarray(values, dtype=np.float64) - self.mean) / self.scale)
 
     def inverse(self, values: ArrayLike) -> NDArray[np.float64]:
-        """Values in the unit that was fitted, from standardised ones, of the shape given."""
+        """Values in the fitted unit, from standardised ones, of the same shape."""
         return np.asarray(np.asarray(values, dtype=np.float64) * self.scale + self.mean)
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"mean": ..., "scale": ...}`` as JSON takes it; floats come back to the last bit."""
+        """``{"mean": ..., "scale": ...}`` as JSON values; floats are restored exactly."""
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StandardScaler:
-        """The scaler that :meth:`to_dict` gave.
+        """Restore the scaler that :meth:`to_dict` described.
 
         Raises
         ------
         ModelError
-            If mean or scale is missing or unusable.
+            If mean or scale is missing or invalid.
         """
         if "mean" not in values or "scale" not in values:
             raise ModelError(f"a scaler needs mean and scale, got {sorted(values)}")

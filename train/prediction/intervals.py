@@ -1,8 +1,8 @@
-"""Intervals of the models of a registry: what they are made of is read from its rows, and they are kept beside them.
+"""Prediction intervals of registered models: calibration from stored predictions, and storage of the intervals.
 
-The out-of-fold predictions of the cross-validated rows lie in the table ``predictions``, the models' inputs among the
-embeddings, the models of the folds in the artifact store: nothing else is needed, so that nothing else is stored, and
-every model that ever was cross-validated here has intervals. :mod:`train.prediction.uncertainty` has the arithmetic.
+Intervals are computed from the out-of-fold predictions in the table ``predictions``, the input features among the
+embeddings, and the models of the folds in the artifact store. No other state is stored, so that every model that was
+cross-validated in this registry has intervals. :mod:`train.prediction.uncertainty` computes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from registry.model_store import write_intervals
 from registry.models import Experiment, ModelVersion, Prediction
 from registry.properties import property_named
 from train.experiments.rows import known_values
-from train.prediction.uncertainty import LEVEL, Calibration, Intervals
+from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
 
 if TYPE_CHECKING:
     from train.prediction.predictor import Predictor
@@ -31,26 +31,27 @@ if TYPE_CHECKING:
 __all__ = ["Features", "SubsetIntervals", "fill_intervals", "keep_intervals", "read_calibration", "split_intervals"]
 
 Features: TypeAlias = Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.floating[Any]]]]
-"""Features of revisions (N,) by modality, each (N, D): what a model is shown."""
+"""Function from revisions (N,) to the input features of a model by modality, each (N, D)."""
 
 
 @dataclass(frozen=True)
 class SubsetIntervals:
-    """The intervals of one part of a model's split."""
+    """Intervals of one subset of a model's split."""
 
     subset: str
-    """validation: around the out-of-fold predictions, from the residuals of the other folds; holdout: CV+"""
+    """``validation``: around out-of-fold predictions, from the residuals of the other folds; ``holdout``: CV+."""
     revision_ids: NDArray[np.int64]
     """(N,)"""
     truth: NDArray[np.float64]
     """(N,), in the unit of the target"""
-    by_level: Mapping[float, Intervals]
+    by_confidence: Mapping[float, Intervals]
+    """Intervals by nominal coverage."""
 
 
 def read_calibration(
     session: Session, experiment: Experiment, phase: str, features: Features
 ) -> tuple[NDArray[np.int64], Calibration] | None:
-    """What the intervals of an experiment are made of.
+    """Read the calibration of the intervals of an experiment.
 
     Parameters
     ----------
@@ -61,13 +62,13 @@ def read_calibration(
     phase
         Phase of its model versions.
     features
-        What the model is shown of revisions; an empty mapping where it looks at nothing.
+        Input features of the model; an empty mapping for a model without features.
 
     Returns
     -------
     tuple or None
-        The revisions of the cross-validated rows (N,), and their calibration; None where there are no out-of-fold
-        predictions, because nothing was fitted here.
+        The revisions of the cross-validated rows (N,), and their calibration; None if there are no out-of-fold
+        predictions, because the model was not trained in this registry.
     """
     found = session.execute(
         select(Prediction.revision_id, Prediction.value, ModelVersion.fold)
@@ -101,36 +102,36 @@ def keep_intervals(
     features: Features,
     *,
     holdout: NDArray[np.int64],
-    said: Mapping[int, NDArray[np.float64]],
+    fold_predictions: Mapping[int, NDArray[np.float64]],
     predicted: NDArray[np.float64],
 ) -> int:
-    """Put the intervals of :data:`train.prediction.uncertainty.LEVEL` beside every prediction inside the split.
+    """Store intervals of :data:`train.prediction.uncertainty.CONFIDENCE` with every prediction inside the split.
 
     Parameters
     ----------
     session
-        Written to, not committed. Out-of-fold and holdout predictions must be there.
+        Written to, not committed. Out-of-fold and holdout predictions must exist.
     experiment, phase, features
         As in :func:`read_calibration`.
     holdout
         (M,), revisions of the holdout.
-    said
-        By fold, what its model says of the holdout, (M,).
+    fold_predictions
+        By fold, the predictions of its model for the holdout, (M,).
     predicted
-        (M,), what the refit says of it.
+        (M,), predictions of the refit for the holdout.
 
     Returns
     -------
     int
-        Predictions that have an interval now; 0 for a split with too few rows for the level.
+        Number of predictions with an interval; 0 for a split with too few rows.
     """
     read = read_calibration(session, experiment, phase, features)
-    if read is None or not read[1].allows(LEVEL):
+    if read is None or not read[1].allows(CONFIDENCE):
         return 0
     ids, calibration = read
     parts = [(ids, calibration.out_of_fold())]
     if len(holdout):
-        parts.append((holdout, calibration.intervals(said, features=features(holdout), value=predicted)))
+        parts.append((holdout, calibration.intervals(fold_predictions, features=features(holdout), value=predicted)))
     return sum(
         write_intervals(
             session,
@@ -146,32 +147,36 @@ def keep_intervals(
 
 
 def split_intervals(
-    predictor: Predictor, engine: Engine, levels: Sequence[float] = (LEVEL,), *, progress: Progress | None = None
+    predictor: Predictor,
+    engine: Engine,
+    confidences: Sequence[float] = (CONFIDENCE,),
+    *,
+    progress: Progress | None = None,
 ) -> list[SubsetIntervals]:
-    """The intervals of every row of a model's split: cross-validated ones first, then the holdout.
+    """Compute the intervals of every row of a model's split: cross-validated rows first, then the holdout.
 
     Parameters
     ----------
     predictor
-        With the models of the folds.
+        Model with the models of its folds.
     engine
-        Features that are missing are computed, and kept.
-    levels
-        What the intervals promise.
+        Missing features are computed and stored through it.
+    confidences
+        Nominal coverages.
     progress
-        Told of features that are computed.
+        Reports features that are computed.
 
     Raises
     ------
     ModelError
-        If the model was not cross-validated here.
+        If the model was not cross-validated in this registry.
     ConfigurationError
-        If a level needs more rows.
+        If a confidence needs more rows.
     """
     model = predictor.model
     calibration = predictor.calibrate(engine, progress=progress)
     if calibration is None:
-        raise ModelError(f"{model.name} was not cross-validated here and has no intervals")
+        raise ModelError(f"{model.name} was not cross-validated in this registry and has no intervals")
     with Session(engine) as session:
         holdout = session.execute(
             select(Prediction.revision_id, Prediction.value)
@@ -180,37 +185,37 @@ def split_intervals(
         ).all()
         ids = np.array([rid for rid, _ in holdout], dtype=np.int64)
         known = known_values(session, model.experiment.target, ids.tolist()) if len(ids) else {}
-    cv = {level: calibration.out_of_fold(level=level) for level in levels}
+    cv = {confidence: calibration.out_of_fold(confidence=confidence) for confidence in confidences}
     subsets = [SubsetIntervals("validation", predictor.calibrated_rows, calibration.values, cv)]
     if len(ids):
         value = np.array([value for _, value in holdout])
-        by_level = predictor.intervals_of(engine, ids, levels, value=value, progress=progress)
-        subsets.append(SubsetIntervals("holdout", ids, np.array([known[int(rid)] for rid in ids]), by_level))
+        by_confidence = predictor.intervals_of(engine, ids, confidences, value=value, progress=progress)
+        subsets.append(SubsetIntervals("holdout", ids, np.array([known[int(rid)] for rid in ids]), by_confidence))
     return subsets
 
 
 def fill_intervals(predictor: Predictor, engine: Engine, *, progress: Progress | None = None) -> int:
-    """Keep the intervals of a model that was trained before there were any.
+    """Store the intervals of a model that was trained before the registry stored intervals.
 
     Parameters
     ----------
     predictor
-        With the models of the folds.
+        Model with the models of its folds.
     engine
         Written to, in one transaction.
     progress
-        Told of features that are computed.
+        Reports features that are computed.
 
     Returns
     -------
     int
-        Predictions that have an interval now.
+        Number of predictions with an interval.
     """
     subsets = split_intervals(predictor, engine, progress=progress)
     written = 0
     with session_scope(engine) as session:
         for part in subsets:
-            intervals = part.by_level[LEVEL]
+            intervals = part.by_confidence[CONFIDENCE]
             written += write_intervals(
                 session,
                 predictor.model.experiment.id,

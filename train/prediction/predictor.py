@@ -34,7 +34,7 @@ from train.models.fitting import FittedModel, FittedNetwork, Shown, restore
 from train.models.joins import FittedJoin
 from train.prediction.compatibility import Reader
 from train.prediction.intervals import read_calibration
-from train.prediction.uncertainty import LEVEL, Calibration, Intervals
+from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
 
 __all__ = ["PredictionResult", "Predictor", "reads_raw"]
 
@@ -53,8 +53,8 @@ class PredictionResult:
     """Lower end of the interval, in the unit of the target; None where the model has none."""
     upper: float | None = None
     """Upper end of the interval, in the unit of the target."""
-    level: float | None = None
-    """What the interval promises."""
+    confidence: float | None = None
+    """Nominal coverage of the interval."""
     novelty: float | None = None
     """Distance to what the model was fitted to, over the threshold of its domain; None for a model without features."""
 
@@ -185,12 +185,12 @@ class Predictor:
         self,
         engine: Engine,
         revision_ids: NDArray[np.int64],
-        levels: Sequence[float],
+        confidences: Sequence[float],
         *,
         value: NDArray[np.float64],
         progress: Progress | None = None,
     ) -> dict[float, Intervals]:
-        """Intervals of N crystals that no fit has seen, by level; the model must be calibrated.
+        """Intervals of N crystals that no fit has seen, by confidence; the model must be calibrated.
 
         Parameters
         ----------
@@ -198,8 +198,8 @@ class Predictor:
             Features that are missing are computed, and kept.
         revision_ids
             (N,)
-        levels
-            What the intervals promise.
+        confidences
+            Nominal coverages of the intervals.
         value
             (N,), what the refit says of them.
         progress
@@ -210,17 +210,19 @@ class Predictor:
         shown, features = inputs.shown(revision_ids), inputs.frozen(revision_ids)
         said = {fold: model.predict(shown) for fold, model in self._folds.items()}
         make = self.calibration.intervals
-        return {level: make(said, features=features, value=value, level=level) for level in levels}
+        return {
+            confidence: make(said, features=features, value=value, confidence=confidence) for confidence in confidences
+        }
 
-    def predict(self, inputs: Sequence[CrystalData], *, level: float = LEVEL) -> list[PredictionResult]:
+    def predict(self, inputs: Sequence[CrystalData], *, confidence: float = CONFIDENCE) -> list[PredictionResult]:
         """Predict for crystals that ``ingest.prepare`` made, whether or not the registry has them.
 
         Parameters
         ----------
         inputs
             N crystals with the slices and descriptions that the model reads.
-        level
-            What the intervals promise that a calibrated model gives: see :meth:`calibrate`.
+        confidence
+            Nominal coverage of the intervals, which only a calibrated model gives; see :meth:`calibrate`.
 
         Raises
         ------
@@ -228,7 +230,7 @@ class Predictor:
             If a crystal lacks what the model reads, or offers it of another recipe, density kind, level of theory
             or text level; the message says what to do.
         """
-        return self._predict(self._shown(inputs), level=level)
+        return self._predict(self._shown(inputs), confidence=confidence)
 
     def encode(self, inputs: Sequence[CrystalData]) -> NDArray[np.float32]:
         """Vectors of such crystals under the refit, (N, width): what it would write as embeddings.
@@ -274,7 +276,7 @@ class Predictor:
         engine: Engine,
         revision_ids: Sequence[int],
         *,
-        level: float = LEVEL,
+        confidence: float = CONFIDENCE,
         progress: Progress | None = None,
     ) -> list[PredictionResult]:
         """Predict for crystals of the registry, from kept features where there are any, with intervals.
@@ -285,8 +287,8 @@ class Predictor:
             Features that are missing are computed, and kept.
         revision_ids
             N revisions.
-        level
-            What the intervals promise.
+        confidence
+            Nominal coverage of the intervals.
         progress
             Told of features that are computed.
 
@@ -308,7 +310,7 @@ class Predictor:
         ids = np.array(revision_ids, dtype=np.int64)
         self.calibrate(engine, progress=progress)
         inputs = self.inputs(engine, ids.tolist(), progress, raw_alone=self.calibration is None)
-        return self._predict(inputs.shown(ids), level=level)
+        return self._predict(inputs.shown(ids), confidence=confidence)
 
     def fitted(self, fold: int | None = None) -> FittedModel:
         """The refit, or the model of a fold."""
@@ -353,13 +355,13 @@ class Predictor:
             and all(reads_raw(self._refit, name) for name in self.config.towers if name not in FIXED_MODALITIES),
         )
 
-    def _predict(self, shown: Shown, *, level: float) -> list[PredictionResult]:
+    def _predict(self, shown: Shown, *, confidence: float) -> list[PredictionResult]:
         values = self._refit.predict(shown)
         said = {fold: model.predict(shown) for fold, model in self._folds.items()}
         spreads = np.std(list(said.values()), axis=0, ddof=1) if len(said) > 1 else None
         intervals = None
         if self.calibration is not None and len(shown):
-            intervals = self.calibration.intervals(said, features=shown.features, value=values, level=level)
+            intervals = self.calibration.intervals(said, features=shown.features, value=values, confidence=confidence)
         return [
             PredictionResult(
                 float(value),
@@ -367,7 +369,7 @@ class Predictor:
                 len(said),
                 lower=None if intervals is None else float(intervals.lower[i]),
                 upper=None if intervals is None else float(intervals.upper[i]),
-                level=None if intervals is None else level,
+                confidence=None if intervals is None else confidence,
                 novelty=None if intervals is None or intervals.novelty is None else float(intervals.novelty[i]),
             )
             for i, value in enumerate(values)

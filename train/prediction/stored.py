@@ -1,7 +1,7 @@
-"""Predictions for crystals of the registry: made ones are repeated, new ones are kept.
+"""Predictions for crystals of the registry: stored ones are returned, new ones are computed and stored.
 
-Of crystals in its split a model repeats what it said when it had not seen them: a cross-validated crystal is
-answered by the fold that left it out, a holdout crystal by the one prediction that was made.
+For crystals of the model's split the stored predictions of models that were not trained on them are returned: the
+out-of-fold prediction of a cross-validated crystal, and the holdout prediction of a holdout crystal.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from registry.settings import Settings
 from train.experiments.rows import known_values, suspect_values
 from train.prediction.intervals import split_intervals
 from train.prediction.predictor import PredictionResult, Predictor
-from train.prediction.uncertainty import LEVEL
+from train.prediction.uncertainty import CONFIDENCE
 
 __all__ = ["CrystalPrediction", "predict_crystals", "was_fitted_to"]
 
 
 @dataclass(frozen=True)
 class CrystalPrediction:
-    """What a model says of one crystal of the registry."""
+    """Prediction of a model for one crystal of the registry."""
 
     revision_id: int
     value: float
     """In the unit of the target."""
     spread: float | None
-    """As in :class:`train.prediction.predictor.PredictionResult`; None for a cross-validated crystal, which one fold
-    alone has not seen."""
+    """As in :class:`train.prediction.predictor.PredictionResult`; None for a cross-validated crystal, of which only one
+    fold's prediction is out of fold."""
     known: float | None
-    """The value at the preferred level of theory, in the unit of the target; it may be suspect."""
+    """Value at the preferred level of theory, in the unit of the target; it may be suspect."""
     subset: str
-    """validation and holdout: made when the model had not seen the crystal; train: the model was fitted to this
-    material; none: the crystal is outside the model's split."""
+    """``validation`` or ``holdout``: the model was not trained on the crystal; ``train``: it was trained on this
+    material; ``none``: the crystal is outside the model's split."""
     lower: float | None = None
     """As in :class:`train.prediction.predictor.PredictionResult`; around the out-of-fold prediction for a
     cross-validated crystal."""
     upper: float | None = None
-    level: float | None = None
+    confidence: float | None = None
     out_of_domain: bool | None = None
     suspect: bool = False
-    """Whether the known value lies outside its plausible range, so that splits leave it out."""
+    """Whether the known value is outside its plausible range; splits exclude such values."""
 
 
 def predict_crystals(
@@ -58,30 +58,31 @@ def predict_crystals(
     model: ResolvedModel,
     revision_ids: Sequence[int],
     *,
-    level: float = LEVEL,
+    confidence: float = CONFIDENCE,
     progress: Progress | None = None,
 ) -> list[CrystalPrediction]:
-    """What a model says of crystals of the registry; new predictions are kept, made ones are repeated.
+    """Predict a property of crystals of the registry; stored predictions are returned, new ones are stored.
 
     Parameters
     ----------
     engine
         Predictions for crystals outside the split are written to it.
     settings
-        Where weights are kept.
+        Location of the weights.
     model
-        As ``registry.model_store.resolve_model`` gives it.
+        From ``registry.model_store.resolve_model``.
     revision_ids
-        N revisions; the answer is in their order.
-    level
-        What the intervals promise. Those of :data:`train.prediction.uncertainty.LEVEL` are kept; others are made anew.
+        N revisions; the result is in their order.
+    confidence
+        Nominal coverage of the intervals. Those of :data:`train.prediction.uncertainty.CONFIDENCE` are stored; others
+        are computed for each call.
     progress
-        Told of features that are computed.
+        Reports features that are computed.
 
     Raises
     ------
     IncompatibleInputError
-        If a crystal lacks what the model reads.
+        If a crystal lacks an input of the model.
     ArtifactError
         If weights are missing or do not match their checksum.
     """
@@ -89,13 +90,13 @@ def predict_crystals(
         known = known_values(session, model.experiment.target, revision_ids)
         made = _made(session, model, revision_ids, known)
         new = [rid for rid in dict.fromkeys(int(r) for r in revision_ids) if rid not in made]
-        anew = [rid for rid, said in made.items() if said.lower is None or level != LEVEL]
+        anew = [rid for rid, one in made.items() if one.lower is None or confidence != CONFIDENCE]
         predictor = Predictor.load(session, settings, model) if new or anew else None
         fitted = _fitted_to(session, model.experiment, new)
         suspect = suspect_values(session, model.experiment.target, revision_ids)
     if predictor is not None and new:
-        results = predictor.predict_registered(engine, new, level=level, progress=progress)
-        kept = results if level == LEVEL else predictor.predict_registered(engine, new, progress=progress)
+        results = predictor.predict_registered(engine, new, confidence=confidence, progress=progress)
+        kept = results if confidence == CONFIDENCE else predictor.predict_registered(engine, new, progress=progress)
         for rid, result in zip(new, results, strict=True):
             subset = "train" if rid in fitted else "none"
             made[rid] = CrystalPrediction(
@@ -106,7 +107,7 @@ def predict_crystals(
                 subset,
                 lower=result.lower,
                 upper=result.upper,
-                level=result.level,
+                confidence=result.confidence,
                 out_of_domain=result.out_of_domain,
             )
         with session_scope(engine) as session:
@@ -114,7 +115,7 @@ def predict_crystals(
                 chosen = [(rid, result) for rid, result in zip(new, kept, strict=True) if made[rid].subset == subset]
                 _write(session, model, chosen, subset=subset)
     if predictor is not None and anew and predictor.calibrate(engine, progress=progress) is not None:
-        made |= _other_intervals(predictor, engine, [made[rid] for rid in anew], level, progress)
+        made |= _other_intervals(predictor, engine, [made[rid] for rid in anew], confidence, progress)
     return [replace(made[int(rid)], suspect=int(rid) in suspect) for rid in revision_ids]
 
 
@@ -122,22 +123,22 @@ def _other_intervals(
     predictor: Predictor,
     engine: Engine,
     predictions: Sequence[CrystalPrediction],
-    level: float,
+    confidence: float,
     progress: Progress | None,
 ) -> dict[int, CrystalPrediction]:
-    """The same predictions with intervals of another level than the kept one, or that were not kept."""
+    """The same predictions with newly computed intervals: of another confidence, or not stored yet."""
     found: dict[int, tuple[float | None, float | None, bool | None]] = {}
-    for part in split_intervals(predictor, engine, (level,), progress=progress):
-        intervals, flags = part.by_level[level], part.by_level[level].out_of_domain
+    for part in split_intervals(predictor, engine, (confidence,), progress=progress):
+        intervals, flags = part.by_confidence[confidence], part.by_confidence[confidence].out_of_domain
         for i, rid in enumerate(part.revision_ids.tolist()):
             flag = None if flags is None else bool(flags[i])
             found[rid] = (float(intervals.lower[i]), float(intervals.upper[i]), flag)
-    others = [p.revision_id for p in predictions if p.revision_id not in found]  # the model was fitted to their twins
-    results = predictor.predict_registered(engine, others, level=level) if others else []
+    others = [p.revision_id for p in predictions if p.revision_id not in found]  # duplicates of training rows
+    results = predictor.predict_registered(engine, others, confidence=confidence) if others else []
     for rid, result in zip(others, results, strict=True):
         found[rid] = (result.lower, result.upper, result.out_of_domain)
     return {
-        p.revision_id: replace(p, lower=lower, upper=upper, level=level, out_of_domain=flag)
+        p.revision_id: replace(p, lower=lower, upper=upper, confidence=confidence, out_of_domain=flag)
         for p in predictions
         for lower, upper, flag in [found[p.revision_id]]
     }
@@ -168,7 +169,7 @@ def _write(
 def _made(
     session: Session, model: ResolvedModel, revision_ids: Sequence[int], known: Mapping[int, float]
 ) -> dict[int, CrystalPrediction]:
-    """Predictions that were made inside the split; those outside are made anew."""
+    """Stored predictions inside the split; those outside it are computed again."""
     found = session.scalars(
         select(Prediction)
         .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
@@ -188,7 +189,7 @@ def _made(
             p.subset,
             lower=p.lower,
             upper=p.upper,
-            level=None if p.lower is None else LEVEL,
+            confidence=None if p.lower is None else CONFIDENCE,
             out_of_domain=p.out_of_domain,
         )
         for p in found
@@ -196,19 +197,19 @@ def _made(
 
 
 def was_fitted_to(session: Session, experiment: Experiment, crystal: CrystalData) -> bool:
-    """Whether a model was fitted to the material of a crystal that was only just read from files.
+    """Whether a model was trained on the material of a crystal that was read from files.
 
-    Its name may say so; else the same composition in the same prototype and space group is taken for the same
-    material, as :func:`registry.crystals.material_key_of` does.
+    Crystals of the same material key are the same material; so are those of the same formula, prototype and space
+    group, as in :func:`registry.crystals.material_key_of`.
 
     Parameters
     ----------
     session
         Only read.
     experiment
-        The model's.
+        Experiment of the model.
     crystal
-        As ``ingest.prepare`` made it.
+        From ``ingest.prepare``.
     """
     alike = and_(
         CrystalRevision.formula == crystal.formula,
@@ -229,7 +230,7 @@ def was_fitted_to(session: Session, experiment: Experiment, crystal: CrystalData
 
 
 def _fitted_to(session: Session, experiment: Experiment, revision_ids: Sequence[int]) -> set[int]:
-    """Those whose material the model was fitted to, under another revision or another source."""
+    """Revisions of materials that the model was trained on, under another revision or source."""
     fitted = (
         select(Crystal.material_key)
         .join(SplitMember, SplitMember.crystal_id == Crystal.id)

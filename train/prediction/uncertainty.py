@@ -1,25 +1,26 @@
-"""How far a prediction may be off: intervals from out-of-fold residuals, their coverage, and the model's domain.
+"""Prediction intervals: normalised CV+, empirical coverage, and distance from the training domain.
 
 The intervals are those of CV+ (R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani, Annals of Statistics 49,
-486 (2021), section 3). Each cross-validated row i was predicted by the model of a fold that had not seen it, and was
-off by ``R_i``; a new crystal x is predicted by the models of all folds. The interval of level ``1 - a`` goes from the
-``floor(a (n + 1))``-th smallest of ``m_i(x) - R_i`` to the ``ceil((1 - a) (n + 1))``-th smallest of ``m_i(x) + R_i``,
-where ``m_i`` is the model of the fold that left row i out. If the new crystal is exchangeable with the rows of the
-split, it covers the truth with a probability of at least ``1 - 2 a - sqrt(2 / n)`` (their theorem 4), and in practice
-about ``1 - a``; the split's groups of one material and a search for hyper-parameters on the same folds are departures
-from exchangeability that the theorem does not count.
+486 (2021), section 3). Each cross-validated row i was predicted by the model of a fold that was not trained on it, with
+the absolute residual ``R_i``; a new crystal x is predicted by the models of all folds. The interval of confidence
+``1 - a`` goes from the ``floor(a (n + 1))``-th smallest of ``m_i(x) - R_i`` to the ``ceil((1 - a) (n + 1))``-th
+smallest of ``m_i(x) + R_i``, where ``m_i`` is the model of the fold that left row i out. If the new crystal is
+exchangeable with the rows of the split, the interval contains the true value with a probability of at least
+``1 - 2 a - sqrt(2 / n)`` (their theorem 4), and in practice about ``1 - a``. Two departures from exchangeability are
+not covered by the theorem: the split's groups of one material, and a hyper-parameter search on the same folds.
 
 Residuals are divided by a difficulty before they are ranked, and multiplied by that of the new crystal
 (H. Papadopoulos, V. Vovk, A. Gammerman, Journal of Artificial Intelligence Research 40, 815 (2011)): a crystal far from
-everything that the model was fitted to gets a wider interval. The difficulty looks at inputs alone, never at labels,
-and a row's own fold is left out of its neighbours as it is left out of its model: the rows and a new crystal are
-treated alike. The spread over the models of the folds is no such difficulty: of a cross-validated row only one model
-is out of fold.
+all training rows gets a wider interval. The difficulty depends on inputs alone, never on labels, and a row's own fold
+is excluded from its neighbours as it is excluded from its model, so that rows and new crystals are treated alike. The
+standard deviation over the models of the folds cannot serve as difficulty: only one of them is out of fold for a
+cross-validated row.
 
-Where no value can be below a bound (a bulk modulus is not negative), intervals are intersected with what is possible:
-that takes away no value that could be true, and so nothing of the coverage.
+Where a target has a lower bound (a bulk modulus is not negative), intervals are intersected with the possible values.
+This removes no value that could be true, and so does not reduce the coverage.
 
-Nothing here knows a database or a network.
+This is own code because conformal libraries do not combine CV+ with a difficulty that leaves a row's own fold out.
+This module uses neither the database nor networks.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from numpy.typing import ArrayLike, NDArray
 from registry.errors import ConfigurationError, ModelError
 
 __all__ = [
+    "CONFIDENCE",
     "DISTANCE_WEIGHT",
     "DOMAIN_QUANTILE",
-    "LEVEL",
     "Calibration",
     "Coverage",
     "Domain",
@@ -48,14 +49,14 @@ __all__ = [
     "interval_score",
 ]
 
-LEVEL = 0.9
-"""Level of the intervals that the registry keeps."""
+CONFIDENCE = 0.9
+"""Confidence of the intervals that the registry stores."""
 
 NEIGHBOURS = 5
-"""Neighbours whose mean distance says how far a crystal lies from what a model was fitted to."""
+"""Number of nearest neighbours, of which the mean distance is a crystal's distance from the training rows."""
 
 DOMAIN_QUANTILE = 0.99
-"""Share of the cross-validated rows that lie in the domain, by the distance to rows of other folds."""
+"""Share of the cross-validated rows that are inside the domain, by their distance to rows of other folds."""
 
 DISTANCE_WEIGHT = 5.0
 """Weight w in the difficulty ``1 + w (d / median of d)^2`` of a crystal at the distance d.
@@ -63,37 +64,40 @@ DISTANCE_WEIGHT = 5.0
 In cross-validation on the bundled sample (twelve models of three targets) this form and weight have the best interval
 score, and cover 0.90 of the farthest fifth of the rows, where intervals of one width cover 0.78."""
 
-_LIMIT = 3.0  # standard deviations, as train.networks.FEATURE_LIMIT: what a network itself sees of a feature
+_LIMIT = 3.0
+"""Largest absolute standardised feature in distances; equals ``train.models.networks.FEATURE_LIMIT``."""
 _CHUNK = 256
+"""Crystals that are processed at once."""
 
 
 @dataclass(frozen=True)
 class Intervals:
     """Intervals of M crystals."""
 
-    level: float
+    confidence: float
+    """Nominal coverage, between 0 and 1."""
     lower: NDArray[np.float64]
     """(M,), unit of the target"""
     upper: NDArray[np.float64]
     """(M,), unit of the target"""
     novelty: NDArray[np.float64] | None
-    """(M,), distance to the neighbours over the threshold of the domain; None for a model without features"""
+    """(M,), distance to the neighbours divided by the threshold of the domain; None for a model without features"""
 
     def __len__(self) -> int:
         return len(self.lower)
 
     @property
     def out_of_domain(self) -> NDArray[np.bool_] | None:
-        """(M,), whether a crystal lies farther out than 99 % of the cross-validated rows; None without features."""
+        """(M,), whether a crystal is farther away than 99 % of the cross-validated rows; None without features."""
         return None if self.novelty is None else self.novelty > 1
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of n intervals hold the true value, with the exact binomial 95 % interval of the share."""
+    """Empirical coverage of n intervals, with the exact binomial 95 % interval of the share."""
 
-    level: float
-    """What the intervals promise."""
+    confidence: float
+    """Nominal coverage."""
     n: int
     covered: int
     low: float
@@ -105,27 +109,27 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Covered over n."""
+        """Empirical coverage: ``covered / n``."""
         return self.covered / self.n
 
     @property
-    def as_promised(self) -> bool:
-        """Whether the level lies in the binomial interval."""
-        return self.low <= self.level <= self.high
+    def is_nominal(self) -> bool:
+        """Whether the nominal coverage is inside the binomial interval."""
+        return self.low <= self.confidence <= self.high
 
 
 class Domain:
-    """Where the cross-validated rows of a model lie in the space of its inputs' features.
+    """Region of the feature space that the cross-validated rows of a model occupy.
 
-    Each block of features (one a modality) is standardised by the rows outside a fold and clamped to three standard
-    deviations; the squared distance is the mean over a block's features, averaged over the blocks.
+    Each block of features (one for each modality) is standardised by the rows outside a fold and clamped to three
+    standard deviations; the squared distance is the mean over a block's features, averaged over the blocks.
 
     Parameters
     ----------
     features
         By modality, (N, D); N rows.
     folds
-        (N,), the fold that each row belongs to.
+        (N,), fold of each row.
 
     Raises
     ------
@@ -152,23 +156,23 @@ class Domain:
 
 
 class Calibration:
-    """What the intervals of a model are made of: the out-of-fold predictions of its N cross-validated rows.
+    """Out-of-fold predictions of the N cross-validated rows of a model, from which its intervals are computed.
 
     Parameters
     ----------
     values
-        (N,), the known values, in the unit of the target.
+        (N,), true values, in the unit of the target.
     predicted
-        (N,), what the model of a row's fold said of it.
+        (N,), out-of-fold prediction of each row.
     folds
-        (N,)
+        (N,), fold of each row.
     features
-        By modality, (N, D): what the model is shown; empty for a model that looks at nothing.
+        Input features of the model by modality, (N, D); empty for a model without features.
     distance_weight
         See :data:`DISTANCE_WEIGHT`; 0 gives every crystal the same difficulty.
     lower_bound
-        What no value is below, in the unit of the target; None: nothing bounds it. An interval begins here at the
-        lowest, or at a prediction that is lower still; it reaches at least as far up.
+        Smallest possible value, in the unit of the target; None if there is none. The lower end of an interval is at
+        least this bound, or the prediction if that is lower; the upper end is at least the bound.
 
     Raises
     ------
@@ -207,91 +211,96 @@ class Calibration:
 
     def intervals(
         self,
-        said: Mapping[int, NDArray[np.float64]],
+        fold_predictions: Mapping[int, NDArray[np.float64]],
         *,
         features: Mapping[str, NDArray[np.floating[Any]]] | None = None,
         value: NDArray[np.float64] | None = None,
-        level: float = LEVEL,
+        confidence: float = CONFIDENCE,
     ) -> Intervals:
-        """Intervals of M crystals that no model has seen.
+        """Intervals of M crystals that no model was trained on.
 
         Parameters
         ----------
-        said
-            By fold, what its model says of them, (M,), in the unit of the target.
+        fold_predictions
+            By fold, the predictions of its model, (M,), in the unit of the target.
         features
-            By modality, (M, D): what the model is shown of them.
+            Their input features by modality, (M, D).
         value
-            (M,), what the refit says. An interval that does not hold it is widened until it does, which only
-            adds to its coverage.
-        level
-            What the intervals promise, between 0 and 1.
+            (M,), predictions of the refit. An interval that does not contain it is widened until it does, which can
+            only increase its coverage.
+        confidence
+            Nominal coverage, between 0 and 1.
 
         Raises
         ------
         ConfigurationError
-            If the level is none, or needs more rows.
+            If the confidence is not between 0 and 1, or needs more rows.
         ModelError
             If a fold or the features are missing.
         """
-        self.check(level)
-        if missing := sorted({int(fold) for fold in np.unique(self.folds)} - set(said)):
+        self.check(confidence)
+        if missing := sorted({int(fold) for fold in np.unique(self.folds)} - set(fold_predictions)):
             raise ModelError(f"no model of fold {missing[0]} is there; its residuals need it: train the model again")
         distances = self._distances(features)
         scales = {
-            fold: np.ones(len(v)) if distances is None else self._scale(distances[fold]) for fold, v in said.items()
+            fold: np.ones(len(v)) if distances is None else self._scale(distances[fold])
+            for fold, v in fold_predictions.items()
         }
-        lower, upper = cv_plus(self.residuals / self._difficulty, self.folds, said, level=level, difficulty=scales)
+        lower, upper = cv_plus(
+            self.residuals / self._difficulty, self.folds, fold_predictions, confidence=confidence, difficulty=scales
+        )
         lower, upper = self._possible(lower, upper)
         if value is not None:
             lower, upper = np.minimum(lower, value), np.maximum(upper, value)
-        return Intervals(level, lower, upper, self._novelty(distances))
+        return Intervals(confidence, lower, upper, self._novelty(distances))
 
-    def out_of_fold(self, *, level: float = LEVEL) -> Intervals:
+    def out_of_fold(self, *, confidence: float = CONFIDENCE) -> Intervals:
         """Intervals of the N cross-validated rows around their out-of-fold predictions, in their order.
 
-        Those of a fold come from the residuals of the other folds, so that no row takes part in its own interval.
+        Those of a fold are computed from the residuals of the other folds, so that no row affects its own interval.
         """
         lower, upper = np.empty(len(self)), np.empty(len(self))
         scores = self.residuals / self._difficulty
         for fold in np.unique(self.folds):
             own = self.folds == fold
-            half = _quantile(scores[~own][:, None], level, int((~own).sum()))[0] * self._difficulty[own]
+            half = _quantile(scores[~own][:, None], confidence, int((~own).sum()))[0] * self._difficulty[own]
             lower[own], upper[own] = self._possible(self.predicted[own] - half, self.predicted[own] + half)
         lower = np.minimum(lower, self.predicted)
         novelty = None if self.domain is None else self.domain.rows / self.domain.threshold
-        return Intervals(level, lower, upper, novelty)
+        return Intervals(confidence, lower, upper, novelty)
 
-    def check(self, level: float) -> None:
-        """Refuse a level that the rows cannot give.
+    def check(self, confidence: float) -> None:
+        """Raise for a confidence that the rows cannot give.
 
         Raises
         ------
         ConfigurationError
-            If it is not between 0 and 1, or so high that more rows were needed than there are.
+            If it is not between 0 and 1, or needs more rows than there are.
         """
-        if not 0 < level < 1:
-            raise ConfigurationError(f"an interval of level {level:g}; give a number between 0 and 1, for instance 0.9")
-        if not self.allows(level):
+        if not 0 < confidence < 1:
+            raise ConfigurationError(
+                f"an interval of confidence {confidence:g}; give a number between 0 and 1, for instance 0.9"
+            )
+        if not self.allows(confidence):
             n = self._fewest
             raise ConfigurationError(
-                f"an interval of level {level:g} from {n} residuals would be infinite; choose at most"
+                f"an interval of confidence {confidence:g} from {n} residuals would be infinite; choose at most"
                 f" {math.floor(1000 * n / (n + 1)) / 1000:g}"
             )
 
-    def allows(self, level: float) -> bool:
-        """Whether the rows are enough for intervals of a level."""
-        return math.ceil(level * (self._fewest + 1) - 1e-9) <= self._fewest
+    def allows(self, confidence: float) -> bool:
+        """Whether there are enough rows for intervals of a confidence."""
+        return math.ceil(confidence * (self._fewest + 1) - 1e-9) <= self._fewest
 
     @property
     def _fewest(self) -> int:
-        """The smallest set of residuals that an interval is made of: that of all folds but the largest."""
+        """Size of the smallest set of residuals that an interval is computed from: all folds but the largest."""
         return len(self) - int(np.unique(self.folds, return_counts=True)[1].max())
 
     def _possible(
         self, lower: NDArray[np.float64], upper: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The intersection with what is possible; of an interval below all of it, the bound alone is left."""
+        """The intersection with the possible values; an interval entirely below them shrinks to the bound."""
         return np.maximum(lower, self._bound), np.maximum(upper, self._bound)
 
     def _scale(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -304,22 +313,22 @@ class Calibration:
         if self.domain is None:
             return None
         if not features:
-            raise ModelError("the intervals of this model need the features that it is shown")
+            raise ModelError("the intervals of this model need its input features")
         return self.domain.distances(features)
 
     def _novelty(self, distances: Mapping[int, NDArray[np.float64]] | None) -> NDArray[np.float64] | None:
         if self.domain is None or distances is None:
             return None
-        # A row of the split was measured against the rows outside one fold: so is a new crystal, on average.
+        # The distance of a row of the split is to the rows outside one fold; the mean over folds is its counterpart.
         return np.asarray(np.mean(list(distances.values()), axis=0) / self.domain.threshold)
 
 
 def cv_plus(
     residuals: NDArray[np.float64],
     folds: NDArray[np.int64],
-    said: Mapping[int, NDArray[np.float64]],
+    fold_predictions: Mapping[int, NDArray[np.float64]],
     *,
-    level: float,
+    confidence: float,
     difficulty: Mapping[int, NDArray[np.float64]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper ends of CV+ intervals, (M,) each; formula and source in the module's docstring.
@@ -329,98 +338,91 @@ def cv_plus(
     residuals
         (N,), absolute out-of-fold residuals, divided by the rows' difficulties.
     folds
-        (N,)
-    said
-        By fold, what its model says of M crystals.
-    level
-        1 - a.
+        (N,), fold of each row.
+    fold_predictions
+        By fold, the predictions of its model for M crystals.
+    confidence
+        Nominal coverage, 1 - a.
     difficulty
-        By fold, the difficulties (M,) of the crystals; None: all are 1.
+        By fold, the difficulties (M,) of the crystals; None if all are 1.
 
     Raises
     ------
     ConfigurationError
-        If the level needs more residuals than there are.
+        If the confidence needs more residuals than there are.
     """
-    n, m = len(residuals), len(next(iter(said.values())))
+    n, m = len(residuals), len(next(iter(fold_predictions.values())))
     lower, upper = np.empty(m), np.empty(m)
     for start in range(0, m, _CHUNK):
         part = slice(start, start + _CHUNK)
-        centre = np.stack([said[int(fold)][part] for fold in folds])  # N x chunk
+        centre = np.stack([fold_predictions[int(fold)][part] for fold in folds])  # N x chunk
         half = residuals[:, None] * (1 if difficulty is None else np.stack([difficulty[int(f)][part] for f in folds]))
-        lower[part] = -_quantile(half - centre, level, n)
-        upper[part] = _quantile(centre + half, level, n)
+        lower[part] = -_quantile(half - centre, confidence, n)
+        upper[part] = _quantile(centre + half, confidence, n)
     return lower, upper
 
 
-def coverage(intervals: Intervals, truth: ArrayLike, *, confidence: float = 0.95) -> Coverage:
-    """How many of the intervals hold the true value.
-
-    The binomial interval is that of C. J. Clopper and E. S. Pearson, Biometrika 26, 404 (1934): its ends are
-    quantiles of Beta(k, n - k + 1) and Beta(k + 1, n - k).
+def coverage(intervals: Intervals, truth: ArrayLike) -> Coverage:
+    """Count the intervals that contain the true value.
 
     Parameters
     ----------
     intervals
         Of n crystals.
     truth
-        (n,), their known values.
-    confidence
-        Of the binomial interval.
+        (n,), true values.
 
     Raises
     ------
     ModelError
         If there is no value, or another number of them.
     """
-    known = np.asarray(truth, dtype=np.float64)
-    if known.shape != intervals.lower.shape or not len(known):
-        raise ModelError(f"{known.shape} known values for {intervals.lower.shape} intervals")
-    inside = int(((intervals.lower <= known) & (known <= intervals.upper)).sum())
-    low, high = clopper_pearson(inside, len(known), confidence=confidence)
+    values = np.asarray(truth, dtype=np.float64)
+    if values.shape != intervals.lower.shape or not len(values):
+        raise ModelError(f"{values.shape} true values for {intervals.lower.shape} intervals")
+    inside = int(((intervals.lower <= values) & (values <= intervals.upper)).sum())
+    low, high = clopper_pearson(inside, len(values))
     width = float(np.median(intervals.upper - intervals.lower))
-    return Coverage(intervals.level, len(known), inside, low, high, width)
+    return Coverage(intervals.confidence, len(values), inside, low, high, width)
 
 
 def clopper_pearson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of a share; see :func:`coverage`.
+    """Exact binomial interval of a share (C. J. Clopper, E. S. Pearson, Biometrika 26, 404 (1934)).
 
     Parameters
     ----------
     k, n
-        k of n.
+        Successes and trials.
     confidence
-        That the share lies in the interval, at least.
+        Smallest probability that the interval contains the share.
 
     >>> low, high = clopper_pearson(10, 10)
     >>> round(low, 4), high
     (0.6915, 1.0)
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    a = 1 - confidence
-    low = 0.0 if k == 0 else float(beta.ppf(a / 2, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - a / 2, k + 1, n - k))
-    return low, high
+    interval = binomtest(k, n).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def interval_score(intervals: Intervals, truth: ArrayLike) -> float:
-    """Mean interval score, in the unit of the target; the smaller the better.
+    """Mean interval score, in the unit of the target; smaller is better.
 
-    Width plus ``2 / a`` times what a true value lies outside (T. Gneiting and A. E. Raftery, Journal of the American
-    Statistical Association 102, 359 (2007), equation 43): it weighs narrow intervals against missed values, which the
-    coverage alone does not.
+    Width plus ``2 / a`` times the distance of a true value outside the interval (T. Gneiting and A. E. Raftery, Journal
+    of the American Statistical Association 102, 359 (2007), equation 43). Unlike the coverage alone, it weighs narrow
+    intervals against missed values.
 
     Parameters
     ----------
     intervals
         Of n crystals.
     truth
-        (n,), their known values.
+        (n,), true values.
     """
-    known = np.asarray(truth, dtype=np.float64)
-    outside = np.maximum(intervals.lower - known, 0) + np.maximum(known - intervals.upper, 0)
-    return float(np.mean(intervals.upper - intervals.lower + 2 / (1 - intervals.level) * outside))
+    values = np.asarray(truth, dtype=np.float64)
+    outside = np.maximum(intervals.lower - values, 0) + np.maximum(values - intervals.upper, 0)
+    return float(np.mean(intervals.upper - intervals.lower + 2 / (1 - intervals.confidence) * outside))
 
 
 class _Space:
@@ -455,10 +457,10 @@ class _Space:
         return np.concatenate(blocks, axis=1)
 
 
-def _quantile(scores: NDArray[np.float64], level: float, n: int) -> NDArray[np.float64]:
-    """The ``ceil(level (n + 1))``-th smallest of n scores, column by column."""
-    rank = math.ceil(level * (n + 1) - 1e-9)
+def _quantile(scores: NDArray[np.float64], confidence: float, n: int) -> NDArray[np.float64]:
+    """The ``ceil(confidence (n + 1))``-th smallest of n scores, column by column."""
+    rank = math.ceil(confidence * (n + 1) - 1e-9)
     if rank > n:
-        raise ConfigurationError(f"an interval of level {level:g} from {n} residuals would be infinite; ask for less")
+        raise ConfigurationError(f"an interval of confidence {confidence:g} from {n} residuals would be infinite")
     rank = max(rank, 1)
     return np.asarray(np.partition(scores, rank - 1, axis=0)[rank - 1])

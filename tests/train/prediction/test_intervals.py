@@ -51,7 +51,7 @@ def test_a_training_keeps_intervals_of_its_split(small: SmallRegistry, kind: str
     assert [part.subset for part in made] == ["validation", "holdout"]
     assert len(kept) == sum(len(part.revision_ids) for part in made) == 40
     for part in made:
-        intervals = part.by_level[0.9]
+        intervals = part.by_confidence[0.9]
         for i, rid in enumerate(part.revision_ids.tolist()):
             low, high, out = kept[rid]
             assert (low, high) == pytest.approx((intervals.lower[i], intervals.upper[i]))
@@ -60,13 +60,16 @@ def test_a_training_keeps_intervals_of_its_split(small: SmallRegistry, kind: str
             assert (flags is None) == (kind == "baseline-mean")
     truth = {part.subset: part.truth for part in made}
     inside = [
-        np.mean((part.by_level[0.9].lower <= truth[part.subset]) & (truth[part.subset] <= part.by_level[0.9].upper))
+        np.mean(
+            (part.by_confidence[0.9].lower <= truth[part.subset])
+            & (truth[part.subset] <= part.by_confidence[0.9].upper)
+        )
         for part in made
     ]
     assert board == (pytest.approx(inside[0], abs=1e-4), pytest.approx(inside[1], abs=1e-4), None)
     # what one asks for is what is kept
     for said in predict_crystals(small.engine, small.settings, model, list(kept)):
-        assert (said.lower, said.upper, said.level) == (*kept[said.revision_id][:2], 0.9)
+        assert (said.lower, said.upper, said.confidence) == (*kept[said.revision_id][:2], 0.9)
 
 
 def test_files_have_intervals_and_strangers_are_out_of_domain(
@@ -82,16 +85,16 @@ def test_files_have_intervals_and_strangers_are_out_of_domain(
     assert usual.lower is not None
     assert usual.upper is not None
     assert usual.lower <= usual.value <= usual.upper
-    assert (usual.level, usual.out_of_domain, other.out_of_domain) == (0.9, False, True)
-    (narrow,) = predictor.predict([crystal_of(3)], level=0.5)
+    assert (usual.confidence, usual.out_of_domain, other.out_of_domain) == (0.9, False, True)
+    (narrow,) = predictor.predict([crystal_of(3)], confidence=0.5)
     assert narrow.upper is not None
     assert narrow.lower is not None
     assert narrow.upper - narrow.lower < usual.upper - usual.lower
 
 
-@pytest.mark.parametrize("level", [0.9, 0.8])
+@pytest.mark.parametrize("confidence", [0.9, 0.8])
 def test_no_interval_of_a_bulk_modulus_reaches_below_zero_by_itself(
-    small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData], level: float
+    small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData], confidence: float
 ) -> None:
     with session_scope(small.engine) as session:  # most are soft, some are hard: residuals larger than predictions
         session.execute(
@@ -105,7 +108,7 @@ def test_no_interval_of_a_bulk_modulus_reaches_below_zero_by_itself(
             (model,) = resolve_model(session, f"baseline-magpie:{target}")
             ids = list(session.scalars(text("SELECT id FROM crystal_revisions ORDER BY id")))
             session.expunge_all()
-        said[target] = predict_crystals(small.engine, small.settings, model, ids, level=level)
+        said[target] = predict_crystals(small.engine, small.settings, model, ids, confidence=confidence)
         assert {one.subset for one in said[target]} == {"validation", "holdout", "train"}
     with Session(small.engine) as session:
         query = text("SELECT target, min(lower) FROM v_predictions GROUP BY target")
@@ -117,7 +120,7 @@ def test_no_interval_of_a_bulk_modulus_reaches_below_zero_by_itself(
     assert sum(low == 0 for low, _, _ in ends) > 5
 
 
-def test_another_level_is_made_anew_and_the_kept_one_stays(
+def test_another_confidence_is_computed_and_the_stored_intervals_stay(
     small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData]
 ) -> None:
     model, _ = trained(small, "text")
@@ -125,16 +128,16 @@ def test_another_level_is_made_anew_and_the_kept_one_stays(
     with Session(small.engine) as session:
         ids = [*small.revisions.values(), session.scalar(text("SELECT max(id) FROM crystal_revisions"))]
     usual = predict_crystals(small.engine, small.settings, model, ids)
-    narrow = predict_crystals(small.engine, small.settings, model, ids, level=0.5)
+    narrow = predict_crystals(small.engine, small.settings, model, ids, confidence=0.5)
     assert {said.subset for said in usual} == {"validation", "holdout", "train"}
-    assert {said.level for said in narrow} == {0.5}
+    assert {said.confidence for said in narrow} == {0.5}
     for wide, other in zip(usual, narrow, strict=True):
         assert wide.value == other.value
         assert None not in (wide.lower, wide.upper, other.lower, other.upper)
         assert (wide.upper or 0) - (wide.lower or 0) >= (other.upper or 0) - (other.lower or 0)
     assert predict_crystals(small.engine, small.settings, model, ids) == usual
     with pytest.raises(ConfigurationError, match="would be infinite"):
-        predict_crystals(small.engine, small.settings, model, ids, level=0.99)
+        predict_crystals(small.engine, small.settings, model, ids, confidence=0.99)
 
 
 def test_models_trained_before_are_filled(small: SmallRegistry) -> None:

@@ -22,7 +22,7 @@ FOLDS = 5
 
 
 def regression(
-    rng: np.random.Generator, n: int, m: int, *, weight: float = 1.0, level: float = 0.9
+    rng: np.random.Generator, n: int, m: int, *, weight: float = 1.0, confidence: float = 0.9
 ) -> tuple[Intervals, Intervals, NDArray[np.float64], NDArray[np.float64]]:
     """Intervals of n rows out of fold and of m new ones, with their truths: a line with noise that grows outwards."""
     x = rng.normal(size=(n + m, 4))
@@ -33,22 +33,22 @@ def regression(
         slope = np.linalg.lstsq(x[:n][inside], y[:n][inside], rcond=None)[0]
         predicted[~inside], said[fold] = x[:n][~inside] @ slope, x[n:] @ slope
     calibration = Calibration(y[:n], predicted, folds, features={"image": x[:n]}, distance_weight=weight)
-    new = calibration.intervals(said, features={"image": x[n:]}, level=level)
-    return calibration.out_of_fold(level=level), new, y[:n], y[n:]
+    new = calibration.intervals(said, features={"image": x[n:]}, confidence=confidence)
+    return calibration.out_of_fold(confidence=confidence), new, y[:n], y[n:]
 
 
-@pytest.mark.parametrize("level", [0.5, 0.9])
+@pytest.mark.parametrize("confidence", [0.5, 0.9])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_exchangeable_rows_are_covered_as_promised(level: float, weight: float) -> None:
+def test_exchangeable_rows_are_covered_as_promised(confidence: float, weight: float) -> None:
     rng = np.random.default_rng(7)
     hits = [0, 0]
     for _ in range(60):
-        own, new, y_own, y_new = regression(rng, 100, 20, weight=weight, level=level)
+        own, new, y_own, y_new = regression(rng, 100, 20, weight=weight, confidence=confidence)
         hits[0] += coverage(own, y_own).covered
         hits[1] += coverage(new, y_new).covered
     # One new row of each draw would be independent; 20 of one share their models, which widens the band to that of 60.
     for hit, n in zip(hits, (60 * 100, 60 * 20), strict=True):
-        low, high = binom.ppf([1e-4, 1 - 1e-4], 60 * 5, level) / (60 * 5)
+        low, high = binom.ppf([1e-4, 1 - 1e-4], 60 * 5, confidence) / (60 * 5)
         assert low <= hit / n <= high
 
 
@@ -56,10 +56,10 @@ def test_cv_plus_with_one_model_is_split_conformal() -> None:
     residuals = np.arange(1.0, 10.0)  # nine: the 0.9 quantile is the ninth of nine
     folds = np.array([0, 1, 2] * 3)
     said = {fold: np.array([5.0, -1.0]) for fold in range(3)}
-    lower, upper = cv_plus(residuals, folds, said, level=0.9)
+    lower, upper = cv_plus(residuals, folds, said, confidence=0.9)
     assert lower == pytest.approx([-4.0, -10.0])
     assert upper == pytest.approx([14.0, 8.0])
-    lower, upper = cv_plus(residuals, folds, said, level=0.5)  # ceil(0.5 * 10) = 5
+    lower, upper = cv_plus(residuals, folds, said, confidence=0.5)  # ceil(0.5 * 10) = 5
     assert upper - 5.0 == pytest.approx([5.0, -1.0])
 
 
@@ -67,7 +67,7 @@ def test_cv_plus_ranks_each_end_by_itself() -> None:
     # Two folds that disagree: the interval reaches over both models.
     residuals, folds = np.zeros(19), np.arange(19) % 2
     said = {0: np.array([0.0]), 1: np.array([10.0])}
-    lower, upper = cv_plus(residuals, folds, said, level=0.9)
+    lower, upper = cv_plus(residuals, folds, said, confidence=0.9)
     assert (lower[0], upper[0]) == (0.0, 10.0)
 
 
@@ -78,8 +78,8 @@ def test_an_interval_holds_the_refit() -> None:
     assert (intervals.lower[0], intervals.upper[0]) == pytest.approx((0.9, 3.0))
 
 
-@pytest.mark.parametrize("level", [0.5, 0.9])
-def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(level: float) -> None:
+@pytest.mark.parametrize("confidence", [0.5, 0.9])
+def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(confidence: float) -> None:
     rng = np.random.default_rng(11)
     y, folds = rng.gamma(1.0, 20.0, size=200), np.arange(200) % FOLDS
     predicted = y + rng.normal(scale=15.0, size=200)  # some below zero, as a model without the bound says
@@ -87,10 +87,10 @@ def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(level
     said = {fold: predicted + rng.normal(scale=2.0, size=200) for fold in range(FOLDS)}
     free, bounded = (Calibration(y, predicted, folds, features=x, lower_bound=bound) for bound in (None, 0.0))
     for before, after in (
-        (free.out_of_fold(level=level), bounded.out_of_fold(level=level)),
+        (free.out_of_fold(confidence=confidence), bounded.out_of_fold(confidence=confidence)),
         (
-            free.intervals(said, features=x, value=predicted, level=level),
-            bounded.intervals(said, features=x, value=predicted, level=level),
+            free.intervals(said, features=x, value=predicted, confidence=confidence),
+            bounded.intervals(said, features=x, value=predicted, confidence=confidence),
         ),
     ):
         assert (before.lower < np.minimum(predicted, 0)).any()  # or there were nothing to take away
@@ -172,14 +172,14 @@ def test_coverage_counts() -> None:
     intervals = Intervals(0.9, np.zeros(4), np.array([1.0, 1.0, 1.0, 3.0]), None)
     found = coverage(intervals, [0.5, 1.0, 1.5, -0.1])
     assert (found.n, found.covered, found.share, found.median_width) == (4, 2, 0.5, 1.0)
-    assert found.as_promised  # of four anything can be
+    assert found.is_nominal  # of four anything can be
     assert interval_score(intervals, [0.5, 1.0, 1.5, -0.1]) == pytest.approx(6 / 4 + 20 * (0.5 + 0.1) / 4)
 
 
-def test_levels_that_the_rows_cannot_give_are_refused() -> None:
+def test_confidences_that_need_more_rows_raise() -> None:
     calibration = Calibration(np.zeros(40), np.zeros(40), np.arange(40) % 4)
     with pytest.raises(ConfigurationError, match=r"from 30 residuals would be infinite; choose at most 0\.967"):
-        calibration.intervals({fold: np.zeros(1) for fold in range(4)}, level=0.99)
+        calibration.intervals({fold: np.zeros(1) for fold in range(4)}, confidence=0.99)
     with pytest.raises(ConfigurationError, match="between 0 and 1"):
         calibration.check(1.0)
     with pytest.raises(ModelError, match="no model of fold 3"):
