@@ -65,5 +65,5 @@ def test_an_unusable_dict_is_refused() -> None:
         StandardScaler.from_dict({"mean": 0.0})
     with pytest.raises(ModelError, match="not above 0"):
         StandardScaler.from_dict({"mean": 0.0, "scale": 0.0})
-    with pytest.raises(ModelError, match="alike"):
+    with pytest.raises(ModelError, match="equal"):
         StandardScaler.from_dict({"mean": [0.0, 1.0], "scale": 1.0})
