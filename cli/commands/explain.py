@@ -33,7 +33,7 @@ def explain(
     """Explain a prediction: the shares of modalities, pixels, words and other features.
 
     Shares of modalities, words and features are Shapley values, those of pixels integrated gradients: each kind
-    sums to a difference of two predictions, without remainder (docs/attribution.md). A crystal of the model's
+    sums to a difference of two predictions, without remainder (docs/concepts/attribution.md). A crystal of the model's
     cross-validation is explained with the model of the fold that left it out.
 
     \b

@@ -50,7 +50,7 @@ def predict(
     """Predict with a trained model, for crystals of the registry or for files.
 
     A file goes through the same slices and texts as an ingest. The interval comes from the errors that the model
-    made on crystals that it had not seen (CV+; docs/uncertainty.md), and is wider for a crystal unlike all of them;
+    made on crystals that it had not seen (CV+; docs/concepts/uncertainty.md), and is wider for an unusual crystal;
     "out of domain" marks one so unlike that its interval may be too narrow. The spread is the standard deviation over
     the models of the folds, no error bar. For a crystal of the model's split, what the model said without having seen
     it is repeated: "validation" by the fold that left it out, "holdout" by the refit. "train" marks a material

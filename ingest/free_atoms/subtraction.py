@@ -10,7 +10,7 @@ part, up to a smooth curve that keeps the charge:
    replaced by a + b r^2 + c r^4 with the same charge, and the same value and slope at the
    sphere. Other multipoles stay as they are.
 
-Both keep the number of electrons and the symmetry exactly. ``docs/free_atoms.md`` has the numbers.
+Both keep the number of electrons and the symmetry exactly. ``docs/lab/densities.md`` has the numbers.
 """
 
 from __future__ import annotations

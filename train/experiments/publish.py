@@ -108,7 +108,7 @@ def update_default_encoder(session: Session) -> str | None:
 
     The rule: the fingerprint where there is one, else the oldest frozen encoder that has vectors, images before texts
     before compositions. It saw no label, so that it is fair to every crystal and does not change with each training;
-    ``docs/results.md`` has what neighbours by it are worth. The choice carries the alias
+    ``docs/lab/similarity.md`` measures its neighbours. The choice carries the alias
     ``automatic`` beside ``default``; where the two differ, somebody set ``default`` by hand, and it stays.
 
     Returns
