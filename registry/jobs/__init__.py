@@ -1,4 +1,4 @@
-"""Long work: pools of worker processes, and the protocol by which work reports progress.
+"""Long work: pools of worker processes, and the protocol for progress reports.
 
 Every package may import it.
 """

@@ -1,7 +1,10 @@
-"""Pools of worker processes: one thread each, no orphans, and an end that never waits for ever.
+"""Pools of worker processes with one thread each, which always end with the main process.
 
-Workers come from a fork server, so that what takes long to import is imported once. They ignore Ctrl-C, which the
-main process handles, and leave when the main process is gone, however it ended.
+Workers are forked from a fork server, so that modules with a long import time are imported once. They ignore
+Ctrl-C, which the main process handles, and exit when the main process has ended for any reason.
+
+The pool is the standard library's :class:`~concurrent.futures.ProcessPoolExecutor`; this module adds its shutdown,
+which ends running work, and the environment of the workers.
 """
 
 from __future__ import annotations
@@ -22,22 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = ["worker_pool"]
 
-# Threads of the numerical libraries: the cores are shared out among the processes already.
+# Numbers of threads of the numerical libraries; the processes already share the cores.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# What workers have no use for: what they download is open data.
+# Environment variables that workers do not need: the data that they download are public.
 _SECRETS = ("MP_API_KEY",)
 
 
 @contextmanager
 def worker_pool(workers: int, *, preload: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes are gone at the end, finished or not.
+    """A pool of processes that are terminated at the end of the context, also if their work is not finished.
 
     Parameters
     ----------
     workers
         Number of processes.
     preload
-        Modules that the fork server imports once for all of them.
+        Modules that the fork server imports once for all workers.
     """
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=_context(preload), initializer=_begin_worker)
@@ -45,15 +48,15 @@ def worker_pool(workers: int, *, preload: Sequence[str]) -> Iterator[ProcessPool
     try:
         yield pool
     finally:
-        # Waiting politely would mean waiting for work that nobody wants any more.
+        # Not shutdown(wait=True): it waits for running work, although nobody needs the results any more.
         pool.shutdown(wait=False, cancel_futures=True)
         processes = set(multiprocessing.active_children()) - before
         for process in processes:
             process.terminate()
         for process in processes:
             process.join()
-        # A worker that was cut off while it wrote has left half a result, and the pool's own thread would wait for the
-        # other half for ever, and Python for that thread: without a writer it sees the end.
+        # A worker that was terminated while it wrote has left a partial result. The pool's thread would wait for the
+        # rest without limit, and Python for that thread. Closing the writer ends the read.
         results._writer.close()
 
 
@@ -71,13 +74,13 @@ def _context(preload: Sequence[str]) -> BaseContext:
 
 @contextmanager
 def _inherited_by_workers() -> Iterator[None]:
-    """What the fork server and its children take over from this process when they start."""
+    """Environment and signal handler that the fork server and its children inherit when they start."""
     before = {name: os.environ.get(name) for name in (*_THREADS, *_SECRETS)}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     for name in _SECRETS:
         os.environ.pop(name, None)
     in_main = threading.current_thread() is threading.main_thread()
-    # An ignored signal stays ignored in a child, even while it still imports.
+    # A child inherits an ignored signal, and ignores it from its first instruction on.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
         yield
@@ -92,15 +95,15 @@ def _inherited_by_workers() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    for name in _SECRETS:  # where processes are not forked from a server that never had them
+    for name in _SECRETS:  # needed for spawned processes, which inherit the environment of the main process
         os.environ.pop(name, None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True, name="leave-with-parent").start()
+    threading.Thread(target=_exit_with_parent, daemon=True, name="exit-with-parent").start()
 
 
-def _leave_with_parent() -> None:
-    # A killed main process cannot stop its workers, and they would wait for work for ever.
+def _exit_with_parent() -> None:
+    # A killed main process cannot terminate its workers, which would wait for work without limit.
     parent: Any = multiprocessing.parent_process()
     wait_for_any([parent.sentinel])
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Pools of workers: their end, whatever they were doing; what they inherit, and what they do not."""
+"""Tests of worker pools: their end during work, and the environment that workers inherit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from registry.jobs.processes import worker_pool
 
-# Results so large that workers are cut off while they write them; a process that waits for the rest never ends.
-CUT_OFF = """
+# Results so large that workers are terminated while they write them.
+TERMINATED = """
 import time
 from registry.jobs.processes import worker_pool
 
@@ -23,19 +23,19 @@ if __name__ == "__main__":
             for _ in range(4):
                 pool.submit(bytes, 300_000_000)
             time.sleep(0.5)
-    print("left")
+    print("ended")
 """
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_cut_off_while_it_answers_keeps_nobody_waiting() -> None:
-    done = subprocess.run([sys.executable, "-c", CUT_OFF], capture_output=True, text=True, timeout=120, check=False)
+def test_a_worker_that_is_terminated_while_it_writes_does_not_block_the_exit() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "left\n"
+    assert done.stdout == "ended\n"
 
 
 @pytest.mark.slow
-def test_workers_are_gone_at_the_end_and_know_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_have_ended_with_the_context_and_have_no_api_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MP_API_KEY", "x" * 32)
     with worker_pool(2, preload=[]) as pool:
         assert pool.submit(os.getenv, "MP_API_KEY").result() is None
