@@ -16,10 +16,10 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from registry.database import schema_change
 from registry.errors import ConfigurationError, DatabaseError
 from registry.models import Property, PropertyValue, Split
 from registry.postgres.roles import granted_roles, renew_grants
+from registry.postgres.schema import schema_change
 from registry.postgres.surface import create_surface, drop_surface
 from registry.properties import PROPERTIES, PropertyDefinition, property_named, refresh_properties
 from registry.search.filters import FIXED_COLUMNS, can_name_column

@@ -11,7 +11,7 @@ from cli import output
 from cli.options.common import JsonOption, command_group, open_engine, settings
 
 if TYPE_CHECKING:
-    from registry.database import SchemaStatus
+    from registry.postgres.schema import SchemaStatus
     from registry.settings import Settings
 
 __all__ = ["group"]
@@ -83,8 +83,8 @@ def upgrade() -> None:
       ecdreg db upgrade
       ECDREG_DATABASE_URL=postgresql://me@server/registry ecdreg db upgrade
     """
-    from registry.database import schema_status
-    from registry.database import upgrade as upgrade_schema
+    from registry.postgres.schema import schema_status
+    from registry.postgres.schema import upgrade as upgrade_schema
 
     engine = open_engine(check_schema=False)
     before = schema_status(engine)
@@ -105,7 +105,7 @@ def downgrade(
     Examples:
       ecdreg db downgrade base
     """
-    from registry.database import downgrade as downgrade_schema
+    from registry.postgres.schema import downgrade as downgrade_schema
 
     engine = open_engine(check_schema=False)
     if not yes:
@@ -273,13 +273,14 @@ def _grant(kind: Literal["reader", "writer"], name: str | None) -> None:
 
 
 def _schema() -> SchemaStatus:
-    from registry.database import schema_status
+    from registry.postgres.schema import schema_status
 
     return schema_status(open_engine(check_schema=False))
 
 
 def _shown(chosen: Settings) -> str:
-    from registry.database import connection_url, masked_url
+    from registry.database import connection_url
+    from registry.postgres.connections import masked_url
 
     return masked_url(connection_url(chosen))
 

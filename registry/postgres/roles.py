@@ -1,11 +1,11 @@
-"""Who may do what: roles that only read the registry, and roles that write it.
+"""Database roles with read access or write access to the registry.
 
-Two roles of the registry's own, ``ecdreg_reader`` and ``ecdreg_writer``, hold the rights; people's roles
-are made members of them. Migrations neither make nor drop roles; they renew the rights of these two
-where they were given, because views and functions are made anew at each upgrade.
+The group roles ``ecdreg_reader`` and ``ecdreg_writer`` have the privileges; the roles of users become their
+members. Migrations neither create nor drop roles. They renew the privileges of the two group roles if these were
+granted before, because each upgrade creates the views and functions again.
 
-A reader may look at every table, view and function of the registry and change nothing; other tables of
-the same database are none of its business. A writer may also change rows, but not the schema.
+A reader may read every table, view and function of the registry, but not other tables of the same database. A
+writer may also change rows, but not the schema.
 """
 
 from __future__ import annotations
@@ -34,83 +34,84 @@ _LARGE_OBJECTS = (
     "lo_truncate(integer, integer)",
     "lo_truncate64(integer, bigint)",
 )
-"""What makes or fills large objects."""
+"""Functions that create or write large objects."""
 
-_RIGHTS: dict[str, str] = {READER: "SELECT", WRITER: "SELECT, INSERT, UPDATE, DELETE"}
+_PRIVILEGES: dict[str, str] = {READER: "SELECT", WRITER: "SELECT, INSERT, UPDATE, DELETE"}
 
 
 def grant(
     engine: Engine, kind: Literal["reader", "writer"], name: str | None = None, *, only_registry: bool = False
 ) -> bool:
-    """Let a role read, or read and write, the registry.
+    """Grant a role read access, or read and write access, to the registry.
 
     Parameters
     ----------
     kind
         ``reader`` or ``writer``.
     name
-        The role; made, with LOGIN and no password, where it is missing. None: only make the registry's own role.
+        The role. If it does not exist, it is created with LOGIN and without a password. None: only create the group
+        role.
     only_registry
-        The database holds nothing but the registry, as the embedded one: nobody else needs temporary tables in it,
-        which every role may make otherwise.
+        Whether the database contains only the registry, like the embedded one. If so, the privileges that every role
+        has by default, temporary tables and large objects, are revoked from PUBLIC.
 
     Returns
     -------
     bool
-        Whether the role was made.
+        Whether the role was created.
 
     Raises
     ------
     ConfigurationError
-        If the name cannot be that of a role, or that role may do more already.
+        If the name cannot be that of a role, or the role already has more privileges.
     DatabaseError
-        If this role may not make roles, or not grant them; the message has the statements for an administrator.
+        If this role may not create or grant roles; the message has the statements for an administrator.
     """
     group = READER if kind == "reader" else WRITER
     if name is not None and (not name.strip() or "\x00" in name or len(name.encode()) > 63 or name.startswith("pg_")):
         raise ConfigurationError(f"{name!r} cannot be the name of a role; give 1 to 63 bytes, not starting with pg_")
     quoted = _quoted(name or group)
-    by_hand = f"CREATE ROLE {group} NOLOGIN" + ("" if name in (None, group) else f"; GRANT {group} TO {quoted}")
+    statements = f"CREATE ROLE {group} NOLOGIN" + ("" if name in (None, group) else f"; GRANT {group} TO {quoted}")
     try:
         with engine.begin() as connection:
-            made = _ensure_role(connection, group, "NOLOGIN")
-            _give(connection, group)
+            created = _ensure_role(connection, group, "NOLOGIN")
+            _grant_privileges(connection, group)
             if only_registry:
                 database = _quoted(str(connection.scalar(text("SELECT current_database()"))))
                 _run(connection, f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
-                # Large objects are nobody's table: every role may make and fill them, but for this.
+                # Large objects belong to no table: by default every role may create and write them.
                 _run(connection, f"REVOKE EXECUTE ON FUNCTION {', '.join(_LARGE_OBJECTS)} FROM PUBLIC")
                 if kind == "writer":
                     _run(connection, f"GRANT TEMPORARY ON DATABASE {database} TO {group}")
             if name is not None and name != group:
-                _refuse_more(connection, name, kind)
-                made = _ensure_role(connection, name, "LOGIN")
+                _refuse_privileged(connection, name, kind)
+                created = _ensure_role(connection, name, "LOGIN")
                 _run(connection, f"GRANT {group} TO {quoted}")
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":
             raise
         raise DatabaseError(
-            f"this role may not make or grant roles; let an administrator run `{by_hand}`, then repeat this"
+            f"this role may not create or grant roles; let an administrator run `{statements}`, then run this again"
         ) from error
-    return made
+    return created
 
 
 def renew_grants(connection: Connection, roles: list[str]) -> None:
-    """Give roles of the registry's own their rights again, after its views and functions were made anew.
+    """Grant group roles their privileges again, after an upgrade has created the views and functions.
 
     Parameters
     ----------
     connection
-        In the transaction of the upgrade.
+        A connection in the transaction of the upgrade.
     roles
-        Those that had rights before; see :func:`granted_roles`.
+        Group roles with privileges before the upgrade; see :func:`granted_roles`.
     """
     for role in roles:
-        _give(connection, role)
+        _grant_privileges(connection, role)
 
 
 def granted_roles(connection: Connection) -> list[str]:
-    """Which of the registry's roles have rights in this database."""
+    """Group roles of the registry that have privileges in this database."""
     return list(
         connection.scalars(
             text(
@@ -123,7 +124,7 @@ def granted_roles(connection: Connection) -> list[str]:
     )
 
 
-def _give(connection: Connection, role: str) -> None:
+def _grant_privileges(connection: Connection, role: str) -> None:
     from registry.models import Base
 
     schema = connection.scalar(text("SELECT relnamespace::regnamespace FROM pg_class WHERE oid = 'crystals'::regclass"))
@@ -132,7 +133,7 @@ def _give(connection: Connection, role: str) -> None:
     functions = [name.removeprefix("FUNCTION ") for name in SURFACE_OBJECTS if name.startswith("FUNCTION ")]
     for statement in (
         f"GRANT USAGE ON SCHEMA {schema} TO {role}",
-        f"GRANT {_RIGHTS[role]} ON {', '.join(tables)} TO {role}",
+        f"GRANT {_PRIVILEGES[role]} ON {', '.join(tables)} TO {role}",
         f"GRANT SELECT ON alembic_version, {', '.join(views)} TO {role}",
         f"GRANT EXECUTE ON FUNCTION ecdreg_surface(), {', '.join(functions)} TO {role}",
     ):
@@ -146,14 +147,17 @@ def _ensure_role(connection: Connection, name: str, login: str) -> bool:
         with connection.begin_nested():
             _run(connection, f"CREATE ROLE {_quoted(name)} {login}")
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in ("42710", "23505"):  # another process was faster
+        if getattr(error.orig, "sqlstate", None) not in (
+            "42710",
+            "23505",
+        ):  # another process created it
             raise
         return False
     return True
 
 
-def _refuse_more(connection: Connection, name: str, kind: str) -> None:
-    """A superuser or the owner of the tables does not become a reader by being called one."""
+def _refuse_privileged(connection: Connection, name: str, kind: str) -> None:
+    """Raise for a superuser or the owner of the tables, who keep more privileges than a reader or writer has."""
     more = connection.scalar(
         text(
             "SELECT CASE WHEN r.rolsuper THEN 'is a superuser'"
@@ -163,14 +167,14 @@ def _refuse_more(connection: Connection, name: str, kind: str) -> None:
         {"name": name},
     )
     if more is not None:
-        raise ConfigurationError(f"the role {name!r} {more} and may do everything; name another as a {kind}")
+        raise ConfigurationError(f"the role {name!r} {more} and has all privileges; choose another role as a {kind}")
 
 
 def _quoted(name: str) -> str:
-    # SQLAlchemy's own doubles a percent sign too, for statements with parameters.
+    # SQLAlchemy's own function also doubles percent signs, for statements with parameters.
     return '"' + name.replace('"', '""') + '"'
 
 
 def _run(connection: Connection, sql: str) -> None:
-    # Without parameters % and : are no placeholders.
+    # Without parameters, % and : are not placeholders.
     connection.exec_driver_sql(sql, execution_options={"no_parameters": True})

@@ -1,4 +1,4 @@
-"""Connecting: URLs, servers that do not do, schemas that do not fit."""
+"""Tests of the connection: URLs, unsuitable servers, schemas of other versions, restarts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from registry import database
-from registry.database import connect, schema_status, session_scope
+from registry.database import connect, connection_url, session_scope
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
@@ -26,13 +25,16 @@ from registry.errors import (
     UnsuitableServerError,
 )
 from registry.models import Crystal
-from registry.postgres import embedded
+from registry.postgres import embedded, schema
+from registry.postgres.connections import RESTART_SECONDS, masked_url, new_engine
 from registry.postgres.embedded import EmbeddedServer
+from registry.postgres.requirements import check_versions
+from registry.postgres.schema import SchemaStatus, downgrade, schema_status, upgrade
 from registry.settings import Settings
 
 
-def own(url: str) -> Settings:
-    """Settings with a server of the user's own."""
+def user_server(url: str) -> Settings:
+    """Settings with a server of the user."""
     return Settings(home=Path("/nonexistent"), database_url=url)
 
 
@@ -46,8 +48,8 @@ class TestUrls:
             "postgresql+psycopg2://me:se%40cret@db.example:5433/reg?sslmode=require",
         ],
     )
-    def test_libpq_and_sqlalchemy_forms_mean_the_same(self, url: str) -> None:
-        found = database.connection_url(own(url))
+    def test_libpq_and_sqlalchemy_forms_are_equivalent(self, url: str) -> None:
+        found = connection_url(user_server(url))
         assert (found.drivername, found.username, found.password) == ("postgresql+psycopg", "me", "se@cret")
         assert (found.host, found.port, found.database, found.query["sslmode"]) == (
             "db.example",
@@ -57,17 +59,17 @@ class TestUrls:
         )
 
     @pytest.mark.parametrize("url", ["mysql://me:secret@db/reg", "me:secret@db", "postgresql://me:secret@db:port/reg"])
-    def test_what_is_no_url_is_refused_without_showing_it(self, url: str) -> None:
+    def test_an_invalid_url_is_refused_without_printing_it(self, url: str) -> None:
         with pytest.raises(ConfigurationError, match="ECDREG_DATABASE_URL") as caught:
-            connect(own(url))
+            connect(user_server(url))
         assert "secret" not in str(caught.value)
         assert caught.value.__cause__ is None
 
     @pytest.mark.parametrize("url", ["postgresql://me:secret@db/reg", "postgresql://db/reg?user=me&password=secret"])
     def test_password_is_not_shown(self, url: str) -> None:
-        shown = database.masked_url(database.connection_url(own(url)))
-        assert "secret" not in shown
-        assert "***" in shown
+        masked = masked_url(connection_url(user_server(url)))
+        assert "secret" not in masked
+        assert "***" in masked
 
 
 class TestServers:
@@ -75,11 +77,11 @@ class TestServers:
         with pytest.raises(
             DatabaseUnreachableError, match=r"no database at postgresql://me:\*\*\*@127.0.0.1:9/reg: .*refused"
         ):
-            connect(own("postgresql://me:secret@127.0.0.1:9/reg"))
+            connect(user_server("postgresql://me:secret@127.0.0.1:9/reg"))
 
     def test_a_database_that_does_not_exist(self, cluster: EmbeddedServer) -> None:
         with pytest.raises(DatabaseUnreachableError, match=r"\"nowhere\" does not exist"):
-            connect(own(cluster.url("nowhere")))
+            connect(user_server(cluster.url("nowhere")))
 
     def test_a_server_that_goes_away(self, engine: Engine, new_database: Callable[[], str]) -> None:
         with engine.connect() as connection:
@@ -91,25 +93,25 @@ class TestServers:
                 schema_status(engine)
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
-    def test_without_pgvector_an_ordinary_role_is_told_what_an_administrator_does(self, plain: str) -> None:
+    def test_without_pgvector_an_ordinary_role_gets_the_command_for_an_administrator(self, plain: str) -> None:
         message = r"'plain' has no extension `vector`.*`CREATE EXTENSION vector`"
         with pytest.raises(UnsuitableServerError, match=message):
-            connect(own(plain))
-        engine = connect(own(plain), check_schema=False)
+            connect(user_server(plain))
+        engine = connect(user_server(plain), check_schema=False)
         with pytest.raises(UnsuitableServerError, match=message):
-            database.upgrade(engine)
+            upgrade(engine)
         engine.dispose()
 
     def test_an_ordinary_role_upgrades_once_the_extension_is_there(self, plain: str, cluster: EmbeddedServer) -> None:
         with psycopg.connect(cluster.url("plain"), autocommit=True) as admin:
             admin.execute("CREATE EXTENSION vector")
         with pytest.raises(SchemaBehindError, match=r"no schema yet; run `ecdreg db upgrade`"):
-            connect(own(plain))
-        engine = connect(own(plain), check_schema=False)
-        database.upgrade(engine)
-        connect(own(plain)).dispose()
+            connect(user_server(plain))
+        engine = connect(user_server(plain), check_schema=False)
+        upgrade(engine)
+        connect(user_server(plain)).dispose()
         assert schema_status(engine).state == "current"
-        database.downgrade(engine, "base")
+        downgrade(engine, "base")
         assert schema_status(engine).state == "empty"
         assert schema_status(engine).vector_version is not None  # the administrator's extension stays
         engine.dispose()
@@ -123,16 +125,16 @@ class TestServers:
     )
     def test_too_old(self, server: str, vector: str, message: str) -> None:
         with pytest.raises(UnsuitableServerError, match=message):
-            database._require_versions(server, vector)
+            check_versions(server, vector)
 
-    def test_a_pgvector_with_known_faults_is_warned_of(self) -> None:
+    def test_a_pgvector_with_known_faults_gives_a_warning(self) -> None:
         with pytest.warns(UserWarning, match=r"0\.8\.1; 0\.8\.4 and newer"):
-            database._require_versions("18.1", "0.8.1")
-        database._require_versions("18.1", "0.8.4")
+            check_versions("18.1", "0.8.1")
+        check_versions("18.1", "0.8.4")
 
     @pytest.fixture
     def plain(self, cluster: EmbeddedServer) -> Iterator[str]:
-        """URL of a database without pgvector, for a role that owns it and may nothing else."""
+        """URL of a database without pgvector, for a role that owns it and has no other privileges."""
         with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
             admin.execute("CREATE ROLE ordinary LOGIN")
             admin.execute("CREATE DATABASE plain OWNER ordinary")
@@ -151,12 +153,15 @@ class TestSchema:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ("UPDATE alembic_version SET version_num = '9999'", "revision 9999, this ecdreg knows .*update ecdreg"),
+            (
+                "UPDATE alembic_version SET version_num = '9999'",
+                "revision 9999, but .*update ecdreg",
+            ),
             ("DROP TABLE alembic_version", "no schema yet; run `ecdreg db upgrade`"),
             ("DROP FUNCTION ecdreg_surface()", "views and functions of another version; run `ecdreg db upgrade`"),
         ],
     )
-    def test_a_schema_that_does_not_fit_on_an_own_server(
+    def test_a_schema_of_another_version_on_a_server_of_the_user(
         self, settings: Settings, engine: Engine, change: str, message: str
     ) -> None:
         with engine.begin() as connection:
@@ -169,24 +174,24 @@ class TestSchema:
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(SchemaBehindError, match="9999"):
-            database.upgrade(engine)
+            upgrade(engine)
 
-    def test_an_upgrade_does_not_wait_for_ever(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(database, "LOCK_SECONDS", 1)
+    def test_an_upgrade_waits_for_locks_only_briefly(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(schema, "LOCK_SECONDS", 1)
         with engine.connect() as reader:
             reader.execute(text("SELECT count(*) FROM v_materials"))  # and its transaction stays open
             with pytest.raises(SchemaBehindError, match=r"in use by other sessions .* within 1 s; end them"):
-                database.upgrade(engine)
-        database.upgrade(engine)
+                upgrade(engine)
+        upgrade(engine)
 
-    def test_an_upgrade_mends_what_was_dropped_by_hand(self, engine: Engine) -> None:
+    def test_an_upgrade_creates_a_dropped_view_again(self, engine: Engine) -> None:
         with engine.begin() as connection:
             connection.execute(text("DROP VIEW v_ingest_runs"))
-        database.upgrade(engine)
+        upgrade(engine)
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM v_ingest_runs")) == 0
 
-    def test_an_embedded_schema_is_upgraded_by_itself(self, open_folder: Path) -> None:
+    def test_an_embedded_schema_is_upgraded_automatically(self, open_folder: Path) -> None:
         settings = Settings(home=open_folder / "own home")
         try:
             engine = connect(settings)
@@ -204,10 +209,11 @@ class TestSchema:
         finally:
             embedded.stop(settings.postgres_data)
 
-    def test_processes_that_come_first_together_make_one_schema(self, open_folder: Path) -> None:
+    def test_concurrent_first_processes_create_one_schema(self, open_folder: Path) -> None:
         settings = Settings(home=open_folder / "together")
         code = (
-            "from pathlib import Path; from registry.database import connect, schema_status;"
+            "from pathlib import Path; from registry.database import connect;"
+            "from registry.postgres.schema import schema_status;"
             f"from registry.settings import Settings; e = connect(Settings(home=Path({str(settings.home)!r})));"
             "print(schema_status(e).state)"
         )
@@ -222,58 +228,58 @@ class TestSchema:
 
     def test_unknown_revision(self, engine: Engine) -> None:
         with pytest.raises(ConfigurationError, match="no schema revision 'zz'; there are: base, 0001"):
-            database.downgrade(engine, "zz")
+            downgrade(engine, "zz")
 
 
-class TestStoppedMeanwhile:
-    """Somebody runs ``ecdreg db stop`` while others work."""
+class TestStoppedServer:
+    """Another process runs ``ecdreg db stop`` during the work."""
 
     @pytest.fixture
     def settings(self, open_folder: Path) -> Iterator[Settings]:
-        settings = Settings(home=open_folder / "stopped meanwhile")
+        settings = Settings(home=open_folder / "stopped server")
         yield settings
         embedded.stop(settings.postgres_data)
 
-    @pytest.mark.parametrize("when", ["before the first connection", "between two questions"])
+    @pytest.mark.parametrize("when", ["before the first connection", "between two queries"])
     def test_connecting(self, settings: Settings, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
         connect(settings).dispose()
         called: list[str] = []
 
         def stopping(original: Callable[..., Any]) -> Callable[..., Any]:
-            def first_of_all(*arguments: Any, **options: Any) -> Any:
+            def first_call(*arguments: Any, **options: Any) -> Any:
                 found = original(*arguments, **options)
                 if not called:
                     called.append(when)
                     assert embedded.stop(settings.postgres_data)
                 return found
 
-            return first_of_all
+            return first_call
 
         if when == "before the first connection":
             monkeypatch.setattr(embedded, "start", stopping(embedded.start))
         else:
-            monkeypatch.setattr(database, "_revisions", stopping(database._revisions))
+            monkeypatch.setattr(schema, "revisions", stopping(schema.revisions))
         engine = connect(settings)
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM crystals")) == 0
         engine.dispose()
         assert called
 
-    def test_a_cut_in_the_middle_of_a_question(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_stop_during_a_query(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         connect(settings).dispose()
-        original, called = database._status, list[bool]()
+        original, called = schema._status, list[bool]()
 
-        def status(connection: Connection) -> database.SchemaStatus:
+        def status(connection: Connection) -> SchemaStatus:
             if not called:
                 called.append(True)
                 assert embedded.stop(settings.postgres_data)
             return original(connection)
 
-        monkeypatch.setattr(database, "_status", status)
+        monkeypatch.setattr(schema, "_status", status)
         connect(settings).dispose()
         assert called
 
-    def test_a_command_goes_on_with_its_next_connection(self, settings: Settings) -> None:
+    def test_a_command_continues_with_its_next_connection(self, settings: Settings) -> None:
         engine = connect(settings)
         with engine.connect() as connection:
             connection.execute(text("CREATE TABLE kept AS SELECT 1 AS n"))
@@ -283,7 +289,7 @@ class TestStoppedMeanwhile:
             assert connection.scalar(text("SELECT n FROM kept")) == 1
         engine.dispose()
 
-    def test_a_server_that_waits_for_others_is_told_in_one_line(
+    def test_a_server_that_waits_for_clients_is_reported(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         engine = connect(settings)
@@ -297,20 +303,20 @@ class TestStoppedMeanwhile:
                 engine.connect()
         engine.dispose()
 
-    def test_what_starting_again_does_not_mend_is_told_at_once(self, settings: Settings) -> None:
+    def test_an_error_that_a_restart_does_not_solve_is_raised_at_once(self, settings: Settings) -> None:
         engine = connect(settings)
         with engine.begin() as connection:
             connection.execute(text("CREATE ROLE nobody_logs_in NOLOGIN"))
-        other = database._engine(engine.url.set(username="nobody_logs_in"), "ecdreg", settings.postgres_data)
+        other = new_engine(engine.url.set(username="nobody_logs_in"), "ecdreg", settings.postgres_data)
         began = time.monotonic()
         with pytest.raises(OperationalError, match="is not permitted to log in"):
             other.connect()
-        assert time.monotonic() - began < database.RESTART_SECONDS / 2
+        assert time.monotonic() - began < RESTART_SECONDS / 2
         engine.dispose()
 
 
 class TestUse:
-    def test_scope_commits_at_its_end_and_not_when_something_is_raised(self, engine: Engine) -> None:
+    def test_scope_commits_at_its_end_and_rolls_back_after_an_exception(self, engine: Engine) -> None:
         with session_scope(engine) as session:
             kept = Crystal(source="a", source_id="x1", material_key="x1")
             session.add(kept)
@@ -320,13 +326,13 @@ class TestUse:
         with Session(engine) as session:
             assert session.scalars(text("SELECT source_id FROM crystals")).all() == ["x1"]
 
-    def test_connections_carry_a_name(self, settings: Settings) -> None:
+    def test_connections_have_an_application_name(self, settings: Settings) -> None:
         engine = connect(settings, application_name="ecdreg train")
         with engine.connect() as connection:
             assert connection.scalar(text("SHOW application_name")) == "ecdreg train"
         engine.dispose()
 
-    def test_joining_a_current_database_is_quick_and_needs_no_alembic(self, cluster: EmbeddedServer) -> None:
+    def test_joining_a_current_database_is_fast_and_does_not_import_alembic(self, cluster: EmbeddedServer) -> None:
         code = (
             "import sys, time; from pathlib import Path; from registry.database import connect;"
             "from registry.settings import Settings; import psycopg;"
@@ -339,7 +345,7 @@ class TestUse:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         ).stdout.split()
         assert alembic == "False"
-        assert float(seconds) < 0.1  # 0.01 s; the server's few queries take less
+        assert float(seconds) < 0.1  # about 0.01 s
 
     def test_an_embedded_home_needs_no_network_port(self, cluster: EmbeddedServer) -> None:
         with psycopg.connect(cluster.url("postgres")) as connection:

@@ -13,9 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 import migrations
-from registry import database
 from registry.models import Base
+from registry.postgres import schema
 from registry.postgres.embedded import EmbeddedServer
+from registry.postgres.schema import downgrade, revisions, schema_status, upgrade
 from registry.postgres.surface import create_surface
 
 CATALOGUE = {
@@ -99,15 +100,15 @@ def test_migrated_database_is_what_the_models_declare(engine: Engine, empty: Eng
 
 
 def test_down_removes_everything_and_up_again_makes_the_same(empty: Engine) -> None:
-    database.upgrade(empty)
+    upgrade(empty)
     first = catalogue(empty)
     with empty.begin() as connection:
         run(connection, ROWS)
-    database.downgrade(empty, "base")
+    downgrade(empty, "base")
     assert inspect(empty).get_table_names() == ["alembic_version"]
     assert inspect(empty).get_view_names() == []
     assert catalogue(empty)["functions"] == []
-    database.upgrade(empty)
+    upgrade(empty)
     assert catalogue(empty) == first
 
 
@@ -120,9 +121,9 @@ def test_upgrade_keeps_rows_and_renews_the_surface(engine: Engine) -> None:
         )
         run(connection, "DROP VIEW v_ingest_runs; CREATE VIEW v_ingest_runs AS SELECT 'older' AS version")
         run(connection, "DELETE FROM properties WHERE name = 'g_vrh'")
-    assert database.schema_status(engine).state == "behind"
-    database.upgrade(engine)
-    assert database.schema_status(engine).state == "current"
+    assert schema_status(engine).state == "behind"
+    upgrade(engine)
+    assert schema_status(engine).state == "current"
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT k_vrh FROM v_materials")) == 6.5
         assert connection.scalar(text("SELECT embedding_of('x1')::text")) == "[3,4]"
@@ -134,9 +135,9 @@ def test_upgrade_is_all_or_nothing(empty: Engine, monkeypatch: pytest.MonkeyPatc
     def fail(connection: Connection) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(database, "create_surface", fail)
+    monkeypatch.setattr(schema, "create_surface", fail)
     with pytest.raises(RuntimeError, match="power cut"):
-        database.upgrade(empty)
+        upgrade(empty)
     assert inspect(empty).get_table_names() == []
 
 
@@ -145,7 +146,7 @@ def test_revisions_are_one_line_named_by_their_files() -> None:
     config.set_main_option("script_location", str(Path(migrations.__path__[0])))
     script = ScriptDirectory.from_config(config)
     by_alembic = [revision.revision for revision in script.walk_revisions()][::-1]
-    assert by_alembic == database._revisions()
+    assert by_alembic == revisions()
     for revision in script.walk_revisions():
         assert Path(revision.path).name.startswith(f"{revision.revision}_")
         assert revision.doc.strip().endswith("."), f"{revision.path}: the docstring says why, in a sentence"

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from registry.database import connect, downgrade, schema_status, session_scope, upgrade
+from registry.database import connect, session_scope
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, DatabaseError, QueryError, UnknownNameError
 from registry.models import Property
 from registry.postgres.roles import grant
+from registry.postgres.schema import downgrade, schema_status, upgrade
 from registry.properties import (
     BUILTIN_PROPERTIES,
     PROPERTIES,

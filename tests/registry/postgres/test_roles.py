@@ -1,4 +1,4 @@
-"""Readers read everything of the registry and change nothing; writers write rows and no schema."""
+"""Tests of the roles: readers change nothing, and writers change rows but not the schema."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
-from registry.database import connect, downgrade, upgrade
+from registry.database import connect
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, DatabaseError, NotFoundError
 from registry.models import Base
 from registry.postgres.roles import READER, WRITER, grant, granted_roles
+from registry.postgres.schema import downgrade, upgrade
 from registry.postgres.surface import SURFACE_OBJECTS
 from registry.search.indexes import build_index
 from registry.search.vectors import similar_to_crystal
@@ -29,7 +30,7 @@ VIEWS = [name.removeprefix("VIEW ") for name in SURFACE_OBJECTS if name.startswi
 
 @pytest.fixture
 def roles(engine: Engine) -> Iterator[None]:
-    """The roles that tests make are dropped: they belong to the whole cluster."""
+    """Drop the roles that a test creates, because they belong to the whole cluster."""
     yield
     with engine.begin() as connection:
         for role in ("alice", 'Bob "Carbon" 100 %:x', "weak", WRITER, READER):
@@ -181,7 +182,7 @@ def test_names_that_cannot_be(engine: Engine, roles: None, as_role: Callable[[st
     for name in ("", " ", "pg_monitor", "x" * 64, "a\x00b"):
         with pytest.raises(ConfigurationError, match="cannot be the name of a role"):
             grant(engine, "reader", name)
-    with pytest.raises(ConfigurationError, match="'postgres' is a superuser and may do everything"):
+    with pytest.raises(ConfigurationError, match="'postgres' is a superuser and has all privileges"):
         grant(engine, "reader", "postgres")
     with engine.begin() as connection:
         connection.execute(text("CREATE ROLE weak LOGIN"))

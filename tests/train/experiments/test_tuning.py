@@ -188,7 +188,7 @@ def test_what_has_no_space_is_refused(small: Any) -> None:
 
 
 def test_migrations_and_readers_are_not_disturbed(small: Any) -> None:
-    from registry.database import schema_status, upgrade
+    from registry.postgres.schema import schema_status, upgrade
 
     search(small, small.config("text"), trials=1)
     assert schema_status(small.engine).state == "current"
