@@ -1,240 +1,270 @@
-"""What every ``ecdreg train ...`` does once its options are read: find or make the split, train, compare."""
+"""Training: the split is found or made, models are trained for each target, and scored beside the baselines."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from cli import output
-from cli.commands.leaderboard import leaderboard_rows, show_leaderboard
-from cli.options.common import none_or, open_engine
-from cli.options.common import settings as environment
-from train.config.files import read_config
+from ecdreg.leaderboard import LeaderboardRow, read_leaderboard
+from ecdreg.notes import Notes
+from registry.database import session_scope
+from registry.errors import ConfigurationError, EcdregError, NotFoundError
+from registry.files.grids import GridStore
+from registry.image_recipes import find_recipe
+from registry.jobs.progress import Progress, Silent
+from registry.model_store import check_model_name
+from registry.properties import TARGETS, property_named
+from registry.settings import Settings
+from registry.splits import (
+    DEFAULT_SPLIT,
+    ensure_default_split,
+    find_split,
+    growth_since,
+    list_splits,
+    split_summary,
+)
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
-
-    from registry.jobs.progress import Progress
-    from registry.models import Split
     from train.config.config import TrainConfig
+    from train.config.options import ModelOptions
     from train.experiments.results import ExperimentResult
 
-__all__ = ["Request", "train"]
+__all__ = ["BASELINES", "TrainingResult", "train", "views_of"]
+
+BASELINES = ("baseline-mean", "baseline-magpie")
+"""Kinds of models that the kind ``baseline`` stands for."""
+
+_READS_IMAGES_AND_TEXTS = ("clip", "dual-encoder")
+_log = logging.getLogger("ecdreg")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the options of ``ecdreg train ...`` ask for."""
+class TrainingResult:
+    """Result of a training."""
 
-    kinds: tuple[str, ...]
-    targets: list[str] | None
-    split: str
-    recipe: str
-    """Where the default split is made now: what it requires; ``none`` requires no image."""
-    text_level: str
-    """The same of texts."""
-    seed: int
-    again: bool
-    json: bool
-    finetune: bool | None = None
-    name: str | None = None
-    max_epochs: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    """Of the configuration; what the model sees is among them."""
-    config: Path | None = None
-    """A TOML file with fields of the configuration, which win over the options."""
-    multi_task: bool = False
-    """Whether dense readouts learn the other targets too."""
+    experiments: tuple[ExperimentResult, ...]
+    """One for each target; the baselines and towers that were trained first are their prerequisites."""
+    leaderboard: tuple[LeaderboardRow, ...]
+    """All models of these targets on the split."""
+    notes: tuple[str, ...]
+    """Remarks: a split that was made, crystals outside of it, models that had been trained already."""
+    warnings: tuple[str, ...]
+    """What could not be done; the models are trained nevertheless."""
 
 
-def train(asked: Request) -> None:
-    """Train what was asked for, for every target, and show how it compares.
+def train(
+    engine: Engine,
+    settings: Settings,
+    kind: str = "stacked",
+    options: ModelOptions | None = None,
+    *,
+    targets: Sequence[str] | None = None,
+    split: str = DEFAULT_SPLIT,
+    recipe: str | None = "metric",
+    text_level: str | None = "keywords",
+    seed: int = 0,
+    name: str | None = None,
+    config: Path | None = None,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train models of one kind, with the baselines and the towers that they need.
 
     Parameters
     ----------
-    asked
-        The options of the command.
+    engine
+        Of the registry; committed to after each fold.
+    settings
+        Folders of backbones, weights and grids.
+    kind
+        ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``clip`` or ``baseline``.
+    options
+        Options of the model; None: the recommended ones. Its recipe and text level are replaced by the arguments.
+    targets
+        Properties to predict, a model for each; None: the three of the paper.
+    split
+        Name of the split; ``default`` is made where it is missing.
+    recipe
+        Image recipe, which the default split requires where it is made; None requires no image.
+    text_level
+        Text level, which the default split requires where it is made; None requires no text.
+    seed
+        Seed of weights, order and dropout.
+    name
+        Name of the model; None: its kind.
+    config
+        TOML file with fields of the configuration; they take precedence over the options.
+    again
+        Train a new version even if the same one is finished.
+    progress
+        Receives folds, epochs and notes.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option cannot be used, or has no effect on the kind.
+    UnknownNameError
+        If there is no such property.
+    NotFoundError, SplitError, ModelError
+        As :func:`train.experiments.run.run_experiment`.
     """
-    from registry.model_store import check_model_name
-    from registry.properties import TARGETS, property_named
+    from train.config.options import ModelOptions
 
-    targets = list(dict.fromkeys(asked.targets or TARGETS))
-    # Options are refused before a split is made by them.
-    if asked.name is not None:
-        check_model_name(asked.name)
-    if asked.options.get("recipe") == "none":
-        raise typer.BadParameter("--recipe none leaves nothing to look at; it is for `train text` and `train baseline`")
-    _check_text_level(asked)
-    configs = [config for target in targets for config in _configs(asked, target)]
-    _warn_of_what_does_nothing(asked, configs)
-    engine = open_engine()
-    try:
-        from registry.database import session_scope
-
-        for target in targets:
-            property_named(target)
-        for target in targets:
-            with session_scope(engine) as session:
-                _announce(session, asked, target)
-        results = _run(engine, asked, configs)
+    progress = progress or Silent()
+    notes = Notes(progress)
+    chosen = list(dict.fromkeys(targets or TARGETS))
+    for target in chosen:
+        property_named(target)
+    if name is not None:
+        check_model_name(name)
+    options = replace(options or ModelOptions(), recipe=recipe, text_level=text_level)
+    configs = _configs(kind, chosen, options, config)
+    if kind == "clip" and options.clip is None:
+        notes.add("no CLIP is named: this trains the dual encoder, which stands in for a CLIP and is not one")
+    _note_options_without_effect(options, configs, notes)
+    for target in chosen:
         with session_scope(engine) as session:
-            rows = leaderboard_rows(session, targets, asked.split)
-    finally:
-        engine.dispose()
-    if asked.json:
-        output.json({"experiments": [asdict(result) for result in results], "leaderboard": rows})
-        return
+            _prepare_split(session, kind, target, split, options, notes)
+    _log.info("training %s for %s on split %r, seed %d", kind, ", ".join(chosen), split, seed)
+    from train.experiments.run import run_experiment
+    from train.features.cache import FeatureCache
+
+    cache = FeatureCache(engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url))
+    results = [
+        run_experiment(
+            engine, settings, one, split=split, seed=seed, name=name, again=again, progress=progress, cache=cache
+        )
+        for one in configs
+    ]
+    warnings = []
+    if any("density" in one.towers for one in configs):
+        warnings += _add_fingerprint(engine, settings, progress)
     for result in results:
         if result.outcome == "unchanged":
-            output.note(f"{result.model} had been trained already; --again trains a new version")
-    show_leaderboard(rows)
-    if not asked.kinds[0].startswith("baseline"):
-        called = asked.name or asked.kinds[0]
-        output.note(
-            f"go on: ecdreg predict {called} ID · ecdreg similar ID ·"
-            f" ecdreg report {called}:{targets[0]} -o report.html"
-        )
+            notes.add(f"{result.model} had been trained already; --again trains a new version")
+    with session_scope(engine) as session:
+        rows = read_leaderboard(session, targets=chosen, split=split)
+    return TrainingResult(tuple(results), tuple(rows), notes.lines, tuple(warnings))
 
 
-def _warn_of_what_does_nothing(asked: Request, configs: Sequence[TrainConfig]) -> None:
-    given = [name for name, on in (("--multi-task", asked.multi_task), ("--finetune", asked.finetune)) if on]
+def views_of(recipe: str | None) -> int | None:
+    """Number of views of a crystal in the images of a recipe; None where the recipe is not known here.
+
+    Imported images, and recipes of other versions of ``ingest``, count as one view each.
+    """
+    from ingest.slices.recipes import RECIPES
+
+    if recipe is None or recipe not in RECIPES:
+        return None
+    found = RECIPES[recipe]
+    return len(getattr(getattr(found, "of", found), "views", (0,)))
+
+
+# ------------------------------------------------------------------------- configurations
+
+
+def _configs(kind: str, targets: Sequence[str], options: ModelOptions, file: Path | None) -> list[TrainConfig]:
+    from train.config.files import read_config
+    from train.config.options import ModelOptions, build_config
+
+    modalities = _modalities(kind, options)
+    if "image" in modalities and options.recipe is None:
+        raise ConfigurationError(f"a model of kind {kind!r} reads images, and the recipe is none; name a recipe")
+    # A model without texts has no text level, but its split may be made with one.
+    if options.text_level is not None or "text" in modalities:
+        build_config("text", targets[0], ModelOptions(text_level=options.text_level or "none"))
+    if kind in _READS_IMAGES_AND_TEXTS and options.clip is not None:
+        for field in ("image_backbone", "image_size", "text_backbone"):
+            if getattr(options, field) is not None:
+                raise ConfigurationError(
+                    f"{field} is an option of the dual encoder, and the CLIP {options.clip} has its own; leave out one"
+                )
+    elif "image" in modalities and kind not in _READS_IMAGES_AND_TEXTS and options.views is None:
+        options = replace(options, views=views_of(options.recipe))
+    configs = []
+    for target in targets:
+        for one in BASELINES if kind == "baseline" else (kind,):
+            of_kind = "dual-encoder" if one == "clip" and options.clip is None else one
+            fields = {} if file is None else read_config(file, of_kind)
+            configs.append(build_config(one, target, replace(options, fields={**options.fields, **fields})))
+    return configs
+
+
+def _modalities(kind: str, options: ModelOptions) -> set[str]:
+    """Modalities among image and text that a model of this kind reads."""
+    if kind in _READS_IMAGES_AND_TEXTS:
+        return {"image", "text"}
+    if kind == "stacked":
+        return {"image", "text"} & set(options.towers or ("image", "text"))
+    return {"image", "text"} & {kind}
+
+
+def _note_options_without_effect(options: ModelOptions, configs: Sequence[TrainConfig], notes: Notes) -> None:
+    given = [name for name, on in (("--multi-task", options.multi_task), ("--finetune", options.finetune)) if on]
     if given and any(config.joins_features for config in configs):
-        output.note(
+        notes.add(
             f"{' and '.join(given)} acts on the towers beside this stack; the stack itself reads frozen features"
             " (--join network joins trained towers)"
         )
 
 
-def _run(engine: Engine, asked: Request, configs: Sequence[TrainConfig]) -> list[ExperimentResult]:
-    from registry.files.grids import GridStore
-    from train.experiments.run import run_experiment
-    from train.features.cache import FeatureCache
-
-    settings = environment()
-    with output.progress() as progress:
-        grids = GridStore(settings.grids_url)
-        cache = FeatureCache(engine, models=settings.models, progress=progress, grids=grids)
-        results = [
-            run_experiment(
-                engine,
-                settings,
-                config,
-                split=asked.split,
-                seed=asked.seed,
-                name=asked.name,
-                again=asked.again,
-                progress=progress,
-                cache=cache,
-            )
-            for config in configs
-        ]
-        if any("density" in config.towers for config in configs):
-            _add_fingerprint(engine, progress)
-        return results
+# -------------------------------------------------------------------------------- splits
 
 
-def _add_fingerprint(engine: Engine, progress: Progress) -> None:
-    """What it is made of is there once a model has read densities, so that searches have it for nothing."""
-    from registry.database import session_scope
-    from registry.errors import EcdregError
-    from registry.files.grids import GridStore
-    from train.experiments.publish import update_default_encoder
-    from train.features.cache import add_encoder
-    from train.features.fingerprint import FINGERPRINT
-
-    settings = environment()
-    grids = GridStore(settings.grids_url)
-    try:
-        add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
-    except EcdregError as error:  # what was trained is there, and is shown
-        output.warn(f"not every crystal has a fingerprint: {error}; `ecdreg encoders add {FINGERPRINT}` makes the rest")
-    with session_scope(engine) as session:
-        update_default_encoder(session)
-
-
-def _check_text_level(asked: Request) -> None:
-    from train.config.config import TrainConfig
-
-    # A model that reads no text has no such option, but the split may be made with it.
-    if asked.text_level != "none":
-        TrainConfig.from_dict({"kind": "text", "target": "k_vrh", "text_level": asked.text_level})
-
-
-def _configs(asked: Request, target: str) -> list[TrainConfig]:
-    from registry.properties import TARGETS
-    from train.config.config import FIXED_MODALITIES, TrainConfig
-    from train.models.devices import has_accelerator
-
-    configs = []
-    for kind in asked.kinds:
-        from_file = {} if asked.config is None else read_config(asked.config, kind)
-        config = TrainConfig.from_dict({"kind": kind, "target": target, **asked.options, **from_file})
-        # A stack passes these on to its towers, whether or not they act on its join.
-        trains = kind == "stacked" or "readout" in config.to_dict()
-        if trains and kind not in FIXED_MODALITIES:
-            usual = from_file.get("finetune_enabled", has_accelerator())
-            finetune = usual if asked.finetune is None else asked.finetune
-            config = replace(config, finetune_enabled=finetune)
-        if asked.multi_task:
-            if not trains:
-                raise typer.BadParameter("--multi-task is for dense readouts, and this model has none")
-            config = replace(config, auxiliary_targets=tuple(name for name in TARGETS if name != target))
-        if asked.max_epochs is not None and trains:
-            config = replace(
-                config,
-                readout=replace(config.readout, max_epochs=asked.max_epochs),
-                finetune=replace(config.finetune, max_epochs=asked.max_epochs),
-                align=replace(config.align, max_epochs=asked.max_epochs),
-            )
-        configs.append(config)
-    return configs
-
-
-def _announce(session: Session, asked: Request, target: str) -> None:
-    """Find the split, or make the default one; say what it holds when it is new, and what it does not hold."""
-    from registry.splits import DEFAULT_SPLIT, find_split, growth_since, split_summary
-
-    name = asked.split
-    known = {summary.target for summary in split_summary(session, name)} if _exists(session, name) else set()
-    if name != DEFAULT_SPLIT or target in known:
+def _prepare_split(session: Session, kind: str, target: str, name: str, options: ModelOptions, notes: Notes) -> None:
+    """Find the split, or make the default one; note what a new one contains, and what an old one does not."""
+    exists = any(summary.name == name and summary.target == target for summary in list_splits(session))
+    if name != DEFAULT_SPLIT or exists:
         split = find_split(session, name, target)
         if grown := growth_since(session, split):
-            output.note(
-                f"{grown} crystals came after split {name!r} for {target} was frozen;"
+            notes.add(
+                f"{grown} crystals came after split {name!r} for {target} was made;"
                 f" `ecdreg split create NAME --target {target}` makes one with them"
             )
         return
-    split = _make_default(session, asked, target)
+    recipe = options.recipe
+    if recipe is not None and "image" not in _modalities(kind, options):
+        # All kinds of models share one split where they can; without any image there is none to share.
+        try:
+            find_recipe(session, recipe)
+        except NotFoundError:
+            notes.add(f"no images of recipe {recipe!r}: the split for {target} is made without them")
+            recipe = None
+    split = ensure_default_split(session, target, recipe=recipe, text_level=options.text_level)
     (summary,) = [s for s in split_summary(session, name) if s.target == target]
     reasons = ", ".join(f"{n} {reason}" for reason, n in summary.reasons.items())
-    output.note(
+    notes.add(
         f"made split {name!r} for {target}: {summary.cv} crystals in {split.n_folds} folds, {summary.holdout} held out,"
         f" {summary.excluded} excluded" + (f" ({reasons})" if reasons else "")
     )
 
 
-def _exists(session: Session, name: str) -> bool:
-    from registry.splits import list_splits
-
-    return any(summary.name == name for summary in list_splits(session))
+# -------------------------------------------------------------------------- fingerprints
 
 
-def _make_default(session: Session, asked: Request, target: str) -> Split:
-    from registry.errors import NotFoundError
-    from registry.image_recipes import find_recipe
-    from registry.splits import ensure_default_split
+def _add_fingerprint(engine: Engine, settings: Settings, progress: Progress) -> list[str]:
+    """Make the fingerprints of all crystals, and return warnings.
 
-    recipe, text_level = none_or(asked.recipe), none_or(asked.text_level)
-    if recipe is not None and not {"image", "stacked", "clip", "dual-encoder"} & set(asked.kinds):
-        # All kinds share one split where they can; without any image there is none to share.
-        try:
-            find_recipe(session, recipe)
-        except NotFoundError:
-            output.note(f"no images of recipe {recipe!r}: the split for {target} does without")
-            recipe = None
-    return ensure_default_split(session, target, recipe=recipe, text_level=text_level)
+    A model that reads densities has computed most of what they are made of, so that searches have them for free.
+    """
+    from train.experiments.publish import update_default_encoder
+    from train.features.cache import add_encoder
+    from train.features.fingerprint import FINGERPRINT
+
+    warnings = []
+    grids = GridStore(settings.grids_url)
+    try:
+        add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
+    except EcdregError as error:  # the models are trained, and their result is worth more than this
+        warnings.append(
+            f"not every crystal has a fingerprint: {error}; `ecdreg encoders add {FINGERPRINT}` makes the rest"
+        )
+    with session_scope(engine) as session:
+        update_default_encoder(session)
+    return warnings

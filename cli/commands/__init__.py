@@ -22,17 +22,17 @@ class Entry:
 
 COMMANDS: dict[str, Entry] = {
     "ingest": Entry("cli.commands.ingest:ingest", "Bring crystals into the registry."),
-    "split": Entry("cli.commands.split:group", "Make, import and show splits: who is trained on, who is held out."),
-    "train": Entry(
-        "cli.commands.train:group", "Train models on a split; every leaderboard shows the baselines beside them."
+    "split": Entry(
+        "cli.commands.split:group", "Make, import and show splits of the crystals: cross-validation, holdout, excluded."
     ),
+    "train": Entry("cli.commands.train:group", "Train models on a split, with the baselines beside them."),
     "tune": Entry(
         "cli.commands.tune:tune",
-        "Search the hyper-parameters of a kind of model, each trial by cross-validation on the split's cv rows.",
+        "Search the hyper-parameters of a kind of model by cross-validation on the split's cv rows.",
     ),
     "leaderboard": Entry(
         "cli.commands.leaderboard:leaderboard",
-        "Show how the models compare, best in cross-validation first, baselines beside them.",
+        "Compare the models: best in cross-validation first, baselines beside them.",
     ),
     "models": Entry("cli.commands.models:group", "List and show trained models, and give them aliases."),
     "encoders": Entry("cli.commands.similar:group", "List what yields vectors, and choose what searches use."),

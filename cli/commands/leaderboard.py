@@ -1,19 +1,18 @@
-"""``ecdreg leaderboard``: how models compare, best in cross-validation first."""
+"""``ecdreg leaderboard``: scores of all models, best in cross-validation first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli import output
 from cli.options.common import JsonOption, TargetOption
+from cli.options.sessions import open_session
+from ecdreg.leaderboard import LeaderboardRow, read_leaderboard
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-__all__ = ["leaderboard", "leaderboard_rows", "show_leaderboard"]
+__all__ = ["leaderboard", "print_leaderboard"]
 
 
 def leaderboard(
@@ -23,84 +22,53 @@ def leaderboard(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show how the models compare, best in cross-validation first, baselines beside them.
+    """Compare the models: best in cross-validation first, baselines beside them.
 
-    R2 and RMSE are means over folds and runs with their standard deviation; RMSE is in the unit of the
-    target. "in 90 % interval" is the share of the holdout that its intervals hold (ecdreg models coverage tells more).
-    A peer that was trained elsewhere says on what: such a row is not leakage-free. The same rows are in the view
-    v_leaderboard.
+    R2 and RMSE are means over folds and runs with their standard deviation; RMSE is in the unit of the target. "in
+    90 % interval" is the share of the holdout with a true value inside the interval; see `ecdreg models coverage`. A
+    reference model was trained elsewhere, on the data in the last column: its scores are not leakage-free. The view
+    v_leaderboard has the same rows.
 
     \b
     Examples:
       ecdreg leaderboard
       ecdreg leaderboard --target k_vrh --split default --json
     """
-    from cli.options.sessions import open_session
-    from registry.properties import property_named
-
     with open_session() as session:
-        for name in target or ():
-            property_named(name)
-        rows = leaderboard_rows(session, target, split)
+        rows = read_leaderboard(session, targets=target, split=split)
     if json:
         output.json(rows)
     elif rows:
-        show_leaderboard(rows)
+        print_leaderboard(rows)
     else:
         output.note("no finished models yet; `ecdreg train stacked` makes some")
 
 
-def leaderboard_rows(session: Session, targets: Sequence[str] | None, split: str | None) -> list[dict[str, Any]]:
-    """Rows of v_leaderboard, targets in their usual order, best in cross-validation first.
-
-    Parameters
-    ----------
-    session
-        Only read.
-    targets, split
-        Only these; None: all.
-    """
-    from sqlalchemy import text as sql
-
-    from registry.properties import TARGETS
-
-    found = session.execute(
-        sql(
-            "SELECT * FROM v_leaderboard WHERE (CAST(:split AS text) IS NULL OR split = :split)"
-            " AND (CAST(:targets AS text[]) IS NULL OR target = ANY(CAST(:targets AS text[])))"
-        ),
-        {"split": split, "targets": list(targets) if targets else None},
-    ).mappings()
-    rows = [dict(row) for row in found]
-    order = {target: place for place, target in enumerate(TARGETS)}
-    return sorted(rows, key=lambda row: (order.get(row["target"], len(order)), row["target"], row["split"]))
-
-
-def show_leaderboard(rows: Sequence[dict[str, Any]]) -> None:
+def print_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
     """Print a table for each target and split.
 
     Parameters
     ----------
     rows
-        Of :func:`leaderboard_rows`.
+        Rows of :func:`ecdreg.leaderboard.read_leaderboard`.
     """
-    for target, split, unit in dict.fromkeys((row["target"], row["split"], row["unit"]) for row in rows):
-        chosen = [row for row in rows if (row["target"], row["split"]) == (target, split)]
-        foreign = any(row["trained_on"] for row in chosen)
+    for target, split, unit in dict.fromkeys((row.target, row.split, row.unit) for row in rows):
+        chosen = [row for row in rows if (row.target, row.split) == (target, split)]
+        with_reference = any(row.trained_on for row in chosen)
         output.table(
             [
                 {
-                    "model": row["model"],
-                    "version": row["version"],
-                    "runs": row["n_runs"],
-                    "cv R2": _with_sd(row["cv_r2"], row["cv_r2_sd"]),
-                    f"cv RMSE [{unit}]": _with_sd(row["cv_rmse"], row["cv_rmse_sd"]),
-                    "holdout R2": _with_sd(row["holdout_r2"], row["holdout_r2_sd"]),
-                    f"holdout RMSE [{unit}]": _with_sd(row["holdout_rmse"], row["holdout_rmse_sd"]),
-                    "in 90 % interval": _percent(row["holdout_coverage"]),
-                    "n cv / holdout": f"{row['n_cv'] or 0} / {row['n_holdout'] or 0}",
+                    "model": row.model,
+                    "version": row.version,
+                    "runs": row.n_runs,
+                    "cv R2": _with_sd(row.cv_r2, row.cv_r2_sd),
+                    f"cv RMSE [{unit}]": _with_sd(row.cv_rmse, row.cv_rmse_sd),
+                    "holdout R2": _with_sd(row.holdout_r2, row.holdout_r2_sd),
+                    f"holdout RMSE [{unit}]": _with_sd(row.holdout_rmse, row.holdout_rmse_sd),
+                    "in 90 % interval": _percent(row.holdout_coverage),
+                    "n cv / holdout": f"{row.n_cv or 0} / {row.n_holdout or 0}",
                 }
-                | ({"trained on": row["trained_on"] or "this split"} if foreign else {})
+                | ({"trained on": row.trained_on or "this split"} if with_reference else {})
                 for row in chosen
             ],
             title=f"{target}, split {split!r}",

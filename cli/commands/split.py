@@ -1,10 +1,11 @@
-"""``ecdreg split``: who is trained on, who is held out, who is left out and why."""
+"""``ecdreg split``: assignment of crystals to cross-validation, holdout or excluded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +20,8 @@ from cli.options.common import (
     none_or,
 )
 from cli.options.sessions import open_session
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from registry.splits import SplitSummary
+from ecdreg.splits import create_splits, import_splits, list_splits, show_split
+from registry.splits import SplitSummary
 
 __all__ = ["group"]
 
@@ -32,7 +30,7 @@ SourcesOption = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(help="Name of the split.", show_default=False)]
 
-group = command_group("Make, import and show splits: who is trained on, who is held out.")
+group = command_group("Make, import and show splits of the crystals: cross-validation, holdout, excluded.")
 
 
 @group.command("create")
@@ -46,24 +44,24 @@ def create(
     text_level: TextLevelOption = "keywords",
     iqr: Annotated[
         float | None,
-        typer.Option("--iqr", help="Leave out slices whose extremes lie this many IQRs outside the quartiles."),
+        typer.Option("--iqr", help="Exclude slices with an extreme value this many IQRs outside the quartiles."),
     ] = None,
     iqr_kind: Annotated[
         str | None,
         typer.Option(
             "--iqr-kind",
             metavar="KIND",
-            help="Slices that --iqr looks at: spin, total, deformation, RECIPE or RECIPE:CHANNEL.",
+            help="Slices that --iqr is applied to: spin, total, deformation, RECIPE or RECIPE:CHANNEL.",
         ),
     ] = None,
     source: SourcesOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a split by a rule: a seeded hash of each material decides.
+    """Make a split by a rule: a seeded hash assigns each material.
 
-    One split per target (default: all three). Crystals without a value, with a suspect one, or
-    without the slice or text that is asked for are excluded, with the reason; the recipe or text
-    level `none` asks for none. Crystals that come later move nobody between folds.
+    One split for each target (default: all three). Crystals without a value, with a suspect value, or
+    without the required slice or text are excluded, with the reason; `none` as recipe or text level
+    requires none. Crystals that are ingested later do not change the assignment of others.
 
     \b
     Examples:
@@ -71,26 +69,20 @@ def create(
       ecdreg split create k-clean --target k_vrh --seed 420 --iqr 1.5 --iqr-kind spin
       ecdreg split create compositions --recipe none --text-level none
     """
-    from registry.properties import TARGETS
-    from registry.splits import create_split, split_summary
-
     with open_session() as session:
-        targets = list(dict.fromkeys(target or TARGETS))
-        for one in targets:
-            create_split(
-                session,
-                name,
-                target=one,
-                seed=seed,
-                n_folds=folds,
-                holdout=holdout,
-                recipe=none_or(recipe),
-                text_level=none_or(text_level),
-                iqr=iqr,
-                iqr_kind=iqr_kind,
-                sources=source or None,
-            )
-        made = [summary for summary in split_summary(session, name) if summary.target in targets]
+        made = create_splits(
+            session,
+            name,
+            targets=target,
+            seed=seed,
+            folds=folds,
+            holdout=holdout,
+            recipe=none_or(recipe),
+            text_level=none_or(text_level),
+            iqr=iqr,
+            iqr_kind=iqr_kind,
+            sources=source,
+        )
     _print(made, json=json)
 
 
@@ -111,36 +103,27 @@ def import_(
     """Import a split from a CSV file.
 
     Columns: `id` (as in its source, or source:id), `subset` (cv or holdout) and `fold` (of cv,
-    from 0). Ids that are unknown, whose value is suspect or missing, or that lack the slice or
-    text asked for become excluded, with the reason.
+    from 0). Unknown ids, and crystals with a suspect or missing value or without the required slice or
+    text, are excluded, with the reason.
 
     \b
     Examples:
       ecdreg split import paper-k_vrh-420.csv --target k_vrh
       ecdreg split import mine.csv --name mine --target efermi --target k_vrh
     """
-    from registry.splits import import_split, split_summary
-
     with open_session() as session:
-        splits = [
-            import_split(
-                session,
-                name,
-                file,
-                target=one,
-                recipe=none_or(recipe),
-                text_level=none_or(text_level),
-                sources=source or None,
-            )
-            for one in dict.fromkeys(target)
-        ]
-        made = [s for s in split_summary(session, splits[0].name) if s.target in target]
-    for summary in made:
-        leaking = summary.parameters.get("materials_in_several_parts") or []
-        if leaking:
-            shown = ", ".join(leaking[:5]) + (", ..." if len(leaking) > 5 else "")
-            output.warn(f"{summary.target}: {len(leaking)} materials are in more than one fold or subset: {shown}")
-    _print(made, json=json)
+        made = import_splits(
+            session,
+            file,
+            targets=target,
+            name=name,
+            recipe=none_or(recipe),
+            text_level=none_or(text_level),
+            sources=source,
+        )
+    for warning in made.warnings:
+        output.warn(warning)
+    _print(made.splits, json=json)
 
 
 @group.command("show")
@@ -150,7 +133,7 @@ def show(
     members: Annotated[bool, typer.Option("--members", help="Every crystal with its part and reason.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show a split: members per subset and fold, and why others are excluded.
+    """Show a split: members of each subset and fold, and the reasons of the excluded ones.
 
     \b
     Examples:
@@ -158,27 +141,18 @@ def show(
       ecdreg split show default --target k_vrh --members
       ecdreg split show default --members --json
     """
-    from registry.splits import find_split, split_summary
-    from registry.splits import members as members_of
-
     with open_session() as session:
-        for one in target or ():
-            find_split(session, name, one)  # says which there are
-        found = [s for s in split_summary(session, name) if not target or s.target in target]
-        lists = {
-            s.target: [asdict(m) for m in members_of(session, find_split(session, name, s.target).id)]
-            for s in (found if members else ())
-        }
+        found = show_split(session, name, targets=target, members=members)
     if json:
-        output.json([asdict(s) | ({"members": lists[s.target]} if members else {}) for s in found])
+        output.json([asdict(s.summary) | ({"members": s.members} if members else {}) for s in found])
         return
-    _print(found, json=False, rule=True)
-    for one, rows in lists.items():
+    _print([s.summary for s in found], json=False, rule=True)
+    for one in found if members else ():
         output.line()
         output.table(
-            rows,
+            [asdict(member) for member in one.members or ()],
             columns={"source_id": "id", "subset": "subset", "fold": "fold", "reason": "reason"},
-            title=f"Members for {one}",
+            title=f"Members for {one.summary.target}",
         )
 
 
@@ -191,8 +165,6 @@ def list_(json: JsonOption = False) -> None:
       ecdreg split list
       ecdreg split list --json
     """
-    from registry.splits import list_splits
-
     with open_session() as session:
         found = list_splits(session)
     if json:
@@ -223,7 +195,7 @@ def _print(summaries: Sequence[SplitSummary], *, json: bool, rule: bool = False)
         return
     output.table([_row(s) for s in summaries])
     reasons = [
-        {"target": s.target, "why excluded": reason, "crystals": n}
+        {"target": s.target, "reason for exclusion": reason, "crystals": n}
         for s in summaries
         for reason, n in s.reasons.items()
     ]
@@ -241,7 +213,7 @@ def _print(summaries: Sequence[SplitSummary], *, json: bool, rule: bool = False)
 
 
 def _fences(summary: SplitSummary) -> list[dict[str, Any]]:
-    """The bounds of --iqr, a row for each channel and end."""
+    """Bounds of --iqr, one row for each channel and end."""
     found = summary.iqr_bounds or {}
     return [
         {

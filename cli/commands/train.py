@@ -2,80 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import typer
 
 from cli import output
-from cli.options.common import (
-    JsonOption,
-    RecipeOption,
-    SeedOption,
-    SplitOption,
-    TargetOption,
-    TextLevelOption,
-    command_group,
-)
+from cli.commands.leaderboard import print_leaderboard
+from cli.options.common import command_group, none_or, open_engine, settings
+from cli.options.sets import with_option_sets
 from cli.options.training import (
-    AgainOption,
-    AugmentOption,
-    AverageOption,
-    ClipOption,
     CompositionOption,
-    ConfigOption,
     DensityFeaturesOption,
     FinetuneOption,
     ImageBackboneOption,
+    ImageOptions,
     ImageSizeOption,
-    ImageTowerOption,
-    JoinOption,
-    MaxEpochsOption,
-    MultiTaskOption,
-    NameOption,
+    ModelRunOptions,
     RegressorOption,
-    StackFeaturesOption,
+    RunOptions,
     TextBackboneOption,
-    TowerRegressorOption,
-    TowersOption,
-    ViewsOption,
-    view_options,
+    TowerRunOptions,
 )
-from ecdreg.training import Request, train
+from ecdreg.training import train
 
 __all__ = ["group"]
 
-group = command_group("Train models on a split; every leaderboard shows the baselines beside them.")
+group = command_group("Train models on a split, with the baselines beside them.")
 
 
-@group.command("image")
+@group.command()
+@with_option_sets
 def image(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
-    image_backbone: ImageTowerOption = None,
-    image_size: ImageSizeOption = None,
-    views: ViewsOption = None,
-    average_views: AverageOption = True,
-    augment: AugmentOption = False,
+    run: RunOptions,
+    model: TowerRunOptions,
+    images: ImageOptions,
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
-    config: ConfigOption = None,
-    multi_task: MultiTaskOption = False,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Train the image tower: slices of the charge density, nothing else.
+    """Train the image tower: slices of the charge density.
 
-    By default histograms and fixed filters of the pixels in physical units, read by kernel ridge regression; any
+    By default histograms and fixed filters of the pixels in physical units, read by kernel ridge regression; a
     pre-trained backbone is trained as published, with a dense readout.
 
-    Where the default split is made now, its crystals have a text of the text level as well, so that all
-    models can share it; with `--text-level none` they need not.
+    The default split, where it is made now, requires a text of the text level as well, so that all models can share
+    it; `--text-level none` does not.
 
     \b
     Examples:
@@ -87,53 +59,22 @@ def image(
       ecdreg train image --image-backbone efficientnet_lite0 --regressor network --name image-lite0
       ecdreg train image --recipe metric-views --name image-views
     """
-    from train.config.defaults import recommended
-
-    options = _given(recipe=recipe, image_backbone=image_backbone, image_size=image_size, image_regressor=regressor)
-    # The pixel statistics have nothing in them to fine-tune.
-    options = recommended("image", options, dense=bool(finetune) or multi_task or config is not None)
-    options |= view_options(recipe, views, average=average_views, augment=augment)
-    train(
-        Request(
-            ("image",),
-            target,
-            split,
-            recipe,
-            text_level,
-            seed,
-            again,
-            json,
-            finetune,
-            name,
-            max_epochs,
-            options,
-            config,
-            multi_task=multi_task,
-        )
-    )
+    _train("image", run, model, images, regressors=_only("image", regressor), finetune=finetune)
 
 
-@group.command("text")
+@group.command()
+@with_option_sets
 def text(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
-    text_backbone: TextBackboneOption = "minilm",
+    run: RunOptions,
+    model: TowerRunOptions,
+    text_backbone: TextBackboneOption = None,
     regressor: RegressorOption = None,
     finetune: FinetuneOption = None,
-    config: ConfigOption = None,
-    multi_task: MultiTaskOption = False,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Train the text tower: descriptions of the structure, nothing else.
+    """Train the text tower: descriptions of the structure.
 
-    Where the default split is made now, its crystals have an image of the recipe as well, so that all
-    models can share it; with `--recipe none` they need not.
+    The default split, where it is made now, requires an image of the recipe as well, so that all models can share it;
+    `--recipe none` does not.
 
     \b
     Examples:
@@ -142,162 +83,94 @@ def text(
       ecdreg train text --target efermi --text-level all
       ecdreg train text --target efermi --config tuned/text-efermi.toml
     """
-    options = _given(text_level=text_level, text_backbone=text_backbone, text_regressor=regressor)
-    train(
-        Request(
-            ("text",),
-            target,
-            split,
-            recipe,
-            text_level,
-            seed,
-            again,
-            json,
-            finetune,
-            name,
-            max_epochs,
-            options,
-            config,
-            multi_task=multi_task,
-        )
-    )
+    options = {"text_backbone": text_backbone, "regressors": _only("text", regressor), "finetune": finetune}
+    _train("text", run, model, **options)
 
 
-@group.command("composition")
+@group.command()
+@with_option_sets
 def composition(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
+    run: RunOptions,
+    model: TowerRunOptions,
     features: CompositionOption = None,
     regressor: RegressorOption = None,
-    config: ConfigOption = None,
-    multi_task: MultiTaskOption = False,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Train the composition tower: the formula, nothing else.
+    """Train the composition tower: the formula.
 
-    Where the default split is made now, its crystals have an image of the recipe and a text of the text
-    level, so that all models can share it; with `none` they need not.
+    The default split, where it is made now, requires an image of the recipe and a text of the text level, so that all
+    models can share it; `none` does not.
 
     \b
     Examples:
       ecdreg train composition
       ecdreg train composition --regressor trees --target efermi
     """
-    options = _given(composition_backbone=features, composition_regressor=regressor)
-    if config is None:
-        from train.config.defaults import recommended
-
-        options = recommended("composition", options, dense=multi_task)
-    train(
-        Request(
-            ("composition",),
-            target,
-            split,
-            recipe,
-            text_level,
-            seed,
-            again,
-            json,
-            None,
-            name,
-            max_epochs,
-            options,
-            config,
-            multi_task=multi_task,
-        )
-    )
+    _train("composition", run, model, composition_features=features, regressors=_only("composition", regressor))
 
 
-@group.command("density")
+@group.command()
+@with_option_sets
 def density(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
+    run: RunOptions,
+    model: TowerRunOptions,
     features: DensityFeaturesOption = None,
     regressor: RegressorOption = None,
-    config: ConfigOption = None,
-    multi_task: MultiTaskOption = False,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
-    """Train the density tower: the charge density in three dimensions, described by its physics.
+    """Train the density tower: physical features of the charge density in three dimensions.
 
-    Where the default split is made now, its crystals have an image of the recipe and a text of the text
-    level, so that all models can share it; with `none` they need not.
+    The default split, where it is made now, requires an image of the recipe and a text of the text level, so that all
+    models can share it; `none` does not.
 
     \b
     Examples:
       ecdreg train density
       ecdreg train density --target k_vrh --regressor network
     """
-    options = _given(density_backbone=features, density_regressor=regressor)
-    if config is None:
-        from train.config.defaults import recommended
-
-        options = recommended("density", options, dense=multi_task)
-    train(
-        Request(
-            ("density",),
-            target,
-            split,
-            recipe,
-            text_level,
-            seed,
-            again,
-            json,
-            None,
-            name,
-            max_epochs,
-            options,
-            config,
-            multi_task=multi_task,
-        )
-    )
+    _train("density", run, model, density_features=features, regressors=_only("density", regressor))
 
 
-@group.command("stacked")
+@group.command()
+@with_option_sets
 def stacked(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    towers: TowersOption = None,
-    join: JoinOption = None,
-    regressor: TowerRegressorOption = None,
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
-    image_backbone: ImageBackboneOption = "efficientnet_lite0",
-    image_size: ImageSizeOption = None,
-    views: ViewsOption = None,
-    average_views: AverageOption = True,
-    augment: AugmentOption = False,
-    text_backbone: TextBackboneOption = "minilm",
+    run: RunOptions,
+    model: TowerRunOptions,
+    images: ImageOptions,
+    towers: Annotated[
+        str | None,
+        typer.Option("--towers", metavar="A,B", help="Towers of the stack: any of image, text, composition, density."),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            "--join",
+            metavar="NAME",
+            help="How the towers are joined: gaussian-process, on the features of all (default); network, a readout on"
+            " their penultimate layers, as published; or a regressor on their out-of-fold predictions.",
+        ),
+    ] = None,
+    regressor: Annotated[
+        list[str] | None,
+        typer.Option("--regressor", metavar="TOWER=NAME", help="Regressor of a tower; may be given more than once."),
+    ] = None,
+    text_backbone: TextBackboneOption = None,
     composition_features: CompositionOption = None,
     density_features: DensityFeaturesOption = None,
-    stack_features: StackFeaturesOption = None,
+    stack_features: Annotated[
+        str | None,
+        typer.Option(
+            "--stack-features",
+            metavar="WHICH",
+            help="Tower features that the stack is fitted to: in-sample (default) or out-of-fold.",
+        ),
+    ] = None,
     finetune: FinetuneOption = None,
-    config: ConfigOption = None,
-    multi_task: MultiTaskOption = False,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
     """Train the stacked model: towers of several modalities, joined.
 
-    By default one Gaussian process reads the features of all four towers: in cross-validation, nothing was
-    better. With `--join network` the image and text towers are joined at their penultimate layers, as published.
-    Towers of the same split, target, fold, seed and configuration are reused; those that are missing are
-    trained first, as models of their own.
+    By default one Gaussian process reads the features of all four towers: in cross-validation, nothing was better.
+    With `--join network` the image and text towers are joined at their penultimate layers, as published. Towers of
+    the same split, target, fold, seed and configuration are reused; missing ones are trained first, as models of
+    their own.
 
     \b
     Examples:
@@ -307,74 +180,45 @@ def stacked(
       ecdreg train stacked --towers composition,density --join ridge --regressor density=trees
       ecdreg train stacked --stack-features out-of-fold --name stacked-out-of-fold
     """
-    from train.config.config import TrainConfig
-    from train.config.defaults import recommended
-
-    asked = _given(stack_towers=_names(towers), join=join, stack_features=stack_features)
-    if config is None:
-        asked = recommended("stacked", asked, dense=multi_task)
-    own = {
-        "image": {
-            "recipe": recipe,
-            "image_backbone": image_backbone,
-            "image_size": image_size,
-            **view_options(recipe, views, average=average_views, augment=augment),
-        },
-        "text": {"text_level": text_level, "text_backbone": text_backbone},
-        "composition": {"composition_backbone": composition_features},
-        "density": {"density_backbone": density_features},
-    }
-    used = [own[tower] for tower in asked.get("stack_towers", TrainConfig.stack_towers) if tower in own]
-    options = asked | _given(**{name: value for values in used for name, value in values.items()})
-    options |= {f"{tower}_regressor": value for tower, value in _assignments(regressor).items()}
-    train(
-        Request(
-            ("stacked",),
-            target,
-            split,
-            recipe,
-            text_level,
-            seed,
-            again,
-            json,
-            finetune,
-            name,
-            max_epochs,
-            options,
-            config,
-            multi_task=multi_task,
-        )
+    _train(
+        "stacked",
+        run,
+        model,
+        images,
+        towers=None if towers is None else tuple(name.strip() for name in towers.split(",") if name.strip()),
+        join=join,
+        regressors=_by_tower(regressor),
+        text_backbone=text_backbone,
+        composition_features=composition_features,
+        density_features=density_features,
+        tower_features=stack_features,
+        finetune=finetune,
     )
 
 
-@group.command("clip")
+@group.command()
+@with_option_sets
 def clip(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    clip: ClipOption = None,
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
-    image_backbone: Annotated[
-        str | None, typer.Option("--image-backbone", metavar="NAME", help="Image backbone of the dual encoder.")
+    run: RunOptions,
+    model: ModelRunOptions,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            "--clip",
+            metavar="NAME",
+            help="A CLIP: a hub id such as openai/clip-vit-base-patch32, or a folder. Without it, the dual encoder.",
+        ),
     ] = None,
+    image_backbone: ImageBackboneOption = None,
     image_size: ImageSizeOption = None,
-    text_backbone: Annotated[
-        str | None, typer.Option("--text-backbone", metavar="NAME", help="Text backbone of the dual encoder.")
-    ] = None,
+    text_backbone: TextBackboneOption = None,
     finetune: FinetuneOption = None,
-    config: ConfigOption = None,
-    seed: SeedOption = 0,
-    name: NameOption = None,
-    max_epochs: MaxEpochsOption = None,
-    again: AgainOption = False,
-    json: JsonOption = False,
 ) -> None:
     """Train a CLIP, or the dual encoder in its place: images and texts in one space, and a linear layer on both.
 
-    A CLIP is named by --clip: a hub id, or a folder in transformers' layout. Where none is named, a dual
-    encoder stands in: two backbones that never saw each other, aligned by the contrastive loss on the
-    training rows alone. Crystals can be found by a sentence in either space:
-    `ecdreg similar --text "..." --encoder dual-encoder:k_vrh@1`.
+    --clip names a CLIP: a hub id, or a folder in transformers' layout. Without it a dual encoder is trained: two
+    backbones that were trained apart, aligned by the contrastive loss on the training rows alone. In both spaces a
+    sentence finds crystals: `ecdreg similar --text "..." --encoder dual-encoder:k_vrh@1`.
 
     \b
     Examples:
@@ -382,38 +226,17 @@ def clip(
       ecdreg train clip --clip openai/clip-vit-base-patch32 --text-level all --recipe paper
       ecdreg train clip --target k_vrh --text-level all
     """
-    if clip is None:
-        kind = "dual-encoder"
-        options = _given(image_backbone=image_backbone, image_size=image_size, text_backbone=text_backbone)
-        output.note("no --clip is named: this trains the dual encoder, which stands in for a CLIP and is not one")
-    else:
-        kind, options = "clip", {"clip": clip}
-        given = _given(image_backbone=image_backbone, image_size=image_size, text_backbone=text_backbone)
-        if given:
-            option = next(iter(given)).replace("_", "-")
-            raise typer.BadParameter(f"--{option} is of the dual encoder, and --clip {clip} brings its own; give one")
-    options |= {"recipe": recipe, "text_level": text_level}
-    train(
-        Request(
-            (kind,), target, split, recipe, text_level, seed, again, json, finetune, name, max_epochs, options, config
-        )
-    )
+    backbones = {"image_backbone": image_backbone, "image_size": image_size, "text_backbone": text_backbone}
+    _train("clip", run, model, clip=clip, finetune=finetune, **backbones)
 
 
-@group.command("baseline")
-def baseline(
-    target: TargetOption = None,
-    split: SplitOption = "default",
-    recipe: RecipeOption = "metric",
-    text_level: TextLevelOption = "keywords",
-    seed: SeedOption = 0,
-    again: AgainOption = False,
-    json: JsonOption = False,
-) -> None:
+@group.command()
+@with_option_sets
+def baseline(run: RunOptions) -> None:
     """Train the baselines: the mean, and trees on the composition alone (Magpie features).
 
-    Where the default split is made now, its crystals have an image of the recipe and a text of the text
-    level, so that all models can share it; with `none` they need not.
+    The default split, where it is made now, requires an image of the recipe and a text of the text level, so that all
+    models can share it; `none` does not.
 
     \b
     Examples:
@@ -421,25 +244,57 @@ def baseline(
       ecdreg train baseline --recipe none --text-level none
       ecdreg train baseline --target k_vrh --seed 1
     """
-    train(Request(("baseline-mean", "baseline-magpie"), target, split, recipe, text_level, seed, again, json))
+    _train("baseline", run, ModelRunOptions())
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _train(kind: str, run: RunOptions, model: ModelRunOptions, *sets: object, **options: Any) -> None:
+    """Train models of a kind with the options of the command, and print the leaderboard."""
+    from train.config.options import ModelOptions
+
+    known = {field.name for field in fields(ModelOptions)}
+    given = {name: value for one in (model, *sets) for name, value in vars(one).items() if name in known}
+    with output.progress() as progress:
+        result = train(
+            open_engine(),
+            settings(),
+            kind,
+            ModelOptions(**given, **options),
+            targets=run.target,
+            split=run.split,
+            recipe=none_or(run.recipe),
+            text_level=none_or(run.text_level),
+            seed=run.seed,
+            name=model.name,
+            config=model.config,
+            again=run.again,
+            progress=progress,
+        )
+    for warning in result.warnings:
+        output.warn(warning)
+    if run.json:
+        output.json(
+            {"experiments": [asdict(one) for one in result.experiments], "leaderboard": list(result.leaderboard)}
+        )
+        return
+    print_leaderboard(result.leaderboard)
+    if kind != "baseline":
+        first = result.experiments[0]
+        output.note(
+            f"next: ecdreg predict {first.name} ID · ecdreg similar ID ·"
+            f" ecdreg report {first.name}:{first.target} -o report.html"
+        )
 
 
-def _names(value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+def _only(tower: str, regressor: str | None) -> Mapping[str, str]:
+    return {} if regressor is None else {tower: regressor}
 
 
-def _assignments(values: Sequence[str] | None) -> dict[str, str]:
-    """``tower=regressor`` pairs, checked for their form and their towers."""
-    from train.config.config import TOWERS
-
+def _by_tower(values: Sequence[str] | None) -> Mapping[str, str]:
+    """Regressors by tower, of ``TOWER=NAME`` pairs."""
     pairs = {}
     for value in values or ():
         tower, separator, name = value.partition("=")
-        if not separator or tower not in TOWERS or not name:
-            raise typer.BadParameter(f"--regressor {value}: give TOWER=NAME with a tower of {', '.join(TOWERS)}")
+        if not separator or not tower or not name:
+            raise typer.BadParameter(f"--regressor {value}: give TOWER=NAME, for instance density=trees")
         pairs[tower] = name
     return pairs

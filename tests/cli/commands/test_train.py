@@ -73,7 +73,7 @@ def test_crystals_that_came_later_are_pointed_out(train: Any, invoke: Any, engin
         "train", "baseline", "--target", "k_vrh", "--split", "early", "--json"
     )  # fmt: skip
     assert told.exit_code == 0, told.stderr
-    assert "2 crystals came after split 'early' for k_vrh was frozen; `ecdreg split create NAME" in told.stderr
+    assert "2 crystals came after split 'early' for k_vrh was made; `ecdreg split create NAME" in told.stderr
     result = json.loads(told.stdout)
     assert [e["outcome"] for e in result["experiments"]] == ["trained", "trained"]
     assert {row["model"] for row in result["leaderboard"]} == {"baseline-mean", "baseline-magpie"}
@@ -103,7 +103,7 @@ def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int
         ("image", "--target", "k_vrh", "--recipe", "paper"): (1, "no images of recipe 'paper'; there are: metric"),
         ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
         ("text", "--target", "k_vrh", "--text-level", "none"): (2, "text_level is 'none'; choose from"),
-        ("image", "--target", "k_vrh", "--recipe", "none"): (2, "--recipe none leaves nothing to look at"),
+        ("image", "--target", "k_vrh", "--recipe", "none"): (2, "reads images, and the recipe is none"),
         ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "a model cannot be called 'mine:k@1'"),
         ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
     }

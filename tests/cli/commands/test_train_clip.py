@@ -14,7 +14,7 @@ def test_without_a_clip_the_dual_encoder_is_trained_and_says_so(
 ) -> None:
     made = invoke("train", "clip", "--image-backbone", tiny_image, "--image-size", "32", *QUICK)
     assert made.exit_code == 0, made.stderr
-    assert "no --clip is named: this trains the dual encoder, which stands in for a CLIP and is not one" in made.stderr
+    assert "no CLIP is named: this trains the dual encoder, which stands in for a CLIP and is not one" in made.stderr
     assert "dual-encoder" in made.stdout
     assert "clip" not in made.stdout  # no table calls it one
     listed = json.loads(invoke("encoders", "list", "--json").stdout)
@@ -39,7 +39,7 @@ def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int
     assert "ECDREG_MODELS/openai/clip-vit-base-patch32" in error
     both = invoke("train", "clip", "--clip", "./mine", "--image-size", "64", *QUICK)
     assert both.exit_code == 2
-    assert "--image-size is of the dual encoder" in both.stderr
+    assert "image_size is an option of the dual encoder" in both.stderr
     empty = invoke("train", "clip", "--clip", str(tmp_path), *QUICK)
     assert empty.exit_code == 2
     assert f"{tmp_path} has no config.json; a CLIP needs config.json" in empty.stderr

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from cli.options.training import view_options
+from ecdreg.training import views_of
+from train.config.options import ModelOptions, build_config
 
 
 def test_the_image_tower_is_the_one_that_cross_validation_chose(
@@ -24,17 +25,28 @@ def test_the_image_tower_is_the_one_that_cross_validation_chose(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "asked", "views"),
-    [("metric", None, 1), ("metric-views", None, 4), ("metric-views-fourier", None, 4), ("metric-views", 1, 1),
-     ("imported", None, 1), ("metric-planes", None, 1), ("metric-planes", 3, 3)],
-)  # fmt: skip
-def test_views_are_those_of_the_recipe_unless_others_are_asked_for(recipe: str, asked: int | None, views: int) -> None:
-    assert view_options(recipe, asked, average=True, augment=False).get("image_views", 1) == views
+    ("recipe", "views"),
+    [("metric", 1), ("metric-views", 4), ("metric-views-fourier", 4), ("metric-planes", 1), ("imported", None)],
+)
+def test_recipes_have_views(recipe: str, views: int | None) -> None:
+    assert views_of(recipe) == views
 
 
-def test_options_ofview_options() -> None:
-    assert view_options("metric", 4, average=False, augment=True) == {
-        "image_views": 4,
-        "image_average": False,
-        "image_augment": True,
-    }
+@pytest.mark.parametrize(
+    ("options", "views"),
+    [((), 4), (("--views", "1"), 1), (("--views", "2", "--first-view", "--augment", "--finetune"), 2)],
+)
+def test_views_are_those_of_the_recipe_unless_others_are_given(
+    invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, engine: Engine, options: tuple[str, ...], views: int
+) -> None:
+    given: list[ModelOptions] = []
+
+    def build(kind: str, target: str, options: ModelOptions) -> Any:
+        given.append(options)
+        return build_config(kind, target, options)
+
+    monkeypatch.setattr("train.config.options.build_config", build)
+    failed = invoke("train", "image", "--target", "k_vrh", "--recipe", "metric-views", *options)
+    assert "no images of recipe 'metric-views'" in failed.stderr
+    assert given[-1].views == views
+    assert (given[-1].average_views, given[-1].augment) == (len(options) < 3, len(options) > 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.commands.tune import _begin, _config
+from ecdreg.tuning import _first_trials, _options
 from registry.errors import ConfigurationError
 from train.config.config import KINDS, TrainConfig
 from train.config.files import read_config, toml_of
@@ -78,6 +78,6 @@ def test_what_cannot_be_searched_is_refused(invoke: Any, crystals: dict[str, int
     ],
 )
 def test_a_search_begins_with_what_training_has_by_itself(recipe: str, dense: bool, begun: tuple[Any, ...]) -> None:
-    config = _config("image", "k_vrh", _begin("image", recipe, "all", dense=dense))
+    (config,) = _first_trials("image", ["k_vrh"], _options("image", recipe, "all", None, dense=dense))
     assert (config.image_backbone, config.image_regressor, config.image_views) == begun
     assert config.recipe == recipe
