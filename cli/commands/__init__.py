@@ -22,6 +22,9 @@ class Entry:
 
 COMMANDS: dict[str, Entry] = {
     "ingest": Entry("cli.commands.ingest:ingest", "Bring crystals into the registry."),
+    "properties": Entry(
+        "cli.commands.properties:group", "List the properties of crystals, and add or remove your own."
+    ),
     "split": Entry(
         "cli.commands.split:group", "Make, import and show splits of the crystals: cross-validation, holdout, excluded."
     ),

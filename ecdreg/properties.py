@@ -1,0 +1,189 @@
+"""Properties of crystals: add, list and remove the definitions that users bring.
+
+An added property is a column of ``v_materials`` and of dataset folders, can be filtered by, and can be trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from registry.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from registry.property_store import StoredProperty
+
+__all__ = ["PropertySummary", "add_property", "list_properties", "parse_range", "remove_property"]
+
+
+@dataclass(frozen=True)
+class PropertySummary:
+    """A property: definition and use."""
+
+    name: str
+    unit: str
+    label: str
+    """Words for axes and tables, without the unit."""
+    description: str
+    plausible_min: float
+    """In the unit; a value below it is suspect."""
+    plausible_max: float
+    """In the unit; a value above it is suspect."""
+    range_reason: str
+    """Why a value outside the range is suspect."""
+    lower_bound: float | None
+    """In the unit; prediction intervals end here."""
+    target: bool
+    """Whether similarity searches report it for each neighbour."""
+    builtin: bool
+    """Whether ecdreg defines it; else a user added it."""
+    values: int
+    """Values of all revisions and levels of theory."""
+    splits: int
+    """Splits that have it as their target."""
+
+
+def add_property(
+    engine: Engine,
+    name: str,
+    *,
+    unit: str,
+    plausible_range: tuple[float, float],
+    label: str | None = None,
+    description: str | None = None,
+    range_reason: str = "outside the range given for this property",
+    lower_bound: float | None = None,
+    as_target: bool = False,
+) -> PropertySummary:
+    """Add a property of the user's own, and its column of ``v_materials``.
+
+    Parameters
+    ----------
+    engine
+        On the registry.
+    name
+        Lower-case letters, digits and underscores; also the name of its column.
+    unit
+        Unit of every value, as ``GPa``; ``1`` for a number without a unit.
+    plausible_range
+        Smallest and largest plausible value [unit]; splits exclude values outside it.
+    label
+        Words for axes and tables; by default the name with spaces.
+    description
+        One line; by default the label.
+    range_reason
+        Why a value outside the range is suspect.
+    lower_bound
+        Physical lower bound [unit], where prediction intervals end; None where there is none.
+    as_target
+        Report it for each neighbour of a similarity search, as the built-in targets are.
+
+    Returns
+    -------
+    PropertySummary
+        The property as it is stored.
+
+    Raises
+    ------
+    ConfigurationError, DatabaseError, SchemaBehindError
+        As :func:`registry.property_store.add_property`.
+    """
+    from registry.properties import PropertyDefinition
+    from registry.property_store import add_property as add
+
+    words = label if label is not None else name.replace("_", " ")
+    low, high = plausible_range
+    add(
+        engine,
+        PropertyDefinition(
+            name=name,
+            unit=unit,
+            description=description if description is not None else words,
+            label=words,
+            plausible_min=float(low),
+            plausible_max=float(high),
+            range_reason=range_reason,
+            lower_bound=None if lower_bound is None else float(lower_bound),
+            target=as_target,
+        ),
+    )
+    return next(one for one in list_properties(engine) if one.name == name)
+
+
+def list_properties(engine: Engine) -> list[PropertySummary]:
+    """All properties: the built-in ones in the order of their columns, then those that users added, by name."""
+    from registry.database import session_scope
+    from registry.property_store import list_properties as list_stored
+
+    with session_scope(engine) as session:
+        return [_summary(one) for one in list_stored(session)]
+
+
+def remove_property(engine: Engine, name: str) -> PropertySummary:
+    """Remove a property that a user added and nothing uses.
+
+    Parameters
+    ----------
+    engine
+        On the registry.
+    name
+        Its name.
+
+    Returns
+    -------
+    PropertySummary
+        The property that was removed.
+
+    Raises
+    ------
+    UnknownNameError, ConfigurationError, DatabaseError, SchemaBehindError
+        As :func:`registry.property_store.remove_property`.
+    """
+    from registry.property_store import remove_property as remove
+
+    before: Sequence[PropertySummary] = list_properties(engine)
+    remove(engine, name)
+    return next(one for one in before if one.name == name)
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Both ends of a range that is written as ``LOW:HIGH``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not written so.
+
+    Examples
+    --------
+    >>> parse_range("0:150")
+    (0.0, 150.0)
+    """
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise ConfigurationError(
+            f"{text[:60]!r} is not a range; write it as 0:150, in the unit of the property"
+        ) from None
+
+
+def _summary(stored: StoredProperty) -> PropertySummary:
+    definition = stored.definition
+    return PropertySummary(
+        name=definition.name,
+        unit=definition.unit,
+        label=definition.label,
+        description=definition.description,
+        plausible_min=definition.plausible_min,
+        plausible_max=definition.plausible_max,
+        range_reason=definition.range_reason,
+        lower_bound=definition.lower_bound,
+        target=definition.target,
+        builtin=definition.builtin,
+        values=stored.values,
+        splits=stored.splits,
+    )
