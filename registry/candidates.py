@@ -76,7 +76,7 @@ def candidates(session: Session, target: str, parameters: Mapping[str, Any]) -> 
         elif not row.has_image:
             reason = f"no slice image of recipe {recipe!r}"
         elif not row.has_text:
-            reason = f"no description of level {text_level!r}"
+            reason = f"no description of the text level {text_level!r}"
         found.append(Candidate(row.crystal_id, row.revision_id, row.source, row.source_id, row.material_key, reason))
     return found
 
@@ -89,7 +89,7 @@ _CANDIDATES = """
                SELECT FROM slice_images s WHERE s.revision_id = r.id AND s.recipe_id = :recipe_id
            ) AS has_image,
            CAST(:text_level AS text) IS NULL OR EXISTS (
-               SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.level = :text_level
+               SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.text_level = :text_level
            ) AS has_text
     FROM crystals c
     JOIN crystal_revisions r ON r.crystal_id = c.id AND r.is_current

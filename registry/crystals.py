@@ -114,9 +114,9 @@ class SliceData:
 
 @dataclass(frozen=True)
 class DescriptionData:
-    """A text at one level: formula, keywords or all."""
+    """A text at one text level: formula, keywords or all."""
 
-    level: str
+    text_level: str
     text: str
     generator: str
     generator_version: str | None = None
@@ -474,7 +474,7 @@ def _write_descriptions(session: Session, revision_id: int, descriptions: Iterab
     rows = [
         {
             "revision_id": revision_id,
-            "level": text.level,
+            "text_level": text.text_level,
             "text": text.text,
             "generator": text.generator,
             "generator_version": text.generator_version,
@@ -487,10 +487,10 @@ def _write_descriptions(session: Session, revision_id: int, descriptions: Iterab
     fields = ("text", "generator", "generator_version")
     written = session.scalars(
         upsert.on_conflict_do_update(
-            index_elements=[Description.revision_id, Description.level],
+            index_elements=[Description.revision_id, Description.text_level],
             set_={field: upsert.excluded[field] for field in fields},
             where=or_(*(getattr(Description, field).is_distinct_from(upsert.excluded[field]) for field in fields)),
-        ).returning(Description.level)
+        ).returning(Description.text_level)
     )
     return bool(written.all())
 

@@ -376,7 +376,7 @@ class Description(Base):
 
     __tablename__ = "descriptions"
     __table_args__ = (
-        CheckConstraint("level IN ('formula', 'keywords', 'all')", "level"),
+        CheckConstraint("text_level IN ('formula', 'keywords', 'all')", "text_level"),
         CheckConstraint("text <> ''", "text"),
         Index(
             "ix_descriptions_words",
@@ -386,7 +386,7 @@ class Description(Base):
     )
 
     revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
-    level: Mapped[str] = mapped_column(primary_key=True)
+    text_level: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str]
     generator: Mapped[str] = mapped_column(comment="robocrystallographer, or the source that brought the text")
     generator_version: Mapped[str | None]

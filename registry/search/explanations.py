@@ -131,7 +131,7 @@ def common_words(session: Session, query: str, descriptions: Mapping[tuple[str, 
             """
             WITH counted AS MATERIALIZED (
                 SELECT to_tsvector('english'::regconfig, text) AS words FROM descriptions
-                WHERE level = 'all' ORDER BY revision_id LIMIT :counted
+                WHERE text_level = 'all' ORDER BY revision_id LIMIT :counted
             ),
             everywhere AS (
                 SELECT lexeme FROM counted, unnest(tsvector_to_array(words)) AS lexeme

@@ -77,7 +77,7 @@ def test_a_sound_crystal() -> None:
     assert image.pixels.dtype == np.float32
     assert image.pixels.shape[0] == len(image.inputs) == 2
     assert image.inputs == (("total", "GGA"), ("deformation", "GGA"))
-    texts = {text.level: text.text for text in data.descriptions}
+    texts = {text.text_level: text.text for text in data.descriptions}
     assert texts == {"formula": "LiH", "keywords": "LiH: Li-H 2.00 Å", "all": TEXT.text}
     assert data.properties == (PropertyData("k_vrh", 14.2, "unspecified"),)
     json.dumps(data.structure, allow_nan=False)
@@ -117,7 +117,7 @@ def test_without_a_structure_fcc_has_to_be_assumed() -> None:
     assert "--assume-fcc" in str(prepare(record, OPTIONS).rejected)
     data = data_of(prepare(record, IngestOptions(fcc=True, assume_fcc=True)))
     assert (data.formula, data.structure, data.space_group_number, data.n_sites) == ("NaCl", None, None, None)
-    assert {text.level for text in data.descriptions} == {"formula", "keywords", "all"}
+    assert {text.text_level for text in data.descriptions} == {"formula", "keywords", "all"}
 
 
 def test_the_density_can_bring_the_structure() -> None:
@@ -245,7 +245,7 @@ def test_texts_none_and_what_needs_computing() -> None:
 
 def test_without_a_structure_no_text_is_made_up() -> None:
     prepared = prepare(FolderRecord("test", "x", "NaCl"), IngestOptions())
-    assert [(text.level, text.text) for text in data_of(prepared).descriptions] == [("formula", "NaCl")]
+    assert [(text.text_level, text.text) for text in data_of(prepared).descriptions] == [("formula", "NaCl")]
     assert len(prepared.problems) == 2
 
 

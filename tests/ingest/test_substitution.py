@@ -104,7 +104,7 @@ def test_a_proposal_is_a_crystal_that_models_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_proposal_is_described() -> None:
     one = next(p for p in propose([TIC], [TIC], known=set()) if p.formula == "ZrC")
-    texts = {d.level: d.text for d in as_crystal(one, texts=True).descriptions}
+    texts = {d.text_level: d.text for d in as_crystal(one, texts=True).descriptions}
     assert texts["formula"] == "ZrC"
     assert "Zr-C" in texts["keywords"]
     assert "Rock Salt" in texts["all"] or "Halite" in texts["all"]

@@ -263,12 +263,14 @@ class TestOlderRegistries:
     def test_one_of_revision_5_upgrades_without_loss(
         self, engine: Engine, session: Session, add_crystal: AddCrystal
     ) -> None:
-        add_crystal("a", values={"k_vrh": 7.0}, densities=False)
+        add_crystal("a", values={"k_vrh": 7.0}, densities=False, text="a cubic crystal")
         session.commit()
         downgrade(engine, "0005")
         assert scalar(engine, "SELECT count(*) FROM properties") == len(BUILTIN_PROPERTIES)
+        assert scalar(engine, "SELECT text FROM descriptions WHERE level = 'keywords'") == "a cubic crystal"
         upgrade(engine)
         assert scalar(engine, "SELECT k_vrh FROM v_materials") == 7.0
+        assert scalar(engine, "SELECT text FROM descriptions WHERE text_level = 'keywords'") == "a cubic crystal"
         assert scalar(engine, "SELECT lower_bound FROM properties WHERE name = 'k_vrh'") == 0.0
         assert scalar(engine, "SELECT count(*) FROM properties WHERE builtin") == len(BUILTIN_PROPERTIES)
 

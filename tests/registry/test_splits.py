@@ -112,7 +112,7 @@ def test_who_cannot_take_part_is_excluded_with_the_reason(
     assert reasons == {
         "test:mp-100": "no value of k_vrh",
         "test:mp-101": "no slice image of recipe 'metric'",
-        "test:mp-102": "no description of level 'keywords'",
+        "test:mp-102": "no description of the text level 'keywords'",
     }
     [summary] = split_summary(session, "s")
     assert summary.reasons["suspect"] == 1

@@ -295,7 +295,7 @@ def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set
     needs = {
         "image": "EXISTS (SELECT FROM slice_images s JOIN image_recipes i ON i.id = s.recipe_id"
         " WHERE s.revision_id = r.id AND i.name = :recipe)",
-        "text": "EXISTS (SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.level = :level)",
+        "text": "EXISTS (SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.text_level = :text_level)",
         "density": "EXISTS (SELECT FROM densities d WHERE d.revision_id = r.id AND d.kind = 'total')",
     }
     conditions = [needs[tower] for tower in config.towers if tower in needs]
@@ -304,5 +304,5 @@ def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set
     if "image" in config.towers:
         parameters["recipe"] = config.recipe
     if "text" in config.towers:
-        parameters["level"] = config.text_level
+        parameters["text_level"] = config.text_level
     return set(session.scalars(query.bindparams(bindparam("ids", type_=ARRAY(BIGINT))), parameters))

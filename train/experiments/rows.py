@@ -353,7 +353,7 @@ LEFT JOIN LATERAL (
     SELECT jsonb_agg(jsonb_build_array(kind, level_of_theory) ORDER BY channel) AS inputs
     FROM slice_inputs WHERE revision_id = r.id AND recipe_id = :recipe_id
 ) i ON true
-LEFT JOIN descriptions d ON d.revision_id = r.id AND d.level = :text_level
+LEFT JOIN descriptions d ON d.revision_id = r.id AND d.text_level = :text_level
 LEFT JOIN LATERAL (
     SELECT p.value, p.suspect FROM property_values p JOIN levels_of_theory l ON l.name = p.level_of_theory
     WHERE p.revision_id = r.id AND p.property = :target

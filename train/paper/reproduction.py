@@ -180,7 +180,7 @@ _LACKING_TEXT = """
 SELECT count(DISTINCT m.revision_id) AS members,
        count(DISTINCT m.revision_id) FILTER (WHERE d.revision_id IS NULL) AS lacking
 FROM splits t JOIN split_members m ON m.split_id = t.id AND m.subset <> 'excluded'
-LEFT JOIN descriptions d ON d.revision_id = m.revision_id AND d.level = :level
+LEFT JOIN descriptions d ON d.revision_id = m.revision_id AND d.text_level = :text_level
 WHERE (t.name || ':' || t.target) = ANY(CAST(:splits AS text[]))
 """
 
@@ -223,7 +223,7 @@ def leave_out_missing(session: Session, plan: Plan) -> tuple[Plan, list[Missing]
             missing.append(Missing(f"recipe {recipe}", found.lacking, found.members, ingest))
     reads_texts = set(plan.stages) != {"image"}
     for level in plan.text_levels if reads_texts else ():
-        found = session.execute(text(_LACKING_TEXT), {"level": level, "splits": splits}).one()
+        found = session.execute(text(_LACKING_TEXT), {"text_level": level, "splits": splits}).one()
         if found.lacking:
             advice = "`ecdreg ingest` with the source's own options makes texts"
             missing.append(Missing(f"text level {level}", found.lacking, found.members, advice))

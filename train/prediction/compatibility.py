@@ -121,7 +121,7 @@ class Reader:
 
     def _text(self, crystal: CrystalData) -> str:
         for description in crystal.descriptions:
-            if description.level == self._config.text_level:
+            if description.text_level == self._config.text_level:
                 return description.text
         raise self._no_text(crystal.source_id)
 

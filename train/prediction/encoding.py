@@ -329,7 +329,7 @@ def _pixels(session: Session, encoder: Encoder, crystal: CrystalData) -> NDArray
 
 def _text(encoder: Encoder, crystal: CrystalData) -> str:
     for description in crystal.descriptions:
-        if description.level == encoder.text_level:
+        if description.text_level == encoder.text_level:
             return description.text
     raise IncompatibleInputError(
         f"{crystal.source_id} has no text of level {encoder.text_level!r}, which encoder {encoder.name!r} reads; give"

@@ -36,7 +36,7 @@ SELECT c.source,
            WHERE s.revision_id = r.id
            ORDER BY i.name
        ) AS recipes,
-       (SELECT t.text FROM descriptions t WHERE t.revision_id = r.id AND t.level = 'all') AS description
+       (SELECT t.text FROM descriptions t WHERE t.revision_id = r.id AND t.text_level = 'all') AS description
 FROM crystals c
 JOIN crystal_revisions r ON r.crystal_id = c.id AND r.is_current;
 
@@ -58,4 +58,4 @@ COMMENT ON COLUMN v_materials.volume_per_atom IS 'volume of the stored cell per 
 COMMENT ON COLUMN v_materials.suspect IS 'properties whose shown value lies outside its plausible range';
 COMMENT ON COLUMN v_materials.density_kinds IS 'kinds of charge density that are known: total, spin, deformation';
 COMMENT ON COLUMN v_materials.recipes IS 'image recipes that the crystal has slices of';
-COMMENT ON COLUMN v_materials.description IS 'text of the level ''all''; the other levels are in the table descriptions';
+COMMENT ON COLUMN v_materials.description IS 'text of the text level ''all''; the table descriptions has the other text levels';

@@ -20,7 +20,7 @@ COMMENT ON COLUMN densities.kind IS 'total, spin or deformation (total minus sup
 COMMENT ON COLUMN densities.level_of_theory IS 'row of levels_of_theory';
 COMMENT ON TABLE descriptions IS 'a text about a crystal at one text level';
 COMMENT ON COLUMN descriptions.revision_id IS 'row of crystal_revisions: the state of a crystal that this was derived from';
-COMMENT ON COLUMN descriptions.level IS 'formula, keywords or all';
+COMMENT ON COLUMN descriptions.text_level IS 'formula, keywords or all';
 COMMENT ON COLUMN descriptions.text IS 'the text';
 COMMENT ON COLUMN descriptions.generator_version IS 'version of the generator; null where it is not known';
 COMMENT ON TABLE embeddings IS 'the vector of one revision under one encoder';
@@ -38,7 +38,7 @@ COMMENT ON COLUMN encoders.modality IS 'what it reads';
 COMMENT ON COLUMN encoders.dim IS 'length of its vectors';
 COMMENT ON COLUMN encoders.weights_sha256 IS 'of its weights';
 COMMENT ON COLUMN encoders.recipe_id IS 'row of image_recipes that it reads; null where it reads no images';
-COMMENT ON COLUMN encoders.text_level IS 'level of the descriptions that it reads; null where it reads no texts';
+COMMENT ON COLUMN encoders.text_level IS 'text level of the descriptions that it reads; null where it reads no texts';
 COMMENT ON COLUMN encoders.preprocessing_sha256 IS 'of the preprocessing';
 COMMENT ON COLUMN encoders.created_at IS 'when the row was made';
 COMMENT ON TABLE epochs IS 'one point of a learning curve';

@@ -544,7 +544,7 @@ def test_texts_are_computed_where_the_project_has_none(
         select(Crystal.source_id, Description.generator_version, Description.text)
         .join(CrystalRevision, CrystalRevision.crystal_id == Crystal.id)
         .join(Description, Description.revision_id == CrystalRevision.id)
-        .where(Description.level == "all")
+        .where(Description.text_level == "all")
         .order_by(Crystal.source_id)
     ).all()
     assert [row.generator_version == "0.2.11" for row in rows] == [False, True]

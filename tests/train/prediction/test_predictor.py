@@ -102,7 +102,7 @@ def test_other_inputs_than_those_of_the_training_are_refused(small: Any, crystal
     (slice_,) = good.slices
     other_recipe = dataclasses.replace(slice_, recipe_parameters={**slice_.recipe_parameters, "window": 8})
     spin = dataclasses.replace(slice_, inputs=(("spin", "GGA"), ("deformation", "GGA")))
-    words = dataclasses.replace(good.descriptions[0], level="all")
+    words = dataclasses.replace(good.descriptions[0], text_level="all")
     cases = {
         "another version of the recipe 'metric'": {"slices": (other_recipe,)},
         "no slice of the recipe 'metric'.*give its deformation and total density": {"slices": ()},
