@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from registry.crystals import WrittenCrystal, find_recipe
+from registry.crystals import WrittenCrystal
 from registry.encoders import (
     ensure_encoder,
     read_embeddings,
@@ -18,6 +18,7 @@ from registry.encoders import (
     write_embeddings,
 )
 from registry.errors import ConfigurationError, ModelError, NotFoundError, QueryError
+from registry.image_recipes import find_recipe
 from registry.models import Embedding, Encoder
 
 SHA = "ab" * 32

@@ -122,7 +122,7 @@ def test_config_checksum_leaves_the_seed_out() -> None:
 
 @pytest.mark.parametrize("name", ["", "Stacked", "a b", "a:b", "a@b", "-a"])
 def test_names_that_the_grammar_could_not_read_back(trainer: Trainer, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be called"):
+    with pytest.raises(ConfigurationError, match="cannot be the name of a model"):
         trainer.start(name)
 
 
@@ -213,7 +213,7 @@ def test_models_that_are_not_there(session: Session, trainer: Trainer) -> None:
         with pytest.raises(NotFoundError, match=r"there are: stacked:k_vrh@1, stacked:k_vrh@best"):
             resolve_model(session, name)
     for name in ("", "stacked@", "stacked:", "a:b:c", "STACKED", "stacked@1@2", "x; DROP TABLE experiments"):
-        with pytest.raises(ConfigurationError, match="names no model"):
+        with pytest.raises(ConfigurationError, match="is not the name of a model"):
             resolve_model(session, name)
     with pytest.raises(UnknownNameError, match="did you mean 'k_vrh'"):
         resolve_model(session, "stacked:k_vhr")
@@ -235,7 +235,7 @@ def test_metrics(session: Session, trainer: Trainer) -> None:
     _, refit = trainer.train()
     write_metrics(session, refit.id, subset="holdout", values={"r2": 0.9, "rmse": 12.0, "mae": 9.0}, n=30)
     assert session.scalar(select(func.count()).select_from(Metric)) == 3
-    with pytest.raises(ModelError, match="no score 'accuracy'"):
+    with pytest.raises(ModelError, match="no metric 'accuracy'"):
         write_metrics(session, refit, subset="train", values={"accuracy": 1.0}, n=30)
     with pytest.raises(ModelError, match="r2 of the subset train is nan over 1 rows"):
         write_metrics(session, refit, subset="train", values={"r2": float("nan")}, n=1)

@@ -337,7 +337,7 @@ def text_sha256(value: str) -> str:
 def _recipe(session: Session, name: str | None) -> tuple[int | None, str | None]:
     if name is None:
         return None, None
-    from registry.crystals import find_recipe
+    from registry.image_recipes import find_recipe
 
     recipe = find_recipe(session, name)
     return recipe.id, recipe.sha256

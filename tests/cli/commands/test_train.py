@@ -104,7 +104,7 @@ def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int
         ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
         ("text", "--target", "k_vrh", "--text-level", "none"): (2, "text_level is 'none'; choose from"),
         ("image", "--target", "k_vrh", "--recipe", "none"): (2, "reads images, and the recipe is none"),
-        ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "a model cannot be called 'mine:k@1'"),
+        ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "'mine:k@1' cannot be the name of a model"),
         ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
     }
     for arguments, (code, message) in cases.items():

@@ -1,32 +1,29 @@
-"""Crystals: what ingestion hands over, how it is written, how it is found again.
+"""Writing of crystals and their revisions.
 
-The dataclasses are the currency between ``ingest``, ``registry`` and ``train``: they are
-picklable, so that worker processes can make them. :func:`write_crystal` keeps the rules:
-what is the same is not written again, what differs becomes a new revision, and the revision
-that a split or a model used stays as it was.
+:func:`write_crystal` writes only what has changed. Changed content becomes a new revision, so that the revision that a
+split or a model uses stays the same.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Select, delete, func, null, or_, select, tuple_, update
+from sqlalchemy import Select, delete, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
-from registry.errors import AmbiguousIdError, InputError, NotFoundError
+from registry.crystals.data import CrystalData, DensityData, DescriptionData, SliceData
+from registry.errors import InputError
 from registry.files.grids import GridStore, StoredGrid
 from registry.formulas import chemical_system, composition_key
-from registry.image_recipes import ensure_recipe, ensure_recipes, find_recipe, recipe_sha256
+from registry.image_recipes import ensure_recipes, recipe_sha256
 from registry.models import (
     Crystal,
     CrystalRevision,
@@ -39,159 +36,40 @@ from registry.models import (
 )
 from registry.properties import DEFAULT_PREFERENCE, LEVELS_OF_THEORY, suspect_reason
 
-__all__ = [
-    "CrystalData",
-    "DensityData",
-    "DescriptionData",
-    "PropertyData",
-    "ResolvedCrystal",
-    "SliceData",
-    "WrittenCrystal",
-    "ensure_recipe",
-    "find_recipe",
-    "material_key_of",
-    "recipe_sha256",
-    "resolve",
-    "write_crystal",
-]
+__all__ = ["WrittenCrystal", "material_key_of", "write_crystal"]
 
 _EXTERNAL_ID = re.compile(r"(mp|mvc)-[0-9]+")
 
 
 @dataclass(frozen=True)
-class PropertyData:
-    """A property's value, in the unit that ``registry.properties`` gives it."""
-
-    name: str
-    value: float
-    level_of_theory: str
-    source_release: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class DensityData:
-    """An electron charge density on a periodic grid."""
-
-    kind: str
-    """total, spin or deformation."""
-    level_of_theory: str
-    values: NDArray[np.floating[Any]]
-    """Shape (n1, n2, n3), along the lattice vectors, without a repeated end point [e/Å^3]."""
-    lattice: NDArray[np.float64]
-    """Shape (3, 3), lattice vectors as rows [Å]."""
-    provenance: str | None = None
-    """How it was calculated, as its file says."""
-    origin: dict[str, Any] | None = None
-    """What it was downloaded from, JSON values: task_id, bucket, key, etag, sha256, bytes; slim, native_grid."""
-    structure: dict[str, Any] | None = None
-    """Atoms in the grid's cell, as pymatgen's ``Structure.as_dict()`` [Å]; None where that is the crystal's own."""
-
-    @property
-    def volume(self) -> float:
-        """Volume of the cell [Å^3]."""
-        return float(abs(np.linalg.det(np.asarray(self.lattice, dtype=np.float64))))
-
-    @property
-    def n_electrons(self) -> float:
-        """Integral over the cell [e]; for a spin density the moment [mu_B]."""
-        return float(np.mean(self.values, dtype=np.float64)) * self.volume
-
-
-@dataclass(frozen=True, eq=False)
-class SliceData:
-    """A slice image and how it was made."""
-
-    recipe_name: str
-    recipe_parameters: dict[str, Any]
-    """JSON values; their hash is the recipe's version."""
-    unit: str | None
-    """Unit of the pixels; None for imported and fourier images."""
-    pixels: NDArray[np.float32]
-    """Shape (C, H, W)."""
-    inputs: tuple[tuple[str, str], ...] = ()
-    """(density kind, level of theory) per channel; empty for an imported image."""
-
-
-@dataclass(frozen=True)
-class DescriptionData:
-    """A text at one text level: formula, keywords or all."""
-
-    text_level: str
-    text: str
-    generator: str
-    generator_version: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class CrystalData:
-    """Everything that one source says of one crystal."""
-
-    source: str
-    source_id: str
-    formula: str
-    """Reduced formula."""
-    structure: dict[str, Any] | None
-    """pymatgen ``Structure.as_dict()`` [Å]; None where only the formula is known."""
-    space_group_number: int | None
-    space_group_symbol: str | None
-    prototype: str | None
-    """Anonymous formula, Pearson symbol and space group number, as ``AB-cF8-225``."""
-    n_sites: int | None
-    volume: float | None
-    """Of the stored cell [Å^3]."""
-    content_sha256: str
-    """Of structure, properties and densities as they came."""
-    properties: tuple[PropertyData, ...] = ()
-    densities: tuple[DensityData, ...] = ()
-    slices: tuple[SliceData, ...] = ()
-    descriptions: tuple[DescriptionData, ...] = ()
-    material_key: str | None = None
-    """What this crystal shares with itself under other sources; None: found by :func:`material_key_of`."""
-    stored: Mapping[tuple[str, str], StoredGrid] = field(default_factory=dict)
-    """By (kind, level of theory): grids of :attr:`densities` that were put into a store already."""
-
-
-@dataclass(frozen=True)
 class WrittenCrystal:
-    """What :func:`write_crystal` did: the revision that is current now, and how it came about."""
+    """Result of :func:`write_crystal`: the current revision, and the change that led to it."""
 
     revision_id: int
     outcome: str
     """created, updated or unchanged."""
 
 
-@dataclass(frozen=True)
-class ResolvedCrystal:
-    """A crystal and its current revision."""
-
-    crystal_id: int
-    revision_id: int
-    source: str
-    source_id: str
-    formula: str
-
-
 def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: GridStore) -> WrittenCrystal:
-    """Write a crystal, or what is new of it.
+    """Write a crystal, or the parts of it that have changed.
 
-    Same content as the current revision: slices and descriptions that are missing or that
-    differ are written to it, the rest stays. Other content: a new revision becomes current.
-    Implausible property values are kept and marked suspect. Levels of theory that are not
-    known yet are added.
+    If the content equals that of the current revision, only slices and descriptions that are missing or different are
+    written to that revision. Otherwise a new revision becomes current. Implausible property values are kept and
+    marked as suspect. Unknown levels of theory are added.
 
     Parameters
     ----------
     data
-        What the source says of the crystal.
+        The crystal.
     run_id
-        The run of ingestion that this belongs to.
+        The ingest run.
     grids
-        Where the density grids go; a grid that is there already is not written again.
+        The store of the density grids; an existing grid is not written again.
 
     Raises
     ------
     InputError
-        If a value cannot be stored; raised before anything is written.
+        If a value cannot be stored; nothing is written in that case.
     ConfigurationError
         If the grid store cannot be written to.
     """
@@ -234,7 +112,7 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
         )
         .returning(CrystalRevision.id)
     ).one()
-    _add_levels(session, data)
+    _add_levels_of_theory(session, data)
     if prepared.properties:
         session.execute(insert(PropertyValue), [{"revision_id": revision_id, **row} for row in prepared.properties])
     if data.densities:
@@ -261,12 +139,11 @@ def write_crystal(session: Session, data: CrystalData, *, run_id: int, grids: Gr
 
 
 def material_key_of(source_id: str, data: CrystalData) -> str:
-    """What a crystal shares with itself under other sources.
+    """Key of the material of a crystal, the same under all sources.
 
-    The id itself where it is one of the Materials Project's (``mp-...``, ``mvc-...``); else a
-    fingerprint of composition, space group and prototype. The volume is left out on purpose: one
-    material at two levels of theory, or under pressure, must not be split between training and
-    holdout.
+    It is the id itself if that is one of the Materials Project (``mp-...``, ``mvc-...``), otherwise a fingerprint of
+    composition, space group and prototype. The fingerprint does not depend on the volume, so that one material at two
+    levels of theory, or under pressure, is not divided between training and holdout.
     """
     if data.material_key:
         return data.material_key
@@ -276,49 +153,15 @@ def material_key_of(source_id: str, data: CrystalData) -> str:
     return f"fingerprint-{json_sha256(parts)[:32]}"
 
 
-def resolve(session: Session, ident: str) -> ResolvedCrystal:
-    """Find a crystal by its id, or by ``source:id``.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none; the message names near ids.
-    AmbiguousIdError
-        If several sources have it; the message names them.
-    """
-    source, _, source_id = ident.partition(":")
-    rows = session.execute(
-        select(
-            Crystal.id,
-            CrystalRevision.id,
-            Crystal.source,
-            Crystal.source_id,
-            CrystalRevision.formula,
-        )
-        .join(CrystalRevision)
-        .where(
-            CrystalRevision.is_current,
-            or_(Crystal.source_id == ident, tuple_(Crystal.source, Crystal.source_id) == (source, source_id)),
-        )
-        .order_by(Crystal.source)
-    ).all()
-    if len(rows) == 1:
-        return ResolvedCrystal(*rows[0])
-    if rows:
-        names = " or ".join(repr(f"{row.source}:{row.source_id}") for row in rows)
-        raise AmbiguousIdError(f"crystal {ident!r} is in {len(rows)} sources; say {names}")
-    raise NotFoundError(f"no crystal {ident!r}; {_near_ids(session, source_id or ident)}")
-
-
 def _store(data: CrystalData, density: DensityData, grids: GridStore) -> StoredGrid:
-    there = data.stored.get((density.kind, density.level_of_theory))
-    # It may be in another store, and compressing a grid twice takes seconds.
-    return there if there is not None and grids.holds(there) else grids.put(density.values, density.lattice)
+    existing = data.stored.get((density.kind, density.level_of_theory))
+    # The stored grid may be in another store. Compressing a grid again takes seconds.
+    return existing if existing is not None and grids.holds(existing) else grids.put(density.values, density.lattice)
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What follows from the data alone, found before the first statement."""
+    """Values that are derived from the data alone, before the first SQL statement."""
 
     elements: list[str]
     chemsys: str
@@ -332,7 +175,7 @@ def _prepare(data: CrystalData) -> _Prepared:
     properties = []
     for value in data.properties:
         if not math.isfinite(value.value):
-            raise InputError(f"{value.name} of {data.source_id} is {value.value}; leave out what is not known")
+            raise InputError(f"{value.name} of {data.source_id} is {value.value}; leave out unknown values")
         reason = suspect_reason(value.name, value.value)
         properties.append(
             {
@@ -392,9 +235,9 @@ def _current_revision(source: str, source_id: str) -> Select[int, int, int, str]
 
 
 def _shared_key(session: Session, data: CrystalData) -> str:
-    """The material key of a new crystal: its own, or that of the same material under another name.
+    """Material key of a new crystal: its own, or that of the same material from another source.
 
-    Of two ids of the Materials Project neither gives way to the other.
+    Two ids of the Materials Project stay two materials.
     """
     own = material_key_of(data.source_id, data)
     if data.material_key or data.structure is None or data.prototype is None:
@@ -415,7 +258,7 @@ def _shared_key(session: Session, data: CrystalData) -> str:
     return own if own in known else next(iter(fingerprints if _EXTERNAL_ID.fullmatch(own) else known), own)
 
 
-def _add_levels(session: Session, data: CrystalData) -> None:
+def _add_levels_of_theory(session: Session, data: CrystalData) -> None:
     named = {value.level_of_theory for value in data.properties}
     named |= {density.level_of_theory for density in data.densities}
     if unknown := sorted(named - LEVELS_OF_THEORY.keys()):
@@ -427,7 +270,7 @@ def _add_levels(session: Session, data: CrystalData) -> None:
 
 
 def _write_derived(session: Session, revision_id: int, data: CrystalData, prepared: _Prepared) -> bool:
-    """Write the slices and descriptions that the revision lacks or has otherwise; whether there were any."""
+    """Write the slices and descriptions that are missing or different in the revision; return whether there are any."""
     images = _write_slices(session, revision_id, prepared.slices)
     texts = _write_descriptions(session, revision_id, data.descriptions)
     return images or texts
@@ -440,7 +283,7 @@ def _write_slices(session: Session, revision_id: int, slices: dict[str, tuple[Sl
         session,
         {sha: (image.recipe_name, image.recipe_parameters, image.unit) for sha, (image, _) in slices.items()},
     )
-    there = dict(
+    existing = dict(
         session.execute(
             select(SliceImage.recipe_id, SliceImage.sha256).where(SliceImage.revision_id == revision_id)
         ).all()
@@ -448,17 +291,17 @@ def _write_slices(session: Session, revision_id: int, slices: dict[str, tuple[Sl
     rows, inputs = [], []
     for recipe_sha, (image, row) in slices.items():
         key = {"revision_id": revision_id, "recipe_id": recipes[recipe_sha]}
-        if there.get(key["recipe_id"]) == row["sha256"]:
+        if existing.get(key["recipe_id"]) == row["sha256"]:
             continue
         rows.append(key | row)
         inputs += [
-            key | {"channel": channel, "kind": kind, "level_of_theory": level}
-            for channel, (kind, level) in enumerate(image.inputs)
+            key | {"channel": channel, "kind": kind, "level_of_theory": level_of_theory}
+            for channel, (kind, level_of_theory) in enumerate(image.inputs)
         ]
     if not rows:
         return False
-    if there:
-        # Takes the links to the densities along; nothing else points to a slice.
+    if existing:
+        # Also deletes the links to the densities, the only references to a slice.
         session.execute(
             delete(SliceImage).where(
                 SliceImage.revision_id == revision_id, SliceImage.recipe_id.in_([row["recipe_id"] for row in rows])
@@ -493,22 +336,3 @@ def _write_descriptions(session: Session, revision_id: int, descriptions: Iterab
         ).returning(Description.text_level)
     )
     return bool(written.all())
-
-
-def _near_ids(session: Session, ident: str) -> str:
-    same_formula = session.scalars(
-        select(Crystal.source_id)
-        .join(CrystalRevision)
-        .where(CrystalRevision.is_current, CrystalRevision.formula == ident)
-        .order_by(Crystal.id)
-        .limit(3)
-    ).all()
-    if same_formula:
-        return f"crystals of that formula: {', '.join(same_formula)}"
-    # Ids of one source mostly differ in length and a few digits: the nearest in length come first.
-    distance = func.abs(func.length(Crystal.source_id) - len(ident))
-    ids = session.scalars(select(Crystal.source_id).order_by(distance, Crystal.id).limit(5000)).all()
-    near = difflib.get_close_matches(ident, ids, n=3, cutoff=0.7)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return "`ecdreg ingest` adds crystals" if not ids else "v_materials lists them in `ecdreg db shell`"
