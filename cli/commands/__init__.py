@@ -37,7 +37,7 @@ COMMANDS: dict[str, Entry] = {
         "cli.commands.leaderboard:leaderboard",
         "Compare the models: best in cross-validation first, baselines beside them.",
     ),
-    "models": Entry("cli.commands.models:group", "List and show trained models, and give them aliases."),
+    "models": Entry("cli.commands.models:group", "List, show and compare trained models, and give them aliases."),
     "encoders": Entry("cli.commands.similar:group", "List what yields vectors, and choose what searches use."),
     "predict": Entry(
         "cli.commands.predict:predict", "Predict with a trained model, for crystals of the registry or for files."
@@ -68,7 +68,10 @@ COMMANDS: dict[str, Entry] = {
         "Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.",
     ),
     "evaluate": Entry("cli.commands.evaluate:group", "Hold answers of the registry against what is known."),
-    "reference": Entry("cli.commands.reference:group", "Score published models of others on the rows of a split."),
+    "reference": Entry(
+        "cli.commands.reference:group",
+        "Score reference models: published models of other groups, on the rows of a split.",
+    ),
     "index": Entry("cli.commands.index:group", "Indexes that make searches among many vectors quick."),
     "bench": Entry("cli.commands.bench:group", "Measure what the registry derives by itself, and how it searches."),
     "cache": Entry(

@@ -77,10 +77,10 @@ def test_nothing_is_no_page() -> None:
         render([])
 
 
-def test_peers_are_listed(invoke: Callable[..., Any]) -> None:
+def test_reference_models_are_listed(invoke: Callable[..., Any]) -> None:
     done = invoke("reference", "list", "--json")
     assert done.exit_code == 0, done.stderr
-    rows = {row["peer"]: row for row in json.loads(done.stdout)}
+    rows = {row["model"]: row for row in json.loads(done.stdout)}
     assert {"cgcnn", "chgnet"} <= set(rows)
     assert all("not leakage-free" in rows[name]["trained_on"] for name in ("cgcnn", "chgnet"))
 
