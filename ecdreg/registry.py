@@ -475,7 +475,7 @@ class Registry:
         """
         from registry.database import session_scope
         from registry.properties import TARGETS
-        from registry.splits import DEFAULT_SPLIT, ensure_default_split
+        from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
         from train.config.config import KINDS, TrainConfig
         from train.experiments.run import run_experiment
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry import splits
 from registry.properties import TARGETS
-from registry.splits import MemberRow, SplitSummary, list_splits
+from registry.splits.reading import MemberRow, SplitSummary, list_splits
 
 __all__ = ["ImportedSplits", "SplitMembers", "create_splits", "import_splits", "list_splits", "show_split"]
 
@@ -51,7 +51,7 @@ def create_splits(
     iqr_kind: str | None = None,
     sources: Sequence[str] | None = None,
 ) -> list[SplitSummary]:
-    """Make a split by the rule of :func:`registry.splits.create_split`, for one or several targets.
+    """Make a split by the rule of :func:`registry.splits.creation.create_split`, for one or several targets.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def create_splits(
     Raises
     ------
     UnknownNameError, NotFoundError, SplitError, ConfigurationError
-        As :func:`registry.splits.create_split`.
+        As :func:`registry.splits.creation.create_split`.
     """
     chosen = list(dict.fromkeys(targets or TARGETS))
     for target in chosen:
@@ -122,7 +122,7 @@ def import_splits(
     session
         Written to, not committed.
     file
-        CSV with the columns ``id``, ``subset`` and ``fold``; see :func:`registry.splits.import_split`.
+        CSV with the columns ``id``, ``subset`` and ``fold``; see :func:`registry.splits.creation.import_split`.
     targets
         Properties that the split is for.
     name
@@ -133,7 +133,7 @@ def import_splits(
     Raises
     ------
     UnknownNameError, NotFoundError, SplitError
-        As :func:`registry.splits.import_split`.
+        As :func:`registry.splits.creation.import_split`.
     """
     made = [
         splits.import_split(

@@ -21,14 +21,8 @@ from registry.jobs.progress import Progress, Silent
 from registry.model_store import check_model_name
 from registry.properties import TARGETS, property_named
 from registry.settings import Settings
-from registry.splits import (
-    DEFAULT_SPLIT,
-    ensure_default_split,
-    find_split,
-    growth_since,
-    list_splits,
-    split_summary,
-)
+from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
+from registry.splits.reading import find_split, growth_since, list_splits, split_summary
 
 if TYPE_CHECKING:
     from train.config.config import TrainConfig

@@ -18,7 +18,8 @@ from registry.files.grids import GridStore
 from registry.jobs.progress import Progress, Silent
 from registry.properties import TARGETS, property_named
 from registry.settings import Settings
-from registry.splits import DEFAULT_SPLIT, find_split
+from registry.splits.creation import DEFAULT_SPLIT
+from registry.splits.reading import find_split
 
 if TYPE_CHECKING:
     from train.config.config import TrainConfig

@@ -21,7 +21,7 @@ from cli.options.common import (
 )
 from cli.options.sessions import open_session
 from ecdreg.splits import create_splits, import_splits, list_splits, show_split
-from registry.splits import SplitSummary
+from registry.splits.reading import SplitSummary
 
 __all__ = ["group"]
 

@@ -32,7 +32,8 @@ from registry.model_store import (
 )
 from registry.models import Crystal, CrystalRevision
 from registry.provenance import finish_run, start_run
-from registry.splits import create_split, members
+from registry.splits.creation import create_split
+from registry.splits.reading import members
 
 METALS = ("Li", "Na", "K", "Mg", "Ca", "Ti", "V", "Zr")
 ANIONS = ("O", "S", "Se")

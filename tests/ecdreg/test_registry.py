@@ -92,7 +92,7 @@ def test_ingest_train_predict(home: Path, cluster_url: str) -> None:
     with Registry.open(home=home, url=cluster_url) as registry:
         report = registry.ingest("sample", limit=60, workers=0, recipes=(), texts="source")
         assert report.in_registry == len(registry.materials()) > 40
-        from registry.splits import create_split
+        from registry.splits.creation import create_split
 
         with session_scope(registry.engine) as session:
             create_split(session, "bare", target="k_vrh", recipe=None, text_level=None)

@@ -24,7 +24,7 @@ from registry.models import Crystal, CrystalRevision
 from registry.postgres.embedded import EmbeddedServer
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
-from registry.splits import create_split
+from registry.splits.creation import create_split
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.text import TextBackbone, load_text_backbone

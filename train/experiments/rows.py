@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from registry.errors import IncompatibleInputError, NotFoundError, SplitError
 from registry.models import Property
 from registry.properties import FREE_ATOMS, property_named
-from registry.splits import find_split, members
+from registry.splits.reading import find_split, members
 from train.features.densities import DENSITY_KINDS, DensityFiles
 
 __all__ = [

@@ -20,7 +20,7 @@ from registry.jobs.progress import Progress, Silent
 from registry.model_store import METRICS
 from registry.models import Experiment, Property, Split, SplitMember
 from registry.settings import Settings
-from registry.splits import create_split
+from registry.splits.creation import create_split
 from train.experiments.jobs import JobOutcome, run_jobs
 from train.experiments.results import read_result
 from train.models.fitting import phases_of
@@ -132,7 +132,7 @@ def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None =
     NotFoundError
         If a split is missing, and none are to be made.
     SplitError
-        As :func:`registry.splits.create_split`.
+        As :func:`registry.splits.creation.create_split`.
     """
     wanted = [(target, name, seed) for target in plan.targets for name, seed in plan.runs(target)]
     with Session(engine) as session:

@@ -20,7 +20,7 @@ from registry.errors import ConfigurationError
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
-from registry.splits import create_split
+from registry.splits.creation import create_split
 
 Invoke = Callable[..., Any]
 

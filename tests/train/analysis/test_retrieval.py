@@ -84,7 +84,7 @@ def test_trained_encoders_are_asked_with_the_holdout(line: Engine) -> None:
     from registry.files.artifacts import StoredArtifact
     from registry.model_store import add_model_version, start_experiment
     from registry.models import Encoder
-    from registry.splits import create_split
+    from registry.splits.creation import create_split
 
     with session_scope(line) as session:
         split = create_split(

@@ -17,7 +17,7 @@ from registry.errors import ArtifactError, IncompatibleInputError, NotFoundError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.properties import FREE_ATOMS
-from registry.splits import create_split
+from registry.splits.creation import create_split
 from train.experiments.rows import Rows, crystal_inputs, inner_stop, known_values, load_images, load_rows
 from train.features.densities import grids_of, load_densities
 

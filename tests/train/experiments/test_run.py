@@ -23,7 +23,7 @@ from registry.models import (
     Prediction,
     SplitMember,
 )
-from registry.splits import create_split
+from registry.splits.creation import create_split
 from train.experiments.locks import held, run_key
 from train.experiments.publish import update_default_encoder
 

@@ -43,7 +43,7 @@ from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
 from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
-from registry.splits import create_split
+from registry.splits.creation import create_split
 from train.backbones.image_loaders import load_image_backbone
 from train.config.config import TrainConfig
 from train.experiments import run as experiment_module

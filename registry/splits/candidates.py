@@ -1,4 +1,4 @@
-"""Who can take part in a split, who cannot and why, and which part a rule gives to whom."""
+"""Candidates of a split: which crystals can be used, why others cannot, and the assignment by rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.errors import ConfigurationError
 from registry.image_recipes import find_recipe
 from registry.properties import property_named
 
-__all__ = ["Candidate", "assign", "candidates", "clean"]
+__all__ = ["Candidate", "assign", "candidates", "exclude_outliers"]
 
 _IQR_RECIPES = {"spin": "paper", "total": "paper-total", "deformation": "paper-deformation"}
 
@@ -29,7 +29,7 @@ class Candidate:
     source_id: str
     material_key: str
     reason: str | None
-    """Why it cannot take part."""
+    """Why it cannot be used; None where it can."""
 
     @property
     def name(self) -> str:
@@ -38,15 +38,15 @@ class Candidate:
 
 
 def candidates(session: Session, target: str, parameters: Mapping[str, Any]) -> list[Candidate]:
-    """Every current crystal, with the reason why it cannot take part if there is one.
+    """Every current crystal, with the reason why it cannot be used, if there is one.
 
     Parameters
     ----------
     target
-        Property that models will learn; a suspect value, or none, is a reason.
+        Property that models are trained on; a suspect or missing value is a reason.
     parameters
-        Those of a split: ``recipe`` and ``text_level`` that everybody must have, ``sources`` to look in;
-        None asks for nothing.
+        Those of a split: ``recipe`` and ``text_level`` that every member must have, ``sources`` of the crystals;
+        None: no such condition.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def assign(candidate: Candidate, *, seed: int, n_folds: int, holdout: float) -> 
     Parameters
     ----------
     seed
-        Another one deals anew.
+        Seed of the hash; another one gives another assignment.
     n_folds
         Folds of cv.
     holdout
@@ -142,10 +142,10 @@ _QUARTILES = (
 )
 
 
-def clean(
+def exclude_outliers(
     session: Session, found: Sequence[Candidate], *, factor: float, slices: str, held_out: Collection[int] = ()
 ) -> tuple[list[Candidate], dict[str, Any]]:
-    """Exclude whose slices reach beyond Tukey's fences, found among those who can take part and are not held out.
+    """Exclude crystals with slices beyond Tukey's fences, which are computed from usable crystals outside the holdout.
 
     Parameters
     ----------
@@ -155,9 +155,9 @@ def clean(
         Interquartile ranges between quartile and fence (1.5: J. W. Tukey, Exploratory Data Analysis, 1977).
     slices
         spin, total or deformation (as published), or a recipe as ``NAME`` or ``NAME:CHANNEL``; without a
-        channel each has fences of its own.
+        channel, each channel has its own fences.
     held_out
-        Revisions that have no say in the fences, though they are held to them: the holdout reaches no fit.
+        Revisions that are compared with the fences but do not contribute to them: the holdout influences no fit.
 
     Returns
     -------
@@ -180,11 +180,11 @@ def clean(
         "revisions": [candidate.revision_id for candidate in found if candidate.reason is None],
         "channel": channel,
     }
-    say = [revision_id for revision_id in values["revisions"] if revision_id not in held_out]
+    contributing = [revision_id for revision_id in values["revisions"] if revision_id not in held_out]
     fences: dict[int, dict[str, tuple[float, float]]] = {}
-    for row in session.execute(text(_QUARTILES), values | {"revisions": say}):
+    for row in session.execute(text(_QUARTILES), values | {"revisions": contributing}):
         fences[row.channel] = {"minimum": _fence(row.low, factor), "maximum": _fence(row.high, factor)}
-    if not fences and say:
+    if not fences and contributing:
         raise ConfigurationError(f"no slice of recipe {recipe!r} has channel {channel}; choose another to clean by")
     reasons: dict[int, str | None] = {}
     for row in session.execute(text(_FIELD + "SELECT * FROM field ORDER BY channel"), values):

@@ -12,21 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.candidates import Candidate, assign, candidates
 from registry.crystals import WrittenCrystal
 from registry.errors import ConfigurationError, NotFoundError, SplitError, UnknownNameError
 from registry.models import Split
-from registry.splits import (
-    MemberRow,
-    create_split,
-    ensure_default_split,
-    find_split,
-    growth_since,
-    import_split,
-    list_splits,
-    members,
-    split_summary,
-)
+from registry.splits.candidates import Candidate, assign, candidates
+from registry.splits.creation import create_split, ensure_default_split, import_split
+from registry.splits.reading import MemberRow, find_split, growth_since, list_splits, members, split_summary
 
 AddCrystal = Callable[..., WrittenCrystal]
 ELEMENTS = "Li Be Na Mg Al Si K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge".split()  # noqa: SIM905

@@ -1,8 +1,8 @@
-"""Splits: a frozen answer to who is in, for one target.
+"""Creation of splits, by rule or from a file: a fixed assignment of crystals to cv, holdout or excluded.
 
-A rule assigns each material by a seeded hash of its key, and by nothing else: duplicates stay
-together, and a registry that grows moves nobody. Who cannot take part is a member too, excluded
-with the reason. A split never changes; another one gets another name.
+A rule assigns each material by a seeded hash of its key alone: duplicates stay together, and crystals that are added
+later change no assignment. Crystals that cannot be used are members too, excluded with the reason. A split never
+changes; another one gets another name.
 """
 
 from __future__ import annotations
@@ -11,72 +11,27 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from registry.candidates import Candidate, assign, candidates, clean
-from registry.errors import ConfigurationError, NotFoundError, SplitError
+from registry.errors import ConfigurationError, SplitError
 from registry.models import Split, SplitMember
-from registry.properties import property_named
+from registry.splits.candidates import Candidate, assign, candidates, exclude_outliers
+from registry.splits.reading import count_reasons, members
 
 __all__ = [
     "DEFAULT_SPLIT",
-    "MemberRow",
-    "SplitSummary",
     "create_split",
     "ensure_default_split",
-    "find_split",
-    "growth_since",
     "import_split",
-    "list_splits",
-    "members",
-    "split_summary",
 ]
 
 DEFAULT_SPLIT = "default"
-"""Name of the split that training makes when none is named."""
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """The part that one crystal plays in a split."""
-
-    revision_id: int | None
-    """None for an id of an imported file that the registry does not know."""
-    source_id: str
-    """``source:id``, or the id as an imported file gives it."""
-    subset: str
-    """cv, holdout or excluded."""
-    fold: int | None
-    """The fold that scores it, in cv."""
-    reason: str | None
-    """Why it is excluded; what stands before the first colon is the kind of reason."""
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """A split in numbers."""
-
-    name: str
-    target: str
-    origin: str
-    """rule or file."""
-    seed: int | None
-    created_at: datetime
-    parameters: dict[str, Any]
-    iqr_bounds: dict[str, Any] | None
-    cv: int
-    holdout: int
-    excluded: int
-    folds: dict[int, int] = field(default_factory=dict)
-    """Members by fold."""
-    reasons: dict[str, int] = field(default_factory=dict)
-    """Excluded members by kind of reason."""
+"""Name of the split that training creates where none is named."""
 
 
 def create_split(
@@ -93,29 +48,29 @@ def create_split(
     iqr_kind: str | None = None,
     sources: Sequence[str] | None = None,
 ) -> Split:
-    """Make a split by rule, or return the one that was made by the same rule of the same crystals.
+    """Create a split by rule, or return the existing one of the same rule and crystals.
 
     Parameters
     ----------
     name
         Name of the split; one name may serve several targets.
     target
-        Property that models will learn.
+        Property that models are trained on.
     seed
-        Another seed deals the materials anew.
+        Seed of the hash; another one gives another assignment.
     n_folds
         Folds of the cross-validation, numbered from 0.
     holdout
-        Share of the materials that no fit ever sees, between 0 and 1.
+        Share of the materials that no model is fitted to, between 0 and 1.
     recipe
-        Image recipe that every member must have a slice of; None where no image is needed.
+        Image recipe of which every member must have a slice; None where no image is needed.
     text_level
-        Level of the text that every member must have; None where no text is needed.
+        Text level of the description that every member must have; None where no text is needed.
     iqr
-        Leave out whose slice's maximum or minimum lies more than ``iqr`` interquartile ranges outside
-        the quartiles of cv (Tukey's fences; 1.5 is usual); None leaves nobody out.
+        Exclude crystals with a slice maximum or minimum more than ``iqr`` interquartile ranges outside
+        the quartiles of cv (Tukey's fences; 1.5 is usual); None excludes none.
     iqr_kind
-        Slices that ``iqr`` looks at: spin, total or deformation (the recipes ``paper``,
+        Slices that ``iqr`` applies to: spin, total or deformation (the recipes ``paper``,
         ``paper-total``, ``paper-deformation``), or any recipe, as ``NAME`` or ``NAME:CHANNEL``. None: those of
         ``recipe``.
     sources
@@ -142,16 +97,16 @@ def create_split(
         "sources": sorted(sources) if sources is not None else None,
     }
     found = candidates(session, target, parameters)
-    deal: dict[str, Any] = {"seed": seed, "n_folds": n_folds, "holdout": holdout}
+    rule: dict[str, Any] = {"seed": seed, "n_folds": n_folds, "holdout": holdout}
     bounds = None
     if iqr is not None:
-        held_out = {c.revision_id for c in found if assign(c, **deal)[0] == "holdout"}
-        found, bounds = clean(session, found, factor=iqr, slices=iqr_kind or recipe or "", held_out=held_out)
-    rows = [_member_row(candidate, *assign(candidate, **deal)) for candidate in found]
+        held_out = {c.revision_id for c in found if assign(c, **rule)[0] == "holdout"}
+        found, bounds = exclude_outliers(session, found, factor=iqr, slices=iqr_kind or recipe or "", held_out=held_out)
+    rows = [_member_row(candidate, *assign(candidate, **rule)) for candidate in found]
     split = Split(name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds)
-    if bounds is not None:  # None would become JSON's null, which is not SQL's
+    if bounds is not None:  # None would be stored as JSON's null, which differs from SQL's
         split.iqr_bounds = bounds
-    return _freeze(session, split, rows, folds=range(n_folds))
+    return _store(session, split, rows, folds=range(n_folds))
 
 
 def import_split(
@@ -164,7 +119,7 @@ def import_split(
     text_level: str | None = "keywords",
     sources: Sequence[str] | None = None,
 ) -> Split:
-    """Take over a split from a CSV file with the columns ``id``, ``subset``, ``fold``.
+    """Import a split from a CSV file with the columns ``id``, ``subset``, ``fold``.
 
     Parameters
     ----------
@@ -174,10 +129,10 @@ def import_split(
         ``id`` is a crystal's id or ``source:id``; ``subset`` is cv or holdout; ``fold`` is a number
         from 0 for cv, empty for the holdout. Fold numbers are kept.
     target, recipe, text_level
-        As in :func:`create_split`: who lacks one of them is excluded, as are unknown ids and suspect
+        As in :func:`create_split`: crystals without one of them are excluded, as are unknown ids and suspect
         values, each with the reason.
     sources
-        Look for the ids in these sources alone; None: in all.
+        Look up the ids in these sources only; None: in all.
 
     Raises
     ------
@@ -224,13 +179,13 @@ def import_split(
         rows.append(_member_row(candidate, entry.subset, entry.fold) | {"source_id": entry.ident})
         if candidate.reason is None:
             parts.setdefault(candidate.material_key, set()).add((entry.subset, entry.fold))
-    # Somebody else's split may leak; it is taken as it is, and this says so.
+    # An imported split may leak between folds; it is kept as it is, and this records the leaks.
     parameters["materials_in_several_parts"] = sorted(key for key, where in parts.items() if len(where) > 1)
     folds = sorted({entry.fold for entry in entries if entry.fold is not None})
     if len(folds) < 2:
         raise SplitError(f"{path}: {len(folds)} folds in the subset cv; a cross-validation needs at least two")
     split = Split(name=name, target=target, origin="file", parameters=parameters, seed=None, n_folds=len(folds))
-    return _freeze(session, split, rows, folds=folds)
+    return _store(session, split, rows, folds=folds)
 
 
 def ensure_default_split(
@@ -240,15 +195,15 @@ def ensure_default_split(
     recipe: str | None = "metric",
     text_level: str | None = "keywords",
 ) -> Split:
-    """The split named ``default`` for a target, made when it is first needed and then kept.
+    """The split named ``default`` for a target, created when it is first needed and then kept.
 
-    85 % cv in 5 folds, 15 % holdout, seed 0. Crystals that came later are not in it:
-    :func:`growth_since` counts them.
+    85 % cv in 5 folds, 15 % holdout, seed 0. Crystals that were added later are not in it:
+    :func:`registry.splits.reading.growth_since` counts them.
 
     Parameters
     ----------
     target, recipe, text_level
-        As in :func:`create_split`; the recipe and the text level count only where the split is made.
+        As in :func:`create_split`; the recipe and the text level count only where the split is created.
 
     Raises
     ------
@@ -257,70 +212,6 @@ def ensure_default_split(
     """
     split = session.scalars(select(Split).where(Split.name == DEFAULT_SPLIT, Split.target == target)).one_or_none()
     return split or create_split(session, DEFAULT_SPLIT, target=target, recipe=recipe, text_level=text_level)
-
-
-def find_split(session: Session, name: str, target: str) -> Split:
-    """The split of a name for a target.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such property.
-    NotFoundError
-        If there is no such split; the message names those for the target.
-    """
-    property_named(target)
-    split = session.scalars(select(Split).where(Split.name == name, Split.target == target)).one_or_none()
-    if split is None:
-        names = session.scalars(select(Split.name).where(Split.target == target).order_by(Split.name)).all()
-        hint = f"there are: {', '.join(names)}" if names else "`ecdreg split create` makes one"
-        raise NotFoundError(f"no split {name!r} for {target}; {hint}")
-    return split
-
-
-def members(session: Session, split_id: int) -> list[MemberRow]:
-    """All members of a split, ordered by subset, fold and id."""
-    rows = session.execute(
-        select(SplitMember.revision_id, SplitMember.source_id, SplitMember.subset, SplitMember.fold, SplitMember.reason)
-        .where(SplitMember.split_id == split_id)
-        .order_by(SplitMember.subset, SplitMember.fold, SplitMember.source_id)
-    )
-    return [MemberRow(*row) for row in rows]
-
-
-def growth_since(session: Session, split: Split) -> int:
-    """Number of crystals that could take part by now, but were not there when the split was frozen."""
-    known = set(
-        session.scalars(
-            select(SplitMember.crystal_id).where(
-                SplitMember.split_id == split.id,
-                (SplitMember.subset != "excluded") | SplitMember.reason.startswith("IQR"),
-            )
-        )
-    )
-    found = candidates(session, split.target, split.parameters)
-    return sum(candidate.reason is None and candidate.crystal_id not in known for candidate in found)
-
-
-def list_splits(session: Session) -> list[SplitSummary]:
-    """All splits in numbers, ordered by name and target."""
-    return _summaries(session, session.scalars(select(Split).order_by(Split.name, Split.target)).all())
-
-
-def split_summary(session: Session, name: str) -> list[SplitSummary]:
-    """The splits of a name in numbers, one a target.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none.
-    """
-    found = session.scalars(select(Split).where(Split.name == name).order_by(Split.target)).all()
-    if not found:
-        names = session.scalars(select(Split.name).distinct().order_by(Split.name)).all()
-        hint = f"there are: {', '.join(names)}" if names else "`ecdreg split create` makes one"
-        raise NotFoundError(f"no split {name!r}; {hint}")
-    return _summaries(session, found)
 
 
 @dataclass(frozen=True)
@@ -356,7 +247,7 @@ def _read_file(path: Path) -> tuple[list[_Entry], str]:
     except OSError as error:
         raise SplitError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SplitError(f"{path} is no UTF-8 text; save it as CSV in UTF-8") from error
+        raise SplitError(f"{path} is not UTF-8 text; save it as CSV in UTF-8") from error
     reader = csv.DictReader(lines)
     for column in ("id", "subset", "fold"):
         if column not in (reader.fieldnames or []):
@@ -399,8 +290,8 @@ def _row(
     }
 
 
-def _freeze(session: Session, split: Split, rows: list[dict[str, Any]], *, folds: Iterable[int]) -> Split:
-    """Write a split, or return the very same one that is there."""
+def _store(session: Session, split: Split, rows: list[dict[str, Any]], *, folds: Iterable[int]) -> Split:
+    """Write a split, or return the existing one that equals it."""
     taken = session.scalars(select(Split).where(Split.name == split.name, Split.target == split.target)).one_or_none()
     if taken is not None:
         if _rule(taken) == _rule(split) and _membership(session, taken) == {_membership_of(row) for row in rows}:
@@ -423,7 +314,7 @@ def _check_filled(split: Split, rows: list[dict[str, Any]], folds: Iterable[int]
     if not empty:
         return
     usable = sum(row["subset"] != "excluded" for row in rows)
-    reasons = _reason_kinds(row["reason"] for row in rows if row["reason"] is not None)
+    reasons = count_reasons(row["reason"] for row in rows if row["reason"] is not None)
     out = "".join(f", {n} {kind}" for kind, n in reasons.items())
     raise SplitError(
         f"split {split.name!r} for {split.target}: {' and '.join(empty)} would be empty ({usable} of {len(rows)}"
@@ -441,38 +332,3 @@ def _membership_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _membership(session: Session, split: Split) -> set[tuple[Any, ...]]:
     return {_membership_of(vars(member)) for member in members(session, split.id)}
-
-
-def _summaries(session: Session, splits: Sequence[Split]) -> list[SplitSummary]:
-    counts: dict[int, Counter[tuple[str, int | None]]] = {split.id: Counter() for split in splits}
-    reasons: dict[int, list[str]] = {split.id: [] for split in splits}
-    rows = session.execute(
-        select(SplitMember.split_id, SplitMember.subset, SplitMember.fold, SplitMember.reason).where(
-            SplitMember.split_id.in_(counts)
-        )
-    )
-    for split_id, subset, fold, reason in rows:
-        counts[split_id][subset, fold] += 1
-        if reason is not None:
-            reasons[split_id].append(reason)
-    return [
-        SplitSummary(
-            name=split.name,
-            target=split.target,
-            origin=split.origin,
-            seed=split.seed,
-            created_at=split.created_at,
-            parameters=split.parameters,
-            iqr_bounds=split.iqr_bounds,
-            cv=sum(n for (subset, _), n in counts[split.id].items() if subset == "cv"),
-            holdout=counts[split.id]["holdout", None],
-            excluded=counts[split.id]["excluded", None],
-            folds=dict(sorted((fold, n) for (_, fold), n in counts[split.id].items() if fold is not None)),
-            reasons=_reason_kinds(reasons[split.id]),
-        )
-        for split in splits
-    ]
-
-
-def _reason_kinds(reasons: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
