@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from registry import splits
 from registry.properties import TARGETS
+from registry.splits import creation, reading
 from registry.splits.reading import MemberRow, SplitSummary, list_splits
 
 __all__ = ["ImportedSplits", "SplitMembers", "create_splits", "import_splits", "list_splits", "show_split"]
@@ -89,7 +89,7 @@ def create_splits(
     """
     chosen = list(dict.fromkeys(targets or TARGETS))
     for target in chosen:
-        splits.create_split(
+        creation.create_split(
             session,
             name,
             target=target,
@@ -102,7 +102,7 @@ def create_splits(
             iqr_kind=iqr_kind,
             sources=sources or None,
         )
-    return [summary for summary in splits.split_summary(session, name) if summary.target in chosen]
+    return [summary for summary in reading.split_summary(session, name) if summary.target in chosen]
 
 
 def import_splits(
@@ -136,12 +136,12 @@ def import_splits(
         As :func:`registry.splits.creation.import_split`.
     """
     made = [
-        splits.import_split(
+        creation.import_split(
             session, name, file, target=target, recipe=recipe, text_level=text_level, sources=sources or None
         )
         for target in dict.fromkeys(targets)
     ]
-    found = [s for s in splits.split_summary(session, made[0].name) if s.target in targets] if made else []
+    found = [s for s in reading.split_summary(session, made[0].name) if s.target in targets] if made else []
     warnings = []
     for summary in found:
         leaking = summary.parameters.get("materials_in_several_parts") or []
@@ -173,10 +173,10 @@ def show_split(
         If there is no such property or split.
     """
     for target in targets or ():
-        splits.find_split(session, name, target)
-    found = [s for s in splits.split_summary(session, name) if not targets or s.target in targets]
+        reading.find_split(session, name, target)
+    found = [s for s in reading.split_summary(session, name) if not targets or s.target in targets]
     return [SplitMembers(s, _members(session, name, s.target) if members else None) for s in found]
 
 
 def _members(session: Session, name: str, target: str) -> tuple[MemberRow, ...]:
-    return tuple(splits.members(session, splits.find_split(session, name, target).id))
+    return tuple(reading.members(session, reading.find_split(session, name, target).id))

@@ -310,7 +310,7 @@ def test_import_of_files_that_are_no_text(session: Session, forty: None, tmp_pat
     with pytest.raises(SplitError, match=r"cannot read .*no\.csv: No such file"):
         import_split(session, None, tmp_path / "no.csv", target="k_vrh")
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(SplitError, match="no UTF-8 text"):
+    with pytest.raises(SplitError, match="not UTF-8 text"):
         import_split(session, None, tmp_path / "image.csv", target="k_vrh")
     # A spreadsheet's byte order mark is no part of the first column's name.
     marked = tmp_path / "marked.csv"
