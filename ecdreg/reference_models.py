@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from ecdreg.notes import Notes
 from registry.jobs.progress import Progress, Silent
-from registry.splits import DEFAULT_SPLIT
+from registry.splits.creation import DEFAULT_SPLIT
 
 __all__ = [
     "ReferenceModelInfo",
