@@ -2,40 +2,45 @@ r"""``ecdreg ingest``: crystals with their properties, densities, slices and tex
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cli import output
 from cli.options.common import JsonOption, LimitOption, open_engine, settings
-
-if TYPE_CHECKING:
-    from ingest.pipeline import IngestReport
-    from ingest.sources import CrystalSource
+from ecdreg.ingestion import (
+    IngestInterruptedError,
+    IngestPreview,
+    IngestReport,
+    plan_ingest,
+    preview_ingest,
+)
+from ecdreg.ingestion import ingest as run_ingest
 
 __all__ = ["ingest"]
 
-SOURCE_HELP = "mp, sample, or a dataset folder: a path with a '/', as data/ or ./mine. [default: mp]"
+SOURCE_HELP = "mp, sample, or a dataset folder: a path with a '/', as data/ or ./mine."
 MEANING = {
     "created": "new in the registry",
-    "updated": "something of it is new",
-    "unchanged": "nothing is new",
-    "partial": "in the registry, but something of it could not be used",
-    "deferred": "could not be ingested just now; the next run tries again",
+    "updated": "has new data",
+    "unchanged": "has no new data",
+    "partial": "in the registry, but some of its data could not be used",
+    "deferred": "could not be ingested now; the next run tries again",
     "rejected": "not in the registry",
 }
-_SHOWN_REASONS = 8
+_MAX_REASONS = 8
 _INTERRUPTED = 130
 
 
 def ingest(
-    source: Annotated[str | None, typer.Option("--source", metavar="NAME|DIR/", help=SOURCE_HELP)] = None,
+    source: Annotated[str, typer.Option("--source", metavar="NAME|DIR/", help=SOURCE_HELP)] = "mp",
     fcc: Annotated[
         bool, typer.Option("--fcc", help="Keep crystals of an F-centred cubic space group, reject the others.")
     ] = False,
     assume_fcc: Annotated[
-        bool, typer.Option("--assume-fcc", help="With --fcc: keep what has no structure to tell by.")
+        bool, typer.Option("--assume-fcc", help="With --fcc: keep crystals without a structure, too.")
     ] = False,
     recipe: Annotated[
         list[str] | None,
@@ -46,8 +51,7 @@ def ingest(
         typer.Option(
             "--texts",
             metavar="source|compute|none",
-            help="Take the source's texts (or: download) and compute what it lacks; compute all (2 to 6 s a crystal); "
-            "none.",
+            help="Take the texts of the source and compute missing ones; compute all, in 2 to 6 s a crystal; none.",
         ),
     ] = "source",
     name: Annotated[
@@ -57,7 +61,7 @@ def ingest(
     level_of_theory: Annotated[
         str | None,
         typer.Option(
-            "--level-of-theory", metavar="LEVEL", help="Of properties and densities that do not say theirs, as GGA."
+            "--level-of-theory", metavar="LEVEL", help="Of properties and densities that do not state theirs, as GGA."
         ),
     ] = None,
     derive_deformation: Annotated[
@@ -78,11 +82,11 @@ def ingest(
     refresh: Annotated[
         bool,
         typer.Option(
-            "--refresh", help="Look at every crystal again; mp: ask whether objects in the cache are still the same."
+            "--refresh", help="Read every crystal again; mp: check whether objects in the cache are still the same."
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=0, help="Processes; by default one a core, 0 for none but this.")
+        int | None, typer.Option("--workers", min=0, help="Worker processes; by default one for each core, 0 for none.")
     ] = None,
     limit: LimitOption = None,
     spacegroup: Annotated[
@@ -93,7 +97,7 @@ def ingest(
         str | None, typer.Option("--elements", metavar="A,B", help="mp: materials that contain all of these elements.")
     ] = None,
     ids: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", help="mp: exactly the materials whose ids are in this file.")
+        Path | None, typer.Option("--ids", metavar="FILE", help="mp: exactly the materials with ids in this file.")
     ] = None,
     unstable: Annotated[
         bool, typer.Option("--unstable", help="mp: materials above the convex hull too, not only stable ones.")
@@ -102,22 +106,22 @@ def ingest(
         bool, typer.Option("--no-density", help="mp: no densities, so no slices; structures, properties and texts.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="mp: say what would be downloaded and how much; write nothing.")
+        bool, typer.Option("--dry-run", help="mp: print what would be downloaded and how much; write nothing.")
     ] = False,
     lock: Annotated[
         Path | None,
         typer.Option(
             "--lock",
             metavar="FILE",
-            help="mp: write down exactly which densities these are; with a file that is there, take exactly those.",
+            help="mp: record the materials and densities in this file; an existing file selects exactly those.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Bring crystals into the registry.
 
-    What has not changed since the last run is left alone, what was interrupted goes on. What
-    could not be ingested is recorded with its reason: see v_ingest_outcomes.
+    Crystals that have not changed since the last run are left alone, and an interrupted run is continued. Crystals
+    that could not be ingested are recorded with the reason, in v_ingest_outcomes.
 
     \b
     Examples:
@@ -132,72 +136,71 @@ def ingest(
       ecdreg ingest --source ./chgcars/ --level-of-theory GGA --derive-deformation
       ecdreg ingest --fcc --source sample --texts compute
     """
-    from ingest.pipeline import IngestInterruptedError, IngestOptions
-    from ingest.pipeline import ingest as run_ingest
-    from ingest.sources import open_source
-    from registry.files.grids import GridStore
-
-    options = IngestOptions(
-        fcc=fcc,
-        assume_fcc=assume_fcc,
-        recipes=() if no_density else tuple(recipe) if recipe else ("metric",),
-        texts="source" if texts == "download" else texts,
-        level_of_theory=level_of_theory,
-        derive_deformation=derive_deformation,
-        slim=slim,
-        refresh=refresh,
-        limit=limit,
-        workers=workers,
-    )
-    options.fingerprint()  # an unknown recipe is said before the database is made
-    given = {"--spacegroup": spacegroup, "--elements": elements, "--ids": ids, "--lock": lock}
-    flags = {"--unstable": unstable, "--no-density": no_density, "--dry-run": dry_run}
-    named = source or "mp"
-    if named == "mp" and name is None:
-        from cli.options import materials_project as mp
-
-        materials = mp.materials_project(
-            options,
-            spacegroups=spacegroup,
-            elements=elements,
+    with output.progress() as progress:
+        plan = plan_ingest(
+            settings(),
+            source,
+            fcc=fcc,
+            assume_fcc=assume_fcc,
+            recipes=recipe or ("metric",),
+            texts="source" if texts == "download" else texts,
+            name=name,
+            level_of_theory=level_of_theory,
+            derive_deformation=derive_deformation,
+            slim=slim,
+            refresh=refresh,
+            workers=workers,
+            limit=limit,
+            spacegroups=spacegroup or (),
+            elements=(elements or "").replace(",", " ").split(),
             ids=ids,
             unstable=unstable,
             densities=not no_density,
             lock=lock,
+            progress=progress,
         )
-        if dry_run:
-            mp.dry_run(materials, options, json=json)
-            return
-        chosen: CrystalSource = materials
-    else:
-        if named != "mp":
-            _only_for_mp(named, [option for option, value in {**given, **flags}.items() if value])
-        chosen = open_source(named, name=name)
-    engine = open_engine()
+        found = preview_ingest(settings(), plan, progress=progress) if dry_run else None
+    if found is not None:
+        _show_preview(found, json=json)
+        return
     try:
         with output.progress() as progress:
-            report = run_ingest(engine, chosen, options, grids=GridStore(settings().grids_url), progress=progress)
+            result = run_ingest(open_engine(), settings(), plan, progress=progress)
     except IngestInterruptedError as stop:
         _show(stop.report, json=json, status="interrupted")
         output.note(str(stop))
         raise typer.Exit(_INTERRUPTED) from None
-    finally:
-        engine.dispose()
-    _show(report, json=json, status="finished")
-    if named == "mp" and lock is not None:
-        mp.write_lock_of(materials, report, engine, lock)
-    if not report.in_registry:
-        output.error(f"nothing of {chosen.name} is in the registry; the reasons are above")
+    _show(result.report, json=json, status="finished")
+    for warning in result.warnings:
+        output.warn(warning)
+    if not result.report.in_registry:
+        output.error(f"nothing of {result.report.source} is in the registry; the reasons are above")
         raise typer.Exit(1)
     if not json:
-        output.note(_next_steps(report))
+        output.note(_next_steps(result.report))
 
 
-def _only_for_mp(source: str, options: list[str]) -> None:
-    from registry.errors import ConfigurationError
-
-    if options:
-        raise ConfigurationError(f"{options[0]} is for the source mp, not for {source!r}; leave it out")
+def _show_preview(found: IngestPreview, *, json: bool) -> None:
+    one = found.found
+    if json:
+        output.json(asdict(one))
+        return
+    rows = [
+        {"what": "materials", "number": one.materials},
+        {"what": "unchanged since the last run", "number": one.unchanged},
+        {"what": "density objects to download", "number": one.objects},
+        {"what": "in the cache already", "number": one.cached},
+        {"what": "without a density", "number": one.without},
+        {"what": "with the project's text", "number": one.texts},
+    ]
+    output.table(rows, title=f"Materials Project {found.release}: what would be ingested")
+    output.line(f"{one.bytes / 1e9:.3f} GB to download")
+    room = "" if found.bytes_free is None else f", which has {found.bytes_free / 1e9:.1f} GB free"
+    output.line(f"{found.bytes_needed / 1e9:.3f} GB to keep in {found.grids_url}{room}")
+    if found.bytes_free is not None and found.bytes_needed > found.bytes_free:
+        output.warn("that does not fit; --slim keeps less, ECDREG_CACHE names another place")
+    for line in one.troubles:
+        output.note(line)
 
 
 def _show(report: IngestReport, *, json: bool, status: str) -> None:
@@ -215,17 +218,17 @@ def _show(report: IngestReport, *, json: bool, status: str) -> None:
         output.line()
         common = report.reasons.most_common()
         output.table(
-            [{"crystals": n, "outcome": outcome, "reason": reason} for (outcome, reason), n in common[:_SHOWN_REASONS]]
+            [{"crystals": n, "outcome": outcome, "reason": reason} for (outcome, reason), n in common[:_MAX_REASONS]]
         )
-        if len(common) > _SHOWN_REASONS:
-            output.note(f"and {len(common) - _SHOWN_REASONS} other reasons")
+        if len(common) > _MAX_REASONS:
+            output.note(f"and {len(common) - _MAX_REASONS} other reasons")
     output.line()
-    stands = [
+    standing = [
         f"{report.standing[outcome]} {outcome}" for outcome in ("partial", "rejected") if report.standing[outcome]
     ]
-    if stands:
-        output.note(f"of the unchanged, {' and '.join(stands)} as before")
-    if report.reasons or stands:
+    if standing:
+        output.note(f"of the unchanged, {' and '.join(standing)} as before")
+    if report.reasons or standing:
         output.note(
             'why, for each crystal: ecdreg db shell -c "SELECT source_id, outcome, reason FROM v_ingest_outcomes '
             f"WHERE source = '{report.source}' AND reason IS NOT NULL\""
@@ -252,5 +255,5 @@ def _as_json(report: IngestReport, status: str) -> dict[str, Any]:
 
 def _next_steps(report: IngestReport) -> str:
     if report.counts["deferred"]:
-        return "next: run the same command again, it tries what was deferred"
-    return "next: `ecdreg train stacked` learns from them, `ecdreg db shell` asks v_materials about them"
+        return "next: run the same command again for the deferred crystals"
+    return "next: `ecdreg train stacked` trains on them, `ecdreg db shell` queries v_materials"

@@ -192,7 +192,7 @@ def test_a_lock_file_is_written_once_and_kept_to_afterwards(
     assert [row["material_ids"] for row in standin.asked("/summary/")] == ["mp-1,mp-2,mp-3"]
     again = invoke("ingest", "--fcc", "--elements", "Na", "--spacegroup", 225, "--unstable", *options)
     assert again.exit_code == 0, again.stderr
-    assert "says which materials" in again.stderr
+    assert "names the materials" in again.stderr
     assert "3 of 3" in again.stdout
 
 
