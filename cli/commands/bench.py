@@ -1,4 +1,4 @@
-r"""``ecdreg bench``: how good the registry's own numbers are, and how quick its search."""
+r"""Command group ``ecdreg bench``: benchmarks of derived densities and of the vector search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS = {
 }
 _FORMATS = {name: ".3f" for name in _COLUMNS if name not in ("prototype", "crystals")}
 
-group = command_group("Measure what the registry derives by itself, and how it searches.")
+group = command_group("Run benchmarks of derived densities and of the vector search.")
 
 
 @group.command("free-atoms")
@@ -38,22 +38,22 @@ def free_atoms(
         str, typer.Option("--source", metavar="NAME|DIR/", help="Source with total and deformation densities.")
     ] = "sample",
     outside: Annotated[
-        float, typer.Option("--outside", min=0.0, help="Between the atoms means farther than this from each [Å].")
+        float, typer.Option("--outside", min=0.0, help="Distance from every atom that interstitial points exceed [Å].")
     ] = 1.0,
     every: Annotated[
-        int, typer.Option("--every", min=1, help="Only every so-manieth crystal, the first included.")
+        int, typer.Option("--every", min=1, help="Compare each N-th crystal, beginning with the first.")
     ] = 1,
-    rest: Annotated[bool, typer.Option("--rest", help="All but those of --every.")] = False,
+    rest: Annotated[bool, typer.Option("--rest", help="Compare all crystals except those of --every.")] = False,
     limit: LimitOption = None,
-    crystals: Annotated[bool, typer.Option("--crystals", help="A line for each crystal, not each prototype.")] = False,
+    crystals: Annotated[bool, typer.Option("--crystals", help="Print a line for each crystal.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compare deformation densities made of free atoms with calculated ones.
+    """Compare deformation densities from superposed free atoms with calculated ones.
 
-    For each crystal that has both a total and a deformation density, free atoms are subtracted
-    from the total one. Shown: Pearson's correlation r with the calculated deformation density,
-    and the relative errors L1 and L2, in the whole cell, between the atoms, and in the picture
-    of the recipe metric; medians, and the worst.
+    For each crystal with a total and a deformation density, superposed free atoms are subtracted
+    from the total density. The table has Pearson's correlation r with the calculated deformation
+    density, and the relative errors L1 and L2: in the whole cell, at interstitial points, and in
+    the image of the recipe metric. Each value is the median, and the worst one.
 
     \b
     Examples:
@@ -61,39 +61,30 @@ def free_atoms(
       ecdreg bench free-atoms --source ./mydata/ --outside 0.8
       ecdreg bench free-atoms --source ./mydata/ --crystals --json
     """
-    from ingest.free_atoms.validation import Agreement, compare_source, summarize
-    from ingest.sources import open_source
+    from ecdreg.benchmarks.free_atoms import benchmark_free_atoms
 
-    agreements: list[Agreement] = []
-    left_out: list[str] = []
     with output.progress() as progress:
-        for found in compare_source(
-            open_source(source), progress, outside=outside, limit=limit, every=every, rest=rest
-        ):
-            if isinstance(found, Agreement):
-                agreements.append(found)
-            else:
-                left_out.append(found)
-    rows: list[dict[str, Any]] = [vars(a) for a in agreements] if crystals else summarize(agreements)
+        result = benchmark_free_atoms(source, outside=outside, every=every, rest=rest, limit=limit, progress=progress)
+    rows = [vars(agreement) for agreement in result.agreements] if crystals else result.by_prototype()
     if json:
-        output.json({"rows": rows, "left_out": left_out})
+        output.json({"rows": rows, "left_out": result.left_out})
         return
     if crystals:
         output.table(rows, formats={name: ".3f" for name in rows[0] if name not in _LABELS} if rows else None)
     else:
         output.table(rows, _COLUMNS, formats=_FORMATS)
-    for line in left_out[:5]:
+    for line in result.left_out[:5]:
         output.note(f"left out: {line}")
-    if len(left_out) > 5:
-        output.note(f"and {len(left_out) - 5} more")
+    if len(result.left_out) > 5:
+        output.note(f"and {len(result.left_out) - 5} more")
 
 
 @group.command("search")
 def search(
-    rows: Annotated[int, typer.Option("--rows", min=3000, help="Vectors with an index.")] = 100_000,
-    dim: Annotated[int, typer.Option("--dim", min=2, max=4000, help="Their length.")] = 768,
+    rows: Annotated[int, typer.Option("--rows", min=3000, help="Number of vectors with an index.")] = 100_000,
+    dim: Annotated[int, typer.Option("--dim", min=2, max=4000, help="Length of these vectors.")] = 768,
     k: KOption = 10,
-    queries: Annotated[int, typer.Option("--queries", min=100, help="Queries that are timed.")] = 500,
+    queries: Annotated[int, typer.Option("--queries", min=100, help="Number of timed queries.")] = 500,
     full: Annotated[
         bool, typer.Option("--full", help="Also build the index of 1,000,000 x 256, which takes ten minutes or more.")
     ] = False,
@@ -101,11 +92,11 @@ def search(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure the search by vectors in SQL: recall, latency, filters, index; beside FAISS and hnswlib.
+    """Measure recall, latency, filters and index of the vector search, and compare with FAISS and hnswlib.
 
-    Clustered random vectors in a database of its own on the registry's server, which is dropped
-    afterwards. Recall is against an exact search by FAISS. Needs `pip install 'ecdreg[bench]'`, and
-    some GB of disk for a while. Exits with 1 where a goal is missed.
+    The benchmark searches clustered random vectors in a temporary database on the server of the
+    registry. The reference of the recall is an exact search by FAISS. It needs
+    `pip install 'ecdreg[bench]'` and some GB of disk. It exits with 1 if a goal is missed.
 
     \b
     Examples:
@@ -113,25 +104,25 @@ def search(
       ecdreg bench search --rows 20000 --dim 64 --json
       ecdreg bench search --full
     """
-    from ecdreg.benchmarks.search import Setting, bench_search
+    from ecdreg.benchmarks.search import SearchSizes, benchmark_search
 
-    setting = Setting(rows, dim, k, queries, full_rows=full_rows if full else 0, seed=seed)
+    sizes = SearchSizes(rows, dim, k, queries, full_rows=full_rows if full else 0, seed=seed)
     embedded = environment().embedded
     with output.progress() as progress:
-        found = list(bench_search(open_engine(), setting, progress, embedded=embedded))
+        measurements = benchmark_search(open_engine(), sizes, progress=progress, embedded=embedded)
     table: list[dict[str, Any]] = [
         {
-            "what": one.what,
-            "value": one.value if json else f"{one.value:.4g}",
-            "unit": one.unit,
-            "goal": one.goal,
-            "met": one.met if json else {True: "yes", False: "no", None: ""}[one.met],
+            "what": measurement.what,
+            "value": measurement.value if json else f"{measurement.value:.4g}",
+            "unit": measurement.unit,
+            "goal": measurement.goal,
+            "met": measurement.met if json else {True: "yes", False: "no", None: ""}[measurement.met],
         }
-        for one in found
+        for measurement in measurements
     ]
     output.rows(table, json=json)
-    if missed := [one.what for one in found if one.met is False]:
-        output.note(f"missed: {'; '.join(missed)} (timings count on a machine without other work)")
+    if missed := [measurement.what for measurement in measurements if measurement.met is False]:
+        output.note(f"missed goals: {'; '.join(missed)} (timings are valid only on a machine without other work)")
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks: vector search of the registry beside FAISS and hnswlib.
+"""Benchmarks: the vector search of the registry, with FAISS and hnswlib as references.
 
-The package ``ecdreg`` itself does not import it; the command ``ecdreg bench`` does.
+The command ``ecdreg bench`` imports it; the other modules of the library do not.
 """

@@ -1,4 +1,4 @@
-"""``ecdreg bench`` as one types it."""
+"""Tests of the command group ``ecdreg bench``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_free_atoms_on_two_crystals_of_the_sample(capsys: pytest.CaptureFixture[
     assert len(lines) == 3
 
 
-def test_nothing_to_compare_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_source_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "free-atoms", "--source", "nonesuch"]) == 2
     assert "nonesuch" in capsys.readouterr().err
 
@@ -37,7 +37,7 @@ def test_search_at_a_small_size(
     pytest.importorskip("hnswlib")
     monkeypatch.setenv("ECDREG_DATABASE_URL", cluster_url)
     sizes = ["--rows", "4000", "--dim", "16", "--queries", "100", "--full", "--full-rows", "3000"]
-    main(["--quiet", "bench", "search", *sizes, "--json"])  # 1 on a machine that is busy
+    main(["--quiet", "bench", "search", *sizes, "--json"])  # exit code 1 on a busy machine
     found = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert found["4,000 x 16, k 10: recall, mean"]["met"]
     assert found["filter that keeps 1 %: rows missing"]["value"] == 0
@@ -48,7 +48,7 @@ def test_search_at_a_small_size(
     assert left == []
 
 
-def test_search_without_its_rivals(
+def test_search_without_the_reference_libraries(
     engine: object, cluster_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ECDREG_DATABASE_URL", cluster_url)

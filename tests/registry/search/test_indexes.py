@@ -14,7 +14,7 @@ from pgvector.psycopg import register_vector
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from ecdreg.benchmarks.search import fill
+from ecdreg.benchmarks.vectors import fill
 from registry.database import connect
 from registry.encoders import ensure_encoder, resolve_encoder, write_embeddings
 from registry.errors import ConfigurationError, NotFoundError, QueryError
