@@ -50,6 +50,8 @@ class _Boundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except EcdregError as error:
+            for note in getattr(error, "__notes__", ()):
+                output.warn(note)
             output.error(_one_line(error))
             raise typer.Exit(_exit_code(error)) from error
         except KeyboardInterrupt:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["csv", "error", "json", "line", "note", "progress", "quiet", "rows", "table", "warn"]
+    from ecdreg.results import Results
+
+__all__ = ["csv", "error", "json", "line", "note", "progress", "quiet", "remarks", "rows", "table", "warn"]
 
 Row = Mapping[str, object]
 
@@ -45,6 +47,14 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Something that the user should not overlook."""
     sys.stderr.write(f"warning: {text}\n")
+
+
+def remarks(result: Results[object]) -> None:
+    """The warnings and the notes of a result of the library."""
+    for text in result.warnings:
+        warn(text)
+    for text in result.notes:
+        note(text)
 
 
 def error(text: str) -> None:

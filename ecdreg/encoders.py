@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ecdreg.registry import Registry
     from registry.jobs.progress import Progress
 
-__all__ = ["EncoderSummary", "add_encoder", "encoders", "set_default_encoder"]
+__all__ = ["EncoderSummary", "add_encoder", "list_encoders", "set_default_encoder"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EncoderSummary:
         return asdict(self)
 
 
-def encoders(registry: Registry) -> Results[EncoderSummary]:
+def list_encoders(registry: Registry) -> Results[EncoderSummary]:
     """List the encoders, in the order in which they were added.
 
     Parameters

@@ -119,13 +119,11 @@ def explain(
     rows = []
     for revision_id in revision_ids:
         for one in models:
-            (prediction,) = predict_crystals(
-                registry.engine, registry.settings, one, [revision_id], progress=progress
-            )
+            (prediction,) = predict_crystals(registry.engine, registry.settings, one, [revision_id], progress=progress)
             explanation = explain_prediction(registry.engine, registry.settings, one, revision_id, progress=progress)
             rows.append(
                 ExplainedPrediction(
-                    explanation, prediction.lower, prediction.upper, prediction.level, prediction.out_of_domain
+                    explanation, prediction.lower, prediction.upper, prediction.confidence, prediction.out_of_domain
                 )
             )
     return Results(tuple(rows))

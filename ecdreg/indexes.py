@@ -113,9 +113,7 @@ def build_indexes(
     for name in names:
         progress.begin(f"building the index of {name} for {metric}")
         start = time.perf_counter()
-        rows.append(
-            indexes.build_index(registry.engine, name, metric, options, embedded=registry.settings.embedded)
-        )
+        rows.append(indexes.build_index(registry.engine, name, metric, options, embedded=registry.settings.embedded))
         notes.append(f"index of {name} for {metric}: {time.perf_counter() - start:.1f} s")
         progress.end()
     if not rows:

@@ -15,7 +15,7 @@ from registry.crystals import resolve
 from registry.errors import ConfigurationError, IncompatibleInputError
 from registry.model_store import ResolvedModel, resolve_model
 from registry.properties import property_named, suspect_reason
-from train.prediction.uncertainty import LEVEL
+from train.prediction.uncertainty import CONFIDENCE
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
@@ -70,7 +70,7 @@ def predict(
     density: str | Path | None = None,
     reference: str | Path | None = None,
     level_of_theory: str | None = None,
-    confidence: float = LEVEL,
+    confidence: float = CONFIDENCE,
     progress: Progress | None = None,
 ) -> Results[ModelPrediction]:
     """Predict with a trained model, for crystals of the registry or for one crystal in files.
@@ -161,7 +161,7 @@ def _of_crystals(
     rows = []
     for model in models:
         predictions = predict_crystals(
-            registry.engine, registry.settings, model, revision_ids, level=confidence, progress=progress
+            registry.engine, registry.settings, model, revision_ids, confidence=confidence, progress=progress
         )
         rows += [
             _row(
@@ -202,7 +202,7 @@ def _of_files(
     with warnings_on_error(problems):
         for predictor in predictors:
             predictor.calibrate(registry.engine)
-            (result,) = predictor.predict([crystal], level=confidence)
+            (result,) = predictor.predict([crystal], confidence=confidence)
             with Session(registry.engine) as session:
                 subset = "train" if was_fitted_to(session, predictor.model.experiment, crystal) else "none"
             rows.append(_row(predictor.model, crystal.source_id, crystal.formula, result, known=None, subset=subset))
@@ -229,7 +229,7 @@ def _row(
         predicted=prediction.value,
         lower=prediction.lower,
         upper=prediction.upper,
-        confidence=prediction.level,
+        confidence=prediction.confidence,
         out_of_domain=prediction.out_of_domain,
         spread=prediction.spread,
         known=known,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ingest.substitution import Proposal
     from train.discovery.ranking import PropertyModels, Ranked
 
-__all__ = ["DEFAULT_OBJECTIVE", "ProposedCrystal", "Proposals", "propose"]
+__all__ = ["DEFAULT_OBJECTIVE", "Proposals", "ProposedCrystal", "propose"]
 
 DEFAULT_OBJECTIVE = "formation_energy_per_atom=min"
 """Objective where neither a constraint nor an objective is given."""

@@ -12,11 +12,10 @@ from sqlalchemy.orm import Session
 from ecdreg.files import CrystalFiles, warnings_on_error
 from ecdreg.results import Results
 from ecdreg.similarity_query import WORDS, SimilarityQuery, explanations
-from registry.properties import TARGETS
+from registry.properties import target_names
 from registry.search.explanations import facts_of
 from registry.search.fusion import FULL_TEXT, Checked, Hit, contenders, fuse
 from registry.search.indexes import index_advice
-from registry.search.vectors import Neighbour
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
@@ -46,7 +45,7 @@ class SimilarCrystal:
     source_id: str
     formula: str
     space_group_symbol: str | None
-    values: Mapping[str, float | None]
+    properties: Mapping[str, float | None]
     """By target property, in the unit of the property; None where it is not known."""
     distance: float | None = None
     """Distance by the metric of the search, cosine: 0 (same direction) to 2 (opposite); None where rankings are
@@ -75,7 +74,7 @@ class SimilarCrystal:
             "source_id": self.source_id,
             "formula": self.formula,
             "space_group_symbol": self.space_group_symbol,
-            **self.values,
+            **self.properties,
         }
         if self.checked is not None:
             row["checked"] = {kind: list(getattr(self.checked, kind)) for kind in ("met", "unmet", "unknown")}
@@ -188,7 +187,7 @@ def _single(query: SimilarityQuery, encoder: Encoder, *, k: int, where: str | No
             rank=rank,
             distance=neighbour.distance,
             ranks={encoder.name: Rank(rank, neighbour.distance)},
-            **_facts({name: getattr(neighbour, name) for name in Neighbour.__dataclass_fields__}),
+            **_facts(neighbour.as_row()),
         )
         for rank, neighbour in enumerate(query.nearest(encoder, k=k, where=where), start=1)
     ]
@@ -245,7 +244,7 @@ def _nothing(query: SimilarityQuery, where: str | None) -> str:
 def _facts(row: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of :class:`SimilarCrystal` from a row of ``v_materials``."""
     names = ("crystal_id", "source", "source_id", "formula", "space_group_symbol")
-    return {name: row[name] for name in names} | {"values": {name: row[name] for name in TARGETS}}
+    return {name: row[name] for name in names} | {"properties": {name: row[name] for name in target_names()}}
 
 
 def _rank(hit: Hit) -> Rank:

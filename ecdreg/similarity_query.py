@@ -61,7 +61,7 @@ class SimilarityQuery:
     id: str | None = None
     text: str | None = None
     image: Path | None = None
-    files: CrystalFiles = CrystalFiles()
+    files: CrystalFiles = field(default_factory=CrystalFiles)
     encoder_names: tuple[str, ...] = ()
     """Encoders that the user named, :data:`WORDS` among them; none: those that suit the query."""
     metric: str = "cosine"

@@ -38,15 +38,17 @@ COMMANDS: dict[str, Entry] = {
         "Compare the models: best in cross-validation first, baselines beside them.",
     ),
     "models": Entry("cli.commands.models:group", "List, show and compare trained models, and give them aliases."),
-    "encoders": Entry("cli.commands.similar:group", "List what yields vectors, and choose what searches use."),
+    "encoders": Entry(
+        "cli.commands.encoders:group", "List the encoders that make vectors, and choose the one that searches use."
+    ),
     "predict": Entry(
         "cli.commands.predict:predict", "Predict with a trained model, for crystals of the registry or for files."
     ),
     "similar": Entry(
         "cli.commands.similar:similar",
-        "Find the crystals most like one of the registry, a sentence, a picture, or files.",
+        "Find the crystals most like one of the registry, a text, an image, or files.",
     ),
-    "search": Entry("cli.commands.search:search", "Find the crystals that have wished properties: inverse design."),
+    "search": Entry("cli.commands.search:search", "Find crystals that meet constraints on properties: inverse design."),
     "propose": Entry(
         "cli.commands.propose:propose",
         "Propose crystals that the registry does not have, by replacing elements of those that it has.",
@@ -67,12 +69,12 @@ COMMANDS: dict[str, Entry] = {
         "cli.commands.plot:group",
         "Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.",
     ),
-    "evaluate": Entry("cli.commands.evaluate:group", "Hold answers of the registry against what is known."),
+    "evaluate": Entry("cli.commands.evaluate:group", "Measure the quality of answers of the registry."),
     "reference": Entry(
         "cli.commands.reference:group",
         "Score reference models: published models of other groups, on the rows of a split.",
     ),
-    "index": Entry("cli.commands.index:group", "Indexes that make searches among many vectors quick."),
+    "index": Entry("cli.commands.index:group", "Build and drop indexes that make searches among many vectors fast."),
     "bench": Entry("cli.commands.bench:group", "Measure what the registry derives by itself, and how it searches."),
     "cache": Entry(
         "cli.commands.cache:group", "The density cache at ECDREG_CACHE, which several registries may share."

@@ -1,4 +1,4 @@
-"""``ecdreg evaluate``: whether what the registry answers is any good."""
+"""``ecdreg evaluate``: quality of the answers of the registry."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, SeedOption, command_group
-from cli.options.sessions import open_session
+from cli.options.common import JsonOption, SeedOption, command_group, open_registry
 
 __all__ = ["group"]
 
-group = command_group("Hold answers of the registry against what is known.")
+group = command_group("Measure the quality of answers of the registry.")
 
 
 @group.command("search")
@@ -23,20 +22,20 @@ def search(
     ] = None,
     fuse: Annotated[
         list[str] | None,
-        typer.Option("--fuse", metavar="NAME,NAME", help="Encoders that are asked together; may be repeated."),
+        typer.Option("--fuse", metavar="NAME,NAME", help="Encoders that are fused by their ranks; may be repeated."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours are looked at.")] = 5,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Ask with so many crystals at most.")] = 2000,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of neighbours of each crystal.")] = 5,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of query crystals at most.")] = 2000,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Are neighbours alike? How many share the prototype, and how far apart their properties lie.
+    """Measure how alike neighbours are: the share with the same prototype, and differences of properties.
 
-    Beside each encoder stand the same numbers for neighbours by composition alone and by chance, on the same crystals.
-    Encoders that were trained on labels are asked with the holdout of their split. Mean absolute differences between a
-    crystal and its k nearest; the smaller the better. The standard error over the crystals asked with is in the JSON.
-    `ecdreg encoders add pettifor` makes the encoder pettifor, `ecdreg train stacked` those of slices, texts and
-    densities.
+    The table compares each encoder with neighbours by composition alone and by chance, on the same crystals. Encoders
+    that were trained on labels are evaluated on the holdout of their split. The columns |Δ| are mean absolute
+    differences between a crystal and its k nearest; smaller is better. The JSON output has the standard error over the
+    query crystals. `ecdreg encoders add pettifor` makes the encoder pettifor, `ecdreg train stacked` those of slices,
+    texts and densities.
 
     \b
     Examples:
@@ -45,11 +44,10 @@ def search(
       ecdreg evaluate search -k 10 --encoder minilm:keywords --json
     """
     from registry.properties import PROPERTIES, TARGETS
-    from train.analysis.retrieval import evaluate_search
 
-    with open_session() as session, output.progress() as progress:
-        scores = evaluate_search(
-            session,
+    registry = open_registry()
+    with output.progress() as progress:
+        scores = registry.evaluate_search(
             encoders=encoder,
             fused=[[name.strip() for name in one.split(",") if name.strip()] for one in fuse or ()],
             k=k,
@@ -58,7 +56,7 @@ def search(
             progress=progress,
         )
     if json:
-        output.json(scores)
+        output.json(scores.to_dicts())
         return
     columns = {"measure": "neighbours by", "prototype": "same prototype"}
     columns |= {name: f"|Δ {PROPERTIES[name].label}| [{PROPERTIES[name].unit}]" for name in TARGETS}
@@ -70,7 +68,7 @@ def search(
         output.table(
             rows,
             columns,
-            title=f"asked with {queries} ({n}); the nearest {nearest} of {pool}",
+            title=f"queries: {queries} ({n}); the nearest {nearest} of {pool}",
             formats={"prototype": ".0%", **dict.fromkeys(TARGETS, ".3g")},
         )
         output.line()

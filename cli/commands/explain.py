@@ -1,4 +1,4 @@
-"""``ecdreg explain``: which modality, which pixels and which words carry what a model says of a crystal."""
+"""``ecdreg explain``: the shares of modalities, pixels, words and other features in a prediction."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, open_engine, settings
+from cli.options.common import JsonOption, open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from ecdreg.explanation import ExplainedPrediction
+    from train.analysis.explanation import Parts
 
-    from sqlalchemy import Engine
-
-    from registry.model_store import ResolvedModel
-    from train.analysis.explanation import Explanation, Parts
-
-__all__ = ["check_page", "explain", "explained", "write_page"]
+__all__ = ["check_page", "explain", "write_page"]
 
 
 def explain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME[:TARGET][@ALIAS or @VERSION].")],
-    ident: Annotated[str, typer.Argument(metavar="ID", help="A crystal's id, or source:id.", show_default=False)],
+    id: Annotated[str, typer.Argument(metavar="ID", help="A crystal's id, or source:id.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="HTML file to write, with maps of the pixels.")
     ] = None,
@@ -42,57 +38,21 @@ def explain(
       ecdreg explain stacked:k_vrh mp-1022 -o why.html
       ecdreg explain stacked mp-1022 --json
     """
-    from sqlalchemy.orm import Session
-
-    from registry.crystals import resolve
-    from registry.model_store import resolve_model
-
-    engine = open_engine()
-    with Session(engine) as session:
-        models = resolve_model(session, model)
-        revision_id = resolve(session, ident).revision_id
-        session.expunge_all()
+    registry = open_registry()
     if out is not None:
         check_page(out)
-    found = explained(engine, models, revision_id)
+    with output.progress() as progress:
+        found = registry.explain(model, id, progress=progress)
     if out is not None:
         from ecdreg.report.explanation import render
 
-        write_page(out, render(found))
+        write_page(out, render([(one.explanation, one.interval) for one in found]))
     elif json:
-        output.json([_plain(one, interval) for one, interval in found])
+        output.json(found.to_dicts())
     else:
-        for one, interval in found:
-            _print(one, interval)
-
-
-def explained(
-    engine: Engine, models: Sequence[ResolvedModel], revision_id: int
-) -> list[tuple[Explanation, str | None]]:
-    """What each model says of a crystal and why, with the 90 % interval in words where there is one.
-
-    Parameters
-    ----------
-    engine
-        Features that are missing are computed, and kept.
-    models
-        As ``registry.model_store.resolve_model`` gives them.
-    revision_id
-        The crystal.
-    """
-    from train.analysis.explanation import explain as explain_one
-    from train.prediction.stored import predict_crystals
-
-    found = []
-    with output.progress() as progress:
-        for model in models:
-            (said,) = predict_crystals(engine, settings(), model, [revision_id], progress=progress)
-            one = explain_one(engine, settings(), model, revision_id, progress=progress)
-            interval = None if said.lower is None else f"{said.lower:.4g} to {said.upper:.4g} {one.unit}"
-            if interval and said.out_of_domain:
-                interval += ", out of domain"
-            found.append((one, interval))
-    return found
+        for one in found:
+            _print(one)
+    output.remarks(found)
 
 
 def check_page(out: Path) -> None:
@@ -129,12 +89,14 @@ def write_page(out: Path, page: str) -> None:
     output.line(f"{out} ({len(page.encode()) / 1024:.0f} kB)")
 
 
-def _print(one: Explanation, interval: str | None) -> None:
-    where = "refit" if one.fold is None else f"model of fold {one.fold}"
+def _print(found: ExplainedPrediction) -> None:
+    one = found.explanation
+    model = "refit" if one.fold is None else f"model of fold {one.fold}"
     known = "" if one.known is None else f", known {one.known:.4g}{' (suspect)' if one.suspect else ''}"
+    interval = "" if found.interval is None else f"; 90 % interval {found.interval}"
     output.line(
-        f"{one.model} says {one.predicted:.4g} {one.unit} of {one.formula} ({one.source_id}){known}; {where}"
-        + (f"; 90 % interval {interval}" if interval else "")
+        f"{one.model} predicts {one.predicted:.4g} {one.unit} for {one.formula} ({one.source_id}){known}; {model}"
+        f"{interval}"
     )
     output.table(
         _rows(one.modalities, one.unit),
@@ -159,41 +121,3 @@ def _rows(parts: Parts, unit: str) -> list[dict[str, Any]]:
         {"part": name, f"share [{unit}]": float(value)} | ({"±": float(error)} if error else {})
         for name, value, error in zip(parts.names, parts.values, parts.error, strict=True)
     ]
-
-
-def _plain(one: Explanation, interval: str | None) -> dict[str, Any]:
-    def plain(parts: Parts) -> dict[str, Any]:
-        shares = [
-            {"part": name, "share": float(value), "standard_error": float(error)}
-            for name, value, error in zip(parts.names, parts.values, parts.error, strict=True)
-        ]
-        return {"empty": parts.empty, "full": parts.full, "shares": shares}
-
-    pixels = one.pixels
-    return {
-        "model": one.model,
-        "target": one.target,
-        "unit": one.unit,
-        "id": one.source_id,
-        "formula": one.formula,
-        "subset": one.subset,
-        "fold": one.fold,
-        "predicted": one.predicted,
-        "interval": interval,
-        "known": one.known,
-        "suspect": one.suspect,
-        "modalities": plain(one.modalities),
-        "pixels": None
-        if pixels is None
-        else {
-            "method": pixels.method,
-            "steps": pixels.steps,
-            "empty": pixels.empty,
-            "full": pixels.full,
-            "gap": pixels.gap,
-            "channels": pixels.by_channel,
-        },
-        "text": one.text,
-        "words": None if one.words is None else plain(one.words),
-        "features": {name: plain(parts) for name, parts in one.features.items()},
-    }

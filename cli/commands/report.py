@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cli.commands.explain import check_page, explained, write_page
-from cli.options.common import open_engine, settings
+from cli import output
+from cli.commands.explain import check_page, write_page
+from cli.options.common import open_registry, settings
 
 __all__ = ["report"]
 
@@ -39,15 +40,16 @@ def report(
     """
     from sqlalchemy.orm import Session
 
-    from registry.crystals import resolve
     from registry.model_store import resolve_model
 
     check_page(out)
-    engine = open_engine()
-    with Session(engine) as session:
+    registry = open_registry()
+    with output.progress() as progress:
+        explanations = [
+            (one.explanation, one.interval) for one in registry.explain(model, crystal or (), progress=progress)
+        ]
+    with Session(registry.engine) as session:
         found = resolve_model(session, model)
-        crystals = [resolve(session, ident).revision_id for ident in crystal or ()]
-        explanations = [one for revision_id in crystals for one in explained(engine, found, revision_id)]
         from ecdreg.report.calibration import calibrate
         from ecdreg.report.content import collect
         from ecdreg.report.page import render
@@ -59,7 +61,7 @@ def report(
                     m.experiment,
                     m.model_version,
                     n_samples=samples,
-                    calibration=calibrate(engine, settings(), m),
+                    calibration=calibrate(registry.engine, settings(), m),
                 )
                 for m in found
             ],

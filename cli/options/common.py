@@ -13,9 +13,11 @@ from cli import output
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ecdreg import Registry
     from registry.settings import Settings
 
 __all__ = [
+    "ConfidenceOption",
     "DensityOption",
     "EncoderOption",
     "JsonOption",
@@ -34,6 +36,7 @@ __all__ = [
     "command_group",
     "none_or",
     "open_engine",
+    "open_registry",
     "settings",
 ]
 
@@ -74,6 +77,15 @@ ReferenceOption = Annotated[
     Path | None,
     typer.Option(
         "--reference", metavar="FILE", help="Density of the superposed free atoms on the same grid, as CHGCAR."
+    ),
+]
+ConfidenceOption = Annotated[
+    float,
+    typer.Option(
+        "--confidence",
+        "--interval",
+        metavar="SHARE",
+        help="Confidence of the prediction intervals: the share of true values that they are made to contain.",
     ),
 ]
 LevelOfTheoryOption = Annotated[
@@ -119,3 +131,16 @@ def open_engine(*, check_schema: bool = True) -> Engine:
     engine = connect(chosen, check_schema=check_schema)
     at_end.callback(engine.dispose)
     return engine
+
+
+def open_registry() -> Registry:
+    """Open the registry, as :func:`open_engine` does; it is closed when the command is over.
+
+    Raises
+    ------
+    EcdregError
+        As :func:`open_engine`.
+    """
+    from ecdreg import Registry
+
+    return Registry(open_engine(), settings())
