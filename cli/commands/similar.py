@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["similar"]
 
+
 def similar(
     id: Annotated[
         str | None, typer.Argument(metavar="ID", help="A crystal's id, or source:id.", show_default=False)

@@ -112,7 +112,7 @@ class TestBoundary:
             (("similar", "x", "y"), "got unexpected extra argument"),
             (("similar", "-k", "0", "x"), "invalid value for '-k'"),
             (("similar", "--where"), "option '--where' requires an argument"),
-            (("similar",), "give one of: an ID, --text, --image, or files"),
+            (("similar",), "give one of: the id of a crystal, a text, an image, or files"),
         ],
     )
     def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], told: str) -> None:

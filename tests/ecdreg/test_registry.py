@@ -1,4 +1,4 @@
-"""The facade for notebooks answers as the commands do."""
+"""Class Registry: opening, reading, and the main job from Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecdreg import Registry
 from registry.crystals import CrystalData, PropertyData, write_crystal
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
-from registry.errors import NotFoundError, QueryError, UnknownNameError
+from registry.errors import ConfigurationError, NotFoundError, QueryError, UnknownNameError
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 
@@ -64,12 +64,38 @@ def test_materials_are_filtered(registry: Registry) -> None:
 
 def test_similar(registry: Registry) -> None:
     found = registry.similar("a", k=5)
-    assert [n["source_id"] for n in found] == ["b", "c"]
-    assert found[0]["distance"] == pytest.approx(1 - 2**-0.5, abs=1e-6)
-    assert found[1]["distance"] == pytest.approx(1.0)
-    assert [n["source_id"] for n in registry.similar("a", where="k_vrh < 100", encoder="plane")] == ["c"]
+    assert [one.source_id for one in found] == ["b", "c"]
+    assert found[0].distance == pytest.approx(1 - 2**-0.5, abs=1e-6)
+    assert found[1].distance == pytest.approx(1.0)
+    assert [one.source_id for one in registry.similar("a", where="k_vrh < 100", encoder="plane")] == ["c"]
     with pytest.raises(NotFoundError, match="'d'"):
         registry.similar("d")
+
+
+def test_results_become_data_frames(registry: Registry) -> None:
+    import pandas
+
+    found = registry.similar("a", k=5)
+    frame = pandas.DataFrame(found)
+    assert list(frame["source_id"]) == ["b", "c"]
+    flat = pandas.DataFrame(found.to_dicts())
+    assert list(flat["k_vrh"]) == [270.0, 24.0]
+    assert isinstance(found[:1], tuple)
+    assert len(found) == len(found.to_dicts()) == 2
+
+
+def test_a_query_is_one_of_crystal_text_image_and_files(registry: Registry) -> None:
+    for arguments in ({}, {"id": "a", "text": "salt"}, {"id": "a", "density": "CHGCAR"}):
+        with pytest.raises(ConfigurationError, match="give one of"):
+            registry.similar(**arguments)
+    with pytest.raises(ConfigurationError, match="the reference CHGCAR belongs to a density"):
+        registry.similar("a", reference="CHGCAR")
+    with pytest.raises(ConfigurationError, match="not both"):
+        registry.predict("stacked")
+    with pytest.raises(ConfigurationError, match="all encoders"):
+        registry.drop_indexes()
+    with pytest.raises(ConfigurationError, match="replace is 3"):
+        registry.propose(replace=3)
 
 
 def test_sql_reads_and_cannot_write(registry: Registry) -> None:
@@ -101,8 +127,8 @@ def test_ingest_train_predict(home: Path, cluster_url: str) -> None:
         board = {row["model"]: row for row in registry.leaderboard("k_vrh")}
         assert board["baseline-magpie"]["cv_rmse"] < board["baseline-mean"]["cv_rmse"]
         idents = [m["source_id"] for m in registry.materials()][:3]
-        said = registry.predict("baseline-magpie", idents)
-        assert [row["id"] for row in said] == [f"sample:{ident}" for ident in idents]
-        assert all(row["unit"] == "GPa" and 0 < row["predicted"] < 500 for row in said)
+        predictions = registry.predict("baseline-magpie", idents)
+        assert [one.id for one in predictions] == [f"sample:{ident}" for ident in idents]
+        assert all(one.unit == "GPa" and 0 < one.predicted < 500 for one in predictions)
         with pytest.raises(NotFoundError):
             registry.predict("baseline-magpie", ["mp-none"])

@@ -8,83 +8,21 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from registry.crystals import CrystalData, DescriptionData, PropertyData, write_crystal
-from registry.database import session_scope
 from registry.errors import ConfigurationError
-from registry.files.grids import GridStore
-from registry.provenance import finish_run, start_run
-from registry.settings import Settings
-from registry.splits.creation import create_split
+from tests.conftest import Invocation
+from tests.rock_salts import SALTS, SUSPECT, UNKNOWN, bulk_modulus
 
-Invoke = Callable[..., Any]
-
-# Lattice parameters [Å], near the measured ones; bulk moduli of halides are small and of oxides large.
-SALTS = {
-    "LiF": 4.03, "NaF": 4.63, "KF": 5.34, "LiCl": 5.14, "NaCl": 5.64, "KCl": 6.29, "LiBr": 5.50, "NaBr": 5.97,
-    "KBr": 6.60, "MgO": 4.21, "CaO": 4.81, "SrO": 5.16, "BaO": 5.52, "MgS": 5.20, "CaS": 5.69, "SrS": 6.02,
-    "TiC": 4.33, "ZrC": 4.70, "HfC": 4.64, "TiN": 4.24, "RbF": 5.64, "RbCl": 6.58, "RbBr": 6.85, "CsF": 6.01,
-    "MgSe": 5.45, "CaSe": 5.91, "SrSe": 6.23, "BaS": 6.39, "ScN": 4.50, "VC": 4.17, "VN": 4.14, "ZrN": 4.58,
-    "NbC": 4.47,
-}  # fmt: skip
-UNKNOWN = "HfC"
-SUSPECT = "KBr"
-
-
-def bulk_modulus(formula: str) -> float:
-    return 1.2e4 / SALTS[formula] ** 3 * (1.8 if formula.endswith(("C", "N")) else 1.0 if "O" in formula else 0.5)
-
-
-@pytest.fixture
-def salts(engine: Engine, home: Path) -> list[str]:
-    """Rock salts with texts; HfC's bulk modulus is not known, that of KBr impossible."""
-    from pymatgen.core import Lattice, Structure
-
-    grids = GridStore((home / "grids").as_uri())
-    with session_scope(engine) as session:
-        run = start_run(session, source="salt", source_release=None, parameters={})
-        for i, (formula, a) in enumerate(SALTS.items()):
-            elements = [formula[: -1 - formula[-1].islower()], formula[-1 - formula[-1].islower() :]]
-            cell = Lattice.from_parameters(a / 2**0.5, a / 2**0.5, a / 2**0.5, 60, 60, 60)
-            structure = Structure(cell, elements, [[0, 0, 0], [0.5, 0.5, 0.5]])
-            values = {"efermi": 0.5 * i, "formation_energy_per_atom": -0.1 * i}
-            if formula != UNKNOWN:
-                values["k_vrh"] = -10.0 if formula == SUSPECT else bulk_modulus(formula)
-            data = CrystalData(
-                source="salt", source_id=f"s-{i}", formula=formula, structure=structure.as_dict(),
-                space_group_number=225, space_group_symbol="Fm-3m", prototype="AB-cF8-225", n_sites=2,
-                volume=float(structure.volume), content_sha256=f"{i:064x}",
-                properties=tuple(PropertyData(name, value, "GGA") for name, value in values.items()),
-                descriptions=(DescriptionData("keywords", f"{formula}: a rock salt", "test"),),
-            )  # fmt: skip
-            write_crystal(session, data, run_id=run.id, grids=grids)
-        finish_run(session, run)
-    return list(SALTS)
-
-
-@pytest.fixture
-def baseline(engine: Engine, settings: Settings, salts: list[str]) -> None:
-    """A composition baseline for the bulk modulus and the formation energy."""
-    from train.config.config import TrainConfig
-    from train.experiments.run import run_experiment
-
-    for target in ("k_vrh", "formation_energy_per_atom"):
-        with session_scope(engine) as session:
-            create_split(session, "default", target=target, holdout=0.15, n_folds=3, recipe=None, text_level=None)
-        config = TrainConfig(kind="baseline-magpie", target=target, n_estimators=20)
-        run_experiment(engine, settings, config, split="default")
-
+Invoke = Callable[..., Invocation]
 
 # ------------------------------------------------------------------------------- search
 
 
 def test_known_values_without_any_model(invoke: Invoke, salts: list[str]) -> None:
-    done = invoke("search", "--want", "k_vrh=100:", "--prefer", "efermi=min", "--json")
+    done = invoke("search", "--constraint", "k_vrh=100:", "--objective", "efermi=min", "--json")
     assert done.exit_code == 0
     rows = json.loads(done.stdout)
     met = [row for row in rows if row["meets"]]
@@ -100,7 +38,7 @@ def test_known_values_without_any_model(invoke: Invoke, salts: list[str]) -> Non
 
 
 def test_what_is_not_known_is_predicted_and_marked(invoke: Invoke, baseline: None) -> None:
-    done = invoke("search", "--want", "k_vrh=100:", "-k", 40, "--json")
+    done = invoke("search", "--constraint", "k_vrh=100:", "-k", 40, "--json")
     assert done.exit_code == 0
     by_formula = {row["formula"]: row for row in json.loads(done.stdout)}
     said = by_formula[UNKNOWN]["values"]["k_vrh"]
@@ -113,31 +51,33 @@ def test_what_is_not_known_is_predicted_and_marked(invoke: Invoke, baseline: Non
     assert by_formula[UNKNOWN]["meets"]
     assert all(places[f] < places[UNKNOWN] for f in by_formula if by_formula[f]["meets"] and f != UNKNOWN)
     assert "k_vrh is predicted by baseline-magpie:k_vrh@1 where it is not known (RMSE" in done.stderr
-    table = invoke("search", "--want", "k_vrh=100:", "-k", 40).stdout
+    table = invoke("search", "--constraint", "k_vrh=100:", "-k", 40).stdout
     line = next(line for line in table.splitlines() if " HfC " in line)
     assert line.rstrip().endswith("predicted")
-    only = json.loads(invoke("search", "--want", "k_vrh=100:", "--known-only", "-k", 40, "--json").stdout)
+    only = json.loads(invoke("search", "--constraint", "k_vrh=100:", "--known-only", "-k", 40, "--json").stdout)
     assert UNKNOWN not in {row["formula"] for row in only}
 
 
 def test_filters_of_elements_and_csv(invoke: Invoke, salts: list[str]) -> None:
-    done = invoke("search", "--prefer", "k_vrh=max", "--elements-any", "Ti, Zr", "--without", "N", "--csv")
+    done = invoke("search", "--objective", "k_vrh=max", "--elements-any", "Ti, Zr", "--without", "N", "--csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [(row["formula"], row["k_vrh_from"]) for row in rows] == [("TiC", "known"), ("ZrC", "known")]
-    both = invoke("search", "--prefer", "k_vrh=max", "--elements-all", "Mg,O", "--json")
+    both = invoke("search", "--objective", "k_vrh=max", "--elements-all", "Mg,O", "--json")
     assert [row["formula"] for row in json.loads(both.stdout)] == ["MgO"]
-    where = invoke("search", "--prefer", "k_vrh=max", "--where", "formula LIKE 'Na%'", "-k", 1, "--json")
+    where = invoke("search", "--objective", "k_vrh=max", "--where", "formula LIKE 'Na%'", "-k", 1, "--json")
     assert json.loads(where.stdout)[0]["formula"] == "NaF"
-    nothing = invoke("search", "--want", "k_vrh=1:2", "--elements-all", "W")
+    nothing = invoke("search", "--constraint", "k_vrh=1:2", "--elements-all", "W")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
 
 
 def test_preferences_make_a_front(invoke: Invoke, salts: list[str]) -> None:
-    done = invoke("search", "--prefer", "efermi=max", "--prefer", "formation_energy_per_atom=max", "-k", 40, "--json")
+    done = invoke(
+        "search", "--objective", "efermi=max", "--objective", "formation_energy_per_atom=max", "-k", 40, "--json"
+    )
     rows = json.loads(done.stdout)
     # The two are at odds in every pair of crystals: nobody beats anybody.
     assert {row["front"] for row in rows} == {1}
-    one = json.loads(invoke("search", "--prefer", "efermi=max", "-k", 40, "--json").stdout)
+    one = json.loads(invoke("search", "--objective", "efermi=max", "-k", 40, "--json").stdout)
     assert [row["front"] for row in one] == list(range(1, 34))
 
 
@@ -145,18 +85,18 @@ def test_preferences_make_a_front(invoke: Invoke, salts: list[str]) -> None:
     ("arguments", "named"),
     [
         ((), "nothing is wished for"),
-        (("--want", "k_vhr=1:2"), "did you mean 'k_vrh'?"),
-        (("--want", "k_vrh=300:250"), "did you mean k_vrh=250:300?"),
-        (("--want", "k_vrh=1:2); DROP TABLE crystals; --"), "is no number"),
-        (("--want", "k_vrh=nan:"), "is no number"),
-        (("--want", "k_vrh=1:2", "--want", "k_vrh=2:3"), "two constraints are about k_vrh"),
-        (("--prefer", "k_vrh=best"), "is no number"),
-        (("--prefer", "k_vrh=max", "--elements-any", "Xx"), "'Xx' is no element"),
-        (("--prefer", "k_vrh=max", "--elements-any", "'; DROP TABLE crystals"), "is no element"),
-        (("--prefer", "k_vrh=max", "--elements-any", "Ti", "--without", "Ti"), "asked for and excluded"),
-        (("--prefer", "k_vrh=max", "-k", "0"), "-k"),
-        (("--prefer", "k_vrh=max", "--json", "--csv"), "not both"),
-        (("--prefer", "k_vrh=max", "--where", "1; DROP TABLE crystals"), "filter"),
+        (("--constraint", "k_vhr=1:2"), "did you mean 'k_vrh'?"),
+        (("--constraint", "k_vrh=300:250"), "did you mean k_vrh=250:300?"),
+        (("--constraint", "k_vrh=1:2); DROP TABLE crystals; --"), "is no number"),
+        (("--constraint", "k_vrh=nan:"), "is no number"),
+        (("--constraint", "k_vrh=1:2", "--constraint", "k_vrh=2:3"), "two constraints are about k_vrh"),
+        (("--objective", "k_vrh=best"), "is no number"),
+        (("--objective", "k_vrh=max", "--elements-any", "Xx"), "'Xx' is no element"),
+        (("--objective", "k_vrh=max", "--elements-any", "'; DROP TABLE crystals"), "is no element"),
+        (("--objective", "k_vrh=max", "--elements-any", "Ti", "--without", "Ti"), "asked for and excluded"),
+        (("--objective", "k_vrh=max", "-k", "0"), "-k"),
+        (("--objective", "k_vrh=max", "--json", "--csv"), "not both"),
+        (("--objective", "k_vrh=max", "--where", "1; DROP TABLE crystals"), "filter"),
     ],
 )
 def test_what_cannot_be_wished(
@@ -177,7 +117,7 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
     from ingest.slices.space_groups import space_group
 
     folder = tmp_path / "new"
-    done = invoke("propose", "--want", "k_vrh=50:", "--prefer", "k_vrh=max", "-k", 5, "-o", folder, "--json")
+    done = invoke("propose", "--constraint", "k_vrh=50:", "--objective", "k_vrh=max", "-k", 5, "-o", folder, "--json")
     assert done.exit_code == 0
     for work in ("replacements: 0 of 33", "loading the models ...", "compositions: 0 of", "structures: 5 of 5"):
         assert work in done.stderr, "what takes a second or more is told"
@@ -201,31 +141,11 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
         assert space_group(made).number == 225
         per_formula = made.volume / (made.composition.num_atoms / 2)
         assert per_formula == pytest.approx(row["volume_per_formula"], rel=1e-3)
-    table = invoke("propose", "--like", "s-9", "--prefer", "formation_energy_per_atom=min", "-k", 3)
+    table = invoke("propose", "--like", "s-9", "--objective", "formation_energy_per_atom=min", "-k", 3)
     assert table.exit_code == 0
     assert "MgO: " in table.stdout
     assert "volumes of AB-cF8-225, ions of equal charge: fit on" in table.stderr
-    assert "the first that can read it counts" in table.stderr
-
-
-def test_facade_answers_as_the_commands_do(
-    invoke: Invoke, baseline: None, settings: Settings, cluster_url: str, home: Path
-) -> None:
-    from ecdreg import Registry
-
-    with Registry.open(home, cluster_url) as registry:
-        found = registry.search(["k_vrh=100:"], ["efermi=min"], elements_any=["Hf", "Ti"])
-        made = registry.propose(["k_vrh=50:"], ["k_vrh=max"], like="s-9", k=2)
-    printed = json.loads(
-        invoke("search", "--want", "k_vrh=100:", "--prefer", "efermi=min", "--elements-any", "Hf,Ti", "--json").stdout
-    )
-    assert [one["formula"] for one in found] == [row["formula"] for row in printed]
-    assert {one["formula"]: one["values"]["k_vrh"]["known"] for one in found}["HfC"] is False
-    proposed = json.loads(
-        invoke("propose", "--want", "k_vrh=50:", "--prefer", "k_vrh=max", "--like", "s-9", "-k", 2, "--json").stdout
-    )
-    assert [one["formula"] for one in made] == [row["formula"] for row in proposed]
-    assert made[0]["structure"].composition.reduced_formula == made[0]["formula"]
+    assert "the first that can read the crystal counts" in table.stderr
 
 
 @pytest.mark.parametrize(
@@ -234,8 +154,8 @@ def test_facade_answers_as_the_commands_do(
         (("--like", "s-99"), 1, "no crystal 's-99'"),
         (("--prototype", "AB-cF8-216"), 1, "there are: AB-cF8-225"),
         (("--like", "s-1", "--prototype", "A-cF4-225"), 1, "leave out one of the two"),
-        (("--want", "k_vhr=1:"), 2, "did you mean 'k_vrh'"),
-        (("--want", "band_gap=1:"), 1, "no model says band_gap from a composition alone"),
+        (("--constraint", "k_vhr=1:"), 2, "did you mean 'k_vrh'"),
+        (("--constraint", "band_gap=1:"), 1, "no model says band_gap from a composition alone"),
         (("--replace", "3"), 2, "--replace"),
         (("-k", "0"), 2, "-k"),
     ],

@@ -99,7 +99,7 @@ def test_evaluate_search_prints_a_table(invoke: Invoke, vectors: dict[str, list[
     done = invoke("evaluate", "search", "-k", 3)
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == "asked with all crystals (24); the nearest 3 of 24"
+    assert lines[0] == "queries: all crystals (24); the nearest 3 of 24"
     assert [line.split("  ")[0] for line in lines[2:6]] == [
         "chance", "composition, Magpie", "composition, ElMD", "circle:metric",
     ]  # fmt: skip

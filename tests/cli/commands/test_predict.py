@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import Invocation
+
+Invoke = Callable[..., Invocation]
+
 
 @pytest.fixture
-def magpie(invoke: Any, crystals: dict[str, int]) -> None:
+def magpie(invoke: Invoke, crystals: dict[str, int]) -> None:
     """The composition baseline for k_vrh."""
     assert invoke("train", "baseline", "--target", "k_vrh").exit_code == 0
 
@@ -28,13 +33,13 @@ direct
 
 
 def test_a_structure_file_is_predicted_without_being_registered(
-    invoke: Any, magpie: None, tmp_path: Any, crystals: dict[str, int]
+    invoke: Invoke, magpie: None, tmp_path: Path, crystals: dict[str, int]
 ) -> None:
     file = tmp_path / "MgO.vasp"
     file.write_text(POSCAR)
-    said = invoke("predict", "baseline-magpie:k_vrh", "--structure", file, "--json")
-    assert said.exit_code == 0, said.stderr
-    (row,) = json.loads(said.stdout)
+    done = invoke("predict", "baseline-magpie:k_vrh", "--structure", file, "--json")
+    assert done.exit_code == 0, done.stderr
+    (row,) = json.loads(done.stdout)
     assert (row["formula"], row["unit"], row["known"]) == ("MgO", "GPa", None)
     # The registry has this material, and the model was fitted to it: no prediction of an unseen crystal.
     assert row["subset"] == "train"
@@ -43,28 +48,35 @@ def test_a_structure_file_is_predicted_without_being_registered(
     (unseen,) = json.loads(invoke("predict", "baseline-magpie:k_vrh", "--structure", other, "--json").stdout)
     assert (unseen["formula"], unseen["subset"]) == ("CsI", "none")
     assert row["spread"] > 0
+    assert row["confidence"] == 0.9
+    for option in ("--confidence", "--interval"):
+        (narrower,) = json.loads(
+            invoke("predict", "baseline-magpie", "--structure", file, option, 0.5, "--json").stdout
+        )
+        assert narrower["confidence"] == 0.5
+        assert row["lower"] < narrower["lower"] < narrower["upper"] < row["upper"]
     kept = json.loads(invoke("predict", "baseline-magpie:k_vrh", "mp-4", "--json").stdout)  # MgO of the registry
     assert kept[0]["formula"] == "MgO"
     table = invoke("predict", "baseline-magpie", "--structure", file).stdout
     assert "baseline-magpie:k_vrh@1" in table
 
 
-def test_a_suspect_known_value_is_marked(invoke: Any, magpie: None) -> None:
+def test_a_suspect_known_value_is_marked(invoke: Invoke, magpie: None) -> None:
     # Crystal 7 has -50 GPa.
     rows = json.loads(invoke("predict", "baseline-magpie:k_vrh", "mp-8", "mp-4", "--json").stdout)
     assert [(row["known"], row["suspect"]) for row in rows] == [(-50.0, True), (67.0, False)]
-    said = invoke("predict", "baseline-magpie:k_vrh", "mp-8", "mp-4")
-    suspect, plain = said.stdout.splitlines()[1:]
+    done = invoke("predict", "baseline-magpie:k_vrh", "mp-8", "mp-4")
+    suspect, plain = done.stdout.splitlines()[1:]
     assert "-50 (suspect)" in suspect
     assert "67" in plain
     assert "suspect" not in plain
-    (reason,) = [line for line in said.stderr.splitlines() if "suspect" in line or "plausible" in line]
+    (reason,) = [line for line in done.stderr.splitlines() if "suspect" in line or "plausible" in line]
     assert reason.startswith("test:mp-8: k_vrh = -50 GPa is outside its plausible range")
-    explained = invoke("explain", "baseline-magpie:k_vrh", "mp-8")
-    assert "known -50 (suspect)" in explained.stdout
+    explanation = invoke("explain", "baseline-magpie:k_vrh", "mp-8")
+    assert "known -50 (suspect)" in explanation.stdout
 
 
-def test_bad_files_and_forms_are_one_line(invoke: Any, magpie: None, tmp_path: Any) -> None:
+def test_bad_files_and_forms_are_one_line(invoke: Invoke, magpie: None, tmp_path: Path) -> None:
     partial = tmp_path / "half.vasp"
     partial.write_text("nothing\n")
     failed = invoke("predict", "baseline-magpie", "--structure", partial)

@@ -61,16 +61,16 @@ def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[f
         (("mp-1", "--where", "1; DROP TABLE crystals"), 1, "filter"),
         (("mp-1", "-k", "0"), 2, "-k"),
         (("mp-1", "-k", "100001"), 2, "100000"),
-        ((), 2, "--text"),
+        ((), 2, "one of: the id of a crystal, a text"),
         (("mp-1", "--text", "salt"), 2, "one of"),
         (("--text", "salt", "--density", "CHGCAR"), 2, "one of"),
-        (("mp-1", "--reference", "CHGCAR"), 2, "--density"),
+        (("mp-1", "--reference", "CHGCAR"), 2, "reference CHGCAR belongs to a density"),
         (("--text", " "), 1, "empty"),
         (("--text", "?! --"), 1, "holds no word"),
         (("--text", "a" * 2001), 1, "2001 characters"),
         (("--text", "sal\x00t"), 1, "character"),
         (("--text", "salt", "--encoder", "wrods"), 1, "no encoder 'wrods'"),
-        (("mp-1", "--encoder", "words"), 2, "--text"),
+        (("mp-1", "--encoder", "words"), 2, "give a text"),
         (("mp-1", "--encoder", "circle:metric", "--encoder", "circel"), 1, "circle:metric"),
         (("mp-1", "--image", "slice.npy"), 2, "one of"),
         (("--image", "missing.npy"), 1, "missing.npy"),
@@ -241,7 +241,7 @@ def test_an_encoder_that_reads_nothing_of_a_density_says_so(invoke: Invoke, feat
     assert done.stderr.splitlines() == [
         "encoder: minilm:keywords",
         f"minilm:keywords reads a description of the structure, and nothing of the density in {density.name};"
-        " --encoder efficientnet_lite0:metric reads densities",
+        " encoder efficientnet_lite0:metric reads densities",
     ]
 
 
@@ -349,7 +349,7 @@ def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vector
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.splitlines() == [
         "no word of 'zzz' is checkable or found in descriptions",
-        "write others: what a crystal is (hard, metallic, oxide), or what its description says",
+        "write others: what a crystal is (hard, metallic, oxide), or words of its description",
     ]
     none = invoke("similar", "--text", "tungsten", "--encoder", "words")
     assert (none.exit_code, none.stdout) == (0, "")

@@ -1,0 +1,144 @@
+"""Each use case gives the same result from the command line and from Python, with default arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecdreg import Registry
+from registry.settings import Settings
+from tests.conftest import Invocation
+
+Invoke = Callable[..., Invocation]
+
+MG_O = """MgO
+4.21
+0.0 0.5 0.5
+0.5 0.0 0.5
+0.5 0.5 0.0
+Mg O
+1 1
+direct
+0.0 0.0 0.0
+0.5 0.5 0.5
+"""
+
+
+@pytest.fixture
+def registry(settings: Settings, cluster_url: str) -> Iterator[Registry]:
+    with Registry.open(settings.home, cluster_url) as opened:
+        yield opened
+
+
+def plain(value: object) -> Any:
+    """The value as the command line prints it."""
+    return json.loads(json.dumps(value))
+
+
+def printed(done: Invocation) -> Any:
+    """The JSON output of a command, and its notes and warnings on stderr."""
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+SIMILARITY = {
+    "crystal": (("similar", "mp-1"), lambda r: r.similar("mp-1")),
+    "text": (("similar", "--text", "hard titanium oxide"), lambda r: r.similar(text="hard titanium oxide")),
+    "explained": (("similar", "mp-1", "--explain"), lambda r: r.similar("mp-1", explain=True)),
+    "nothing": (("similar", "mp-1", "--where", "k_vrh > 1e6"), lambda r: r.similar("mp-1", where="k_vrh > 1e6")),
+    "encoders": (("encoders", "list"), lambda r: r.encoders()),
+    "search": (("search", "--constraint", "k_vrh=100:"), lambda r: r.search(["k_vrh=100:"])),
+    "evaluation": (("evaluate", "search"), lambda r: r.evaluate_search()),
+    "indexes": (("index", "status"), lambda r: r.index_status()),
+    "building": (("index", "build"), lambda r: r.build_indexes()),
+    "dropping": (("index", "drop", "--all"), lambda r: r.drop_indexes(all_encoders=True)),
+}
+
+
+@pytest.mark.parametrize("name", SIMILARITY)
+def test_reading(invoke: Invoke, registry: Registry, vectors: dict[str, list[float]], name: str) -> None:
+    arguments, call = SIMILARITY[name]
+    done = invoke(*arguments, "--json")
+    result = call(registry)
+    assert printed(done) == plain(result.to_dicts())
+    lines = done.stderr.splitlines()
+    assert [note for note in result.notes if note not in lines] == []
+
+
+def test_default_encoder(invoke: Invoke, registry: Registry, vectors: dict[str, list[float]]) -> None:
+    (made,) = printed(invoke("encoders", "add", "pettifor", "--json"))
+    assert made == plain(registry.add_encoder("pettifor").to_dict())
+    (row,) = printed(invoke("encoders", "default", "pettifor", "--json"))
+    chosen = registry.set_default_encoder("pettifor")
+    assert row == {"alias": "default", "encoder": chosen.encoder, "modality": chosen.modality, "dim": chosen.dim}
+    assert "default" in chosen.aliases
+
+
+MODELS = {
+    "prediction": (
+        ("predict", "baseline-magpie", "s-1", "s-9"),
+        lambda r: r.predict("baseline-magpie", ["s-1", "s-9"]),
+    ),
+    "explanation": (("explain", "baseline-magpie:k_vrh", "s-1"), lambda r: r.explain("baseline-magpie:k_vrh", "s-1")),
+    "search": (("search", "--constraint", "k_vrh=100:"), lambda r: r.search(["k_vrh=100:"])),
+    "proposals": (("propose",), lambda r: r.propose()),
+    "proposals by constraint": (
+        ("propose", "--want", "k_vrh=50:", "--prefer", "k_vrh=max", "--like", "s-9", "-k", "2"),
+        lambda r: r.propose(["k_vrh=50:"], ["k_vrh=max"], like="s-9", k=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models(invoke: Invoke, registry: Registry, baseline: None, name: str) -> None:
+    arguments, call = MODELS[name]
+    done = invoke(*arguments, "--json")
+    result = call(registry)
+    assert printed(done) == plain(result.to_dicts())
+    lines = done.stderr.splitlines()
+    assert [note for note in result.notes if note not in lines] == []
+    assert len(result) > 0
+
+
+def test_prediction_for_a_file(invoke: Invoke, registry: Registry, baseline: None, tmp_path: Path) -> None:
+    file = tmp_path / "MgO.vasp"
+    file.write_text(MG_O)
+    rows = printed(invoke("predict", "baseline-magpie", "--structure", file, "--json"))
+    assert rows == plain(registry.predict("baseline-magpie", structure=file).to_dicts())
+
+
+def test_proposals_have_structures(registry: Registry, baseline: None) -> None:
+    found = registry.propose(["k_vrh=50:"], ["k_vrh=max"], like="s-9", k=2)
+    assert [s.composition.reduced_formula for s in found.structures()] == [one.formula for one in found]
+    assert found.properties == ("k_vrh",)
+
+
+DEFAULTS = {
+    "predict": ("cli.commands.predict:predict", Registry.predict),
+    "similar": ("cli.commands.similar:similar", Registry.similar),
+    "search": ("cli.commands.search:search", Registry.search),
+    "propose": ("cli.commands.propose:propose", Registry.propose),
+    "explain": ("cli.commands.explain:explain", Registry.explain),
+    "evaluate search": ("cli.commands.evaluate:search", Registry.evaluate_search),
+    "index build": ("cli.commands.index:build", Registry.build_indexes),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_options_and_arguments_have_the_same_defaults(name: str) -> None:
+    """Arguments of one name have one default; None, no value and an empty one are the same."""
+    path, function = DEFAULTS[name]
+    module, _, attribute = path.partition(":")
+    command = getattr(__import__(module, fromlist=[attribute]), attribute)
+    options, arguments = (
+        {n: p.default for n, p in inspect.signature(f).parameters.items()} for f in (command, function)
+    )
+    shared = options.keys() & arguments.keys()
+    assert len(shared) >= 1
+    for argument in shared:
+        assert (options[argument] or None) == (arguments[argument] or None), argument
