@@ -81,8 +81,8 @@ def explain(
     """Explain predictions for crystals of the registry.
 
     Shares of modalities, words and features are Shapley values, those of pixels integrated gradients
-    (``docs/attribution.md``). A crystal of the model's cross-validation is explained with the model of the fold that
-    left it out.
+    (``docs/concepts/attribution.md``). A crystal of the model's cross-validation is explained with the model of the
+    fold that left it out.
 
     Parameters
     ----------

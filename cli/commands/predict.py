@@ -40,12 +40,12 @@ def predict(
     """Predict with a trained model, for crystals of the registry or for files.
 
     Files pass through the same slices and texts as an ingest. The interval is computed from the errors of the model on
-    crystals that it was not fitted to (CV+; docs/uncertainty.md), and is wider for a crystal unlike all of them; "out
-    of domain" marks a crystal so unlike them that its interval may be too narrow. The spread is the standard deviation
-    over the models of the folds; it is not an error bar. For a crystal of the model's split, the prediction is the
-    stored one that was made without it: "validation" by the fold that left it out, "holdout" by the refit. "train"
-    marks a material that the model was fitted to under another id or revision. A known value outside its plausible
-    range is marked "suspect": no model was fitted to it, and it does not test the prediction.
+    crystals that it was not fitted to (CV+; docs/concepts/uncertainty.md), and is wider for a crystal unlike all of
+    them; "out of domain" marks a crystal so unlike them that its interval may be too narrow. The spread is the standard
+    deviation over the models of the folds; it is not an error bar. For a crystal of the model's split, the prediction
+    is the stored one that was made without it: "validation" by the fold that left it out, "holdout" by the refit.
+    "train" marks a material that the model was fitted to under another id or revision. A known value outside its
+    plausible range is marked "suspect": no model was fitted to it, and it does not test the prediction.
 
     \b
     Examples:
