@@ -100,6 +100,11 @@ class TestBoundary:
         assert answer.stderr.count("\n") == 1
         assert answer.stderr.startswith("error: no database at postgresql://me:***@127.0.0.1:9/reg")
 
+    def test_a_library_check_of_arguments_is_a_usage_error(self, invoke: Any) -> None:
+        answer = invoke("similar")
+        assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+        assert answer.stderr.startswith("error: give one of: the id of a crystal, a text, an image, or files")
+
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
@@ -112,7 +117,6 @@ class TestBoundary:
             (("similar", "x", "y"), "got unexpected extra argument"),
             (("similar", "-k", "0", "x"), "invalid value for '-k'"),
             (("similar", "--where"), "option '--where' requires an argument"),
-            (("similar",), "give one of: the id of a crystal, a text, an image, or files"),
         ],
     )
     def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], told: str) -> None:
