@@ -22,8 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ecdreg import encoders as _encoders
-from ecdreg import evaluation, explanation, indexes, prediction, property_search, proposals, similarity
+from ecdreg import explanation, prediction
+from ecdreg.search import encoders as _encoders
+from ecdreg.search import evaluation, indexes, property_search, proposals, similarity
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

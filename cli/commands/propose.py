@@ -20,7 +20,7 @@ from cli.options.constraints import (
 )
 
 if TYPE_CHECKING:
-    from ecdreg.proposals import ProposedCrystal
+    from ecdreg.search.proposals import ProposedCrystal
 
 __all__ = ["propose"]
 

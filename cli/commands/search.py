@@ -19,7 +19,7 @@ from cli.options.constraints import (
 )
 
 if TYPE_CHECKING:
-    from ecdreg.property_search import FoundCrystal
+    from ecdreg.search.property_search import FoundCrystal
 
 __all__ = ["search"]
 

@@ -21,7 +21,7 @@ from cli.options.common import (
 from cli.options.constraints import columns_of
 
 if TYPE_CHECKING:
-    from ecdreg.similarity import SimilarCrystal
+    from ecdreg.search.similarity import SimilarCrystal
 
 __all__ = ["similar"]
 

@@ -38,7 +38,7 @@ def evaluate_search(
     encoders
         Names or aliases; None: all that have vectors.
     fused
-        Sets of encoders that are fused by their reciprocal ranks, as :func:`ecdreg.similarity.similar` does.
+        Sets of encoders that are fused by their reciprocal ranks, as :func:`ecdreg.search.similarity.similar` does.
     k
         Number of neighbours of each crystal.
     limit

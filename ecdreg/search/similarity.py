@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from ecdreg.files import CrystalFiles, warnings_on_error
 from ecdreg.results import Results
-from ecdreg.similarity_query import WORDS, SimilarityQuery, explanations
+from ecdreg.search.similarity_query import WORDS, SimilarityQuery, explanations
 from registry.properties import target_names
 from registry.search.explanations import facts_of
 from registry.search.fusion import FULL_TEXT, Checked, Hit, contenders, fuse
