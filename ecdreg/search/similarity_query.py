@@ -201,7 +201,7 @@ class SimilarityQuery:
             elements=tuple(chemical_system(read.formula)[0]),
             prototype=read.prototype,
             space_group_symbol=read.space_group_symbol,
-            description=next((d.text for d in read.descriptions if d.level == "all"), None),
+            description=next((d.text for d in read.descriptions if d.text_level == "all"), None),
         )
 
     # ------------------------------------------------------------------------------ vectors
