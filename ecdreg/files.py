@@ -44,8 +44,8 @@ class CrystalFiles:
         structure, density, reference, level_of_theory
             As the attributes.
         """
-        paths = [None if one is None else Path(one) for one in (structure, density, reference)]
-        return cls(*paths, level_of_theory)
+        structure, density, reference = (None if p is None else Path(p) for p in (structure, density, reference))
+        return cls(structure, density, reference, level_of_theory)
 
     def __bool__(self) -> bool:
         return self.structure is not None or self.density is not None

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from ecdreg.search.property_search import element_filter, parse_constraints, parse_objectives, value_dict
 from ecdreg.results import Results
+from ecdreg.search.property_search import element_filter, parse_constraints, parse_objectives, value_dict
 from registry.errors import ConfigurationError, InputError
 from registry.formulas import composition
 from registry.jobs.progress import Progress, Silent

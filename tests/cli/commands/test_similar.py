@@ -216,7 +216,8 @@ def test_a_sentence_finds_its_crystal(invoke: Invoke, engine: Engine, features: 
     with engine.connect() as connection:
         sentence, ident = connection.execute(
             text(
-                "SELECT text, source_id FROM v_materials JOIN descriptions USING (revision_id) WHERE text_level = 'keywords'"
+                "SELECT text, source_id FROM v_materials JOIN descriptions USING (revision_id)"
+                " WHERE text_level = 'keywords'"
             )
         ).first()
     done = invoke("similar", "--text", sentence, "--encoder", "minilm:keywords", "-k", 1, "--json")
