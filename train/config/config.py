@@ -275,7 +275,7 @@ class TrainConfig:
         for name in (*(f"{tower}_regressor" for tower in TOWERS), "join"):
             value = getattr(self, name)
             if value != NETWORK:
-                from train.models.regressors import REGRESSORS
+                from train.models.regressors.catalog import REGRESSORS
 
                 if value not in REGRESSORS:
                     _choice(name, value, (NETWORK, *REGRESSORS))
@@ -470,7 +470,7 @@ def _read_fields(tower: str) -> tuple[str, ...]:
 def _joins_features(join: object) -> bool:
     if join == NETWORK:
         return False
-    from train.models.regressors import REGRESSORS
+    from train.models.regressors.catalog import REGRESSORS
 
     return join in REGRESSORS and REGRESSORS[str(join)].joins_features
 

@@ -19,7 +19,8 @@ from registry.errors import ArtifactError, ConfigurationError, IncompatibleInput
 from train.config.config import TrainConfig
 from train.features.featurizers import Featurizer
 from train.features.loading import load_backbone
-from train.models.networks import StackedNetwork, Tower, build_network
+from train.models.building import build_network
+from train.models.networks import StackedNetwork, Tower
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 

@@ -1,4 +1,4 @@
-"""Where tensors live: the one place that chooses a device."""
+"""Choice of the torch device."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["choose_device", "has_accelerator"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device to train and predict on.
+    """Choose the device for training and prediction.
 
     Parameters
     ----------
     name
-        As torch names it (``cpu``, ``cuda``, ``cuda:1``, ``mps``); None is the best one here.
+        Device in torch's naming (``cpu``, ``cuda``, ``cuda:1``, ``mps``); None for the fastest available.
 
     Raises
     ------
     ConfigurationError
-        If the device does not exist here.
+        If the device is not available.
     """
     if name is None:
         if torch.cuda.is_available():
@@ -29,13 +29,13 @@ def choose_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigurationError(f"device {name!r} is no device; choose cpu, cuda or mps") from None
+        raise ConfigurationError(f"device {name!r} is not a device; choose cpu, cuda or mps") from None
     missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if missing.get(device.type, False):
-        raise ConfigurationError(f"device {name!r} is not there on this machine; choose cpu")
+        raise ConfigurationError(f"device {name!r} is not available on this machine; choose cpu")
     return device
 
 
 def has_accelerator() -> bool:
-    """Whether fine-tuning would not run on the CPU."""
+    """Whether the default device is a GPU."""
     return choose_device().type != "cpu"

@@ -19,10 +19,11 @@ from registry.errors import ModelError
 from train.config.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
 from train.features.featurizers import Featurizer
 from train.models import optimization as engine
-from train.models.baselines import MagpieBaseline, MeanBaseline
+from train.models.building import build_network
 from train.models.checkpoints import BackboneRecord, from_bytes, to_bytes
-from train.models.networks import Inputs, StackedNetwork, Tower, build_network
+from train.models.networks import Inputs, StackedNetwork, Tower
 from train.models.optimization import EpochRecord, FitResult
+from train.models.regressors.baselines import MagpieBaseline, MeanBaseline
 from train.models.scalers import StandardScaler
 
 __all__ = [

@@ -21,7 +21,8 @@ from train.features.featurizers import Featurizer
 from train.models.checkpoints import BackboneRecord
 from train.models.fitting import FittedModel, Shown, restore
 from train.models.optimization import FitResult
-from train.models.regressors import REGRESSORS, Regressor, RegressorKind
+from train.models.regressors.base import Regressor, RegressorKind
+from train.models.regressors.catalog import REGRESSORS
 from train.models.safetensors_io import pack, unpack
 
 __all__ = ["FittedJoin", "FittedRegressor", "fit_join", "fit_regressor", "restore_join", "restore_regressor"]

@@ -1,9 +1,9 @@
-"""Networks: a tower for each modality, and the stack that joins towers.
+"""Networks: the tower of one modality, and the stack that joins towers.
 
-A tower is ``backbone -> scaler -> readout``. The backbone may be left out: in the readout
-phase the frozen features are computed once and handed in instead of the raw inputs.
+A tower is ``backbone -> scaler -> readout``. The backbone is optional: in the readout phase the inputs are frozen
+features, which are computed once, instead of raw inputs.
 
-Inputs are a mapping with one entry a modality:
+Inputs are a mapping with one entry for each modality:
 
 ==========  ==============================================================================
 ``image``   frozen features (N, D), or slices (N, C, H, W) in the unit of their recipe
@@ -11,19 +11,19 @@ Inputs are a mapping with one entry a modality:
 ``joined``  for a stack only, instead of both: its towers' penultimate features, (N, 256 T)
 ==========  ==============================================================================
 
-Phases, and what each of them may change:
+Trainable state by phase:
 
 ===================  ====================  =============================================
                      readout               finetune
 ===================  ====================  =============================================
 tower: readout       weights, BN stats     weights, BN stats
-tower: backbone      nothing (eval mode)   weights; BatchNorm statistics stay as they are
+tower: backbone      none (eval mode)      weights; BatchNorm statistics are fixed
 stack: readout       weights, BN stats     weights, BN stats
-stack: towers        nothing (eval mode)   weights; BatchNorm statistics stay as they are
+stack: towers        none (eval mode)      weights; BatchNorm statistics are fixed
 ===================  ====================  =============================================
 
-The statistics of what was joined pre-trained stay, because a readout was fitted to features
-normalised by them, and a few hundred crystals in batches of 32 give worse ones.
+BatchNorm statistics of pre-trained parts are fixed, because a readout was fitted to features normalised by them, and
+those of a few hundred crystals in batches of 32 are less accurate.
 """
 
 from __future__ import annotations
@@ -37,13 +37,11 @@ from torch import Tensor, nn
 
 from registry.errors import ModelError
 from train.backbones.base import Backbone
-from train.config.config import SHARED_SPACE, TrainConfig
 from train.features.featurizers import Featurizer
 from train.features.views import ONE_VIEW, Views
-from train.models.scalers import StandardScaler
+from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
 __all__ = [
-    "FEATURE_LIMIT",
     "Inputs",
     "Network",
     "Phase",
@@ -51,23 +49,19 @@ __all__ = [
     "Scale",
     "StackedNetwork",
     "Tower",
-    "build_network",
 ]
 
 Inputs: TypeAlias = Mapping[str, "Tensor | Sequence[str]"]
 Phase = Literal["align", "readout", "finetune"]
 
-FEATURE_LIMIT = 3.0
-"""Standard deviations that a standardised feature may lie from the mean of the training rows."""
-
 
 class Scale(nn.Module):
-    """Feature standardisation inside a network: buffers, never trained.
+    """Feature standardisation inside a network, in buffers that are not trained.
 
-    Standardised features are clamped to :data:`FEATURE_LIMIT` standard deviations. Many
-    features of a rectified backbone are zero on nearly every training row: their standard
-    deviation is tiny, and a crystal that wakes one would be thrown hundreds of deviations
-    away (ridge regression of the bulk modulus on slices: R2 of -5 without, 0.88 with it).
+    Standardised features are clamped to :data:`train.models.scalers.FEATURE_LIMIT` standard deviations. Many features
+    of a rectified backbone are zero on nearly every training row: their standard deviation is very small, and a crystal
+    with a non-zero value would be hundreds of deviations away (ridge regression of the bulk modulus on slices: R2 of -5
+    without clamping, 0.88 with it).
     """
 
     mean: Tensor
@@ -81,7 +75,7 @@ class Scale(nn.Module):
         self.register_buffer("limit", torch.tensor(FEATURE_LIMIT))
 
     def set(self, scaler: StandardScaler) -> None:
-        """Take over a scaler fitted on the training rows.
+        """Copy a scaler that was fitted on the training rows.
 
         Raises
         ------
@@ -102,7 +96,7 @@ class Readout(nn.Module):
     """Dense layers to one number: ``dim - widths... - 1``.
 
     Each but the last is Linear, ReLU, BatchNorm, dropout (Massa et al., arXiv 2401.09301). With ``outputs`` above 1 it
-    learns other targets beside its own, which is the first.
+    also predicts auxiliary targets, after its own target.
     """
 
     def __init__(self, dim: int, widths: Sequence[int], *, dropout: float, outputs: int = 1) -> None:
@@ -116,27 +110,27 @@ class Readout(nn.Module):
         self.width = dim
 
     def penultimate(self, features: Tensor) -> Tensor:
-        """What the last layer sees, (N, dim) -> (N, width)."""
+        """Input of the last layer, (N, dim) -> (N, width)."""
         return self.body(features)  # type: ignore[no-any-return]
 
     def forward(self, features: Tensor) -> Tensor:
-        """The standardised target, (N, dim) -> (N,)."""
+        """Prediction of the standardised target, (N, dim) -> (N,)."""
         return self.every(features)[:, 0]
 
     def every(self, features: Tensor) -> Tensor:
-        """The standardised target and those learnt beside it, (N, dim) -> (N, outputs)."""
+        """Predictions of the standardised target and auxiliary targets, (N, dim) -> (N, outputs)."""
         return self.head(self.penultimate(features))  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):
-    """What towers and stacks have in common: a readout, phases, inputs by modality."""
+    """Base class of towers and stacks: a readout, phases, inputs by modality."""
 
     readout: Readout
     phase: Phase
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities that the network reads."""
+        """Input modalities of the network."""
         raise NotImplementedError
 
     @property
@@ -145,25 +139,25 @@ class Network(nn.Module):
         return self.readout.width
 
     def forward_features(self, inputs: Inputs) -> Tensor:
-        """What the readout sees, (N, dim)."""
+        """Input of the readout, (N, dim)."""
         raise NotImplementedError
 
     def penultimate(self, inputs: Inputs) -> Tensor:
-        """What the last layer sees, (N, :attr:`width`): the network's embedding."""
+        """Input of the last layer, (N, :attr:`width`): the network's embedding."""
         return self.readout.penultimate(self.forward_features(inputs))
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """The standardised target, (N,)."""
+        """Prediction of the standardised target, (N,)."""
         return self.every(inputs)[:, 0]
 
     def every(self, inputs: Inputs) -> Tensor:
-        """The standardised target and those learnt beside it, (N, outputs)."""
+        """Predictions of the standardised target and auxiliary targets, (N, outputs)."""
         return self.readout.head(self.penultimate(inputs))  # type: ignore[no-any-return]
 
     def loss(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """What training minimises: the mean squared error of the standardised target, ().
+        """Training loss: the mean squared error of the standardised target, ().
 
-        Targets (N, outputs) are all those that the readout learns; NaN where one is not known.
+        Targets (N, outputs) include the auxiliary ones; NaN where a value is not known.
         """
         if targets.ndim == 1:
             return nn.functional.mse_loss(self(inputs), targets)
@@ -172,9 +166,9 @@ class Network(nn.Module):
         return (wrong.square().sum(0) / known.sum(0).clamp(min=1)).mean()
 
     def set_phase(self, phase: Phase) -> None:
-        """Choose what trains from here on; see the module's table.
+        """Set the trainable state of a phase; see the module's table.
 
-        Sets ``requires_grad`` of every parameter, and what :meth:`train` puts into training mode.
+        Sets ``requires_grad`` of every parameter, and which modules :meth:`train` puts into training mode.
         """
         self.phase = phase
         for module in self._pretrained():
@@ -183,7 +177,7 @@ class Network(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Network:
-        """Training mode for what the phase trains, evaluation mode for everything else."""
+        """Training mode for modules that the phase trains, evaluation mode for all others."""
         super().train(mode)
         for module in self._pretrained():
             if self.phase == "readout":
@@ -196,18 +190,18 @@ class Network(nn.Module):
 
 
 class Tower(Network):
-    """One modality: frozen features, or a backbone on raw inputs, then a readout.
+    """Network of one modality: frozen features, or a backbone on raw inputs, followed by a readout.
 
     Parameters
     ----------
     modality
-        ``image`` or ``text``: the key of its inputs.
+        Name of the modality, the key of its inputs.
     readout
         Dense layers on the features of one view.
     dim
         Number of features D of all views, view after view.
     views
-        Views V of a crystal. Each row trains on one of them, drawn anew in every epoch; a prediction is the mean over
+        Views V of a crystal. In each epoch a row is trained on one view drawn at random; a prediction is the mean over
         all (:class:`train.features.views.Views`).
     """
 
@@ -226,13 +220,13 @@ class Tower(Network):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The tower's one modality."""
+        """The modality of the tower."""
         return (self.modality,)
 
     def attach(self, backbone: Featurizer) -> None:
-        """Give the tower its own copy of a backbone, so that it reads raw inputs.
+        """Attach a copy of a backbone, so that the tower takes raw inputs.
 
-        Training changes the copy alone: no two networks share weights.
+        Training changes the copy only: networks do not share weights.
 
         Raises
         ------
@@ -249,9 +243,9 @@ class Tower(Network):
         self.set_phase(self.phase)
 
     def forward_features(self, inputs: Inputs) -> Tensor:
-        """Standardised features of what is looked at of each row, (M, D / V), of features (N, D) or raw inputs.
+        """Standardised features of the views in use, (M, D / V), from features (N, D) or raw inputs.
 
-        M is N while the tower trains, or where it looks at one view; else N V, view after view of each row.
+        M is N in training, or if one view is in use; otherwise N V, with the views of each row in sequence.
 
         Raises
         ------
@@ -274,21 +268,21 @@ class Tower(Network):
         return self.scale(self.views.looked_at(features, training=self.training))  # type: ignore[no-any-return]
 
     def penultimate(self, inputs: Inputs) -> Tensor:
-        """What the last layer sees, (N, :attr:`width`); of several views, their mean."""
-        seen = self.readout.penultimate(self.forward_features(inputs))
-        return self.views.mean(seen, training=self.training)
+        """Input of the last layer, (N, :attr:`width`), averaged over views."""
+        penultimate = self.readout.penultimate(self.forward_features(inputs))
+        return self.views.mean(penultimate, training=self.training)
 
     def _pretrained(self) -> list[nn.Module]:
         return [] if self.backbone is None else [self.backbone]
 
 
 class StackedNetwork(Network):
-    """Trained towers joined at their penultimate layers, with a readout of their own.
+    """Trained towers joined at their penultimate layers, followed by a joint readout.
 
     Parameters
     ----------
     towers
-        Trained towers by modality; the stack takes copies. Their last layers stay unused.
+        Trained towers by modality; the stack copies them. Their last layers are not used.
     """
 
     def __init__(self, towers: Mapping[str, Tower], *, widths: Sequence[int], dropout: float, outputs: int = 1) -> None:
@@ -314,7 +308,7 @@ class StackedNetwork(Network):
         Raises
         ------
         ModelError
-            If the stack has no such tower.
+            If the stack has no tower of this modality.
         """
         if modality not in self.towers:
             raise ModelError(f"no {modality!r} tower in this stack of {', '.join(self.towers)}")
@@ -323,13 +317,13 @@ class StackedNetwork(Network):
         return tower
 
     def forward_features(self, inputs: Inputs) -> Tensor:
-        """``inputs["joined"]`` where it is given, else :meth:`joined` of the inputs.
+        """``inputs["joined"]`` if given, otherwise :meth:`joined` of the inputs.
 
         Raises
         ------
         ModelError
-            As :meth:`Tower.forward_features`; or if ``joined`` has another width, or comes
-            in the finetune phase, where it would leave the towers untrained.
+            As :meth:`Tower.forward_features`; or if ``joined`` has another width, or is
+            given in the finetune phase, where the towers would not be trained.
         """
         values = inputs.get("joined")
         if values is None:
@@ -342,7 +336,7 @@ class StackedNetwork(Network):
         return values
 
     def set_phase(self, phase: Phase) -> None:
-        """As :meth:`Network.set_phase`; the towers' unused last layers never train."""
+        """As :meth:`Network.set_phase`; the towers' unused last layers are not trained."""
         super().set_phase(phase)
         for name in self.towers:
             tower = self.tower(name)
@@ -352,65 +346,6 @@ class StackedNetwork(Network):
 
     def _pretrained(self) -> list[nn.Module]:
         return list(self.towers.values())
-
-
-def build_network(
-    config: TrainConfig, input_dims: Mapping[str, int], seed: int, *, towers: Mapping[str, Tower] | None = None
-) -> Tower | StackedNetwork:
-    """A network with fresh weights, in its readout phase and without backbones.
-
-    The same arguments give the same weights; torch's global random state is left alone.
-
-    Parameters
-    ----------
-    config
-        Kind and widths.
-    input_dims
-        Number of features D of each modality.
-    seed
-        Of the initial weights.
-    towers
-        For a stack: its trained towers by modality, copied. Without them fresh ones are
-        made, as when weights are about to be loaded.
-
-    Raises
-    ------
-    ModelError
-        If the kind is no network, a modality has no dimension, or a tower is missing.
-    """
-    if not config.is_network:
-        raise ModelError(f"a {config.kind} model as configured is no network; use train.fitting")
-    for name in config.towers:
-        if name not in input_dims and towers is None:
-            raise ModelError(f"input_dims lacks {name!r}; a {config.kind} network needs {', '.join(config.towers)}")
-    with torch.random.fork_rng(devices=[]):
-        # default_generator, not torch.manual_seed: that would reseed every GPU as well.
-        torch.default_generator.manual_seed(seed)
-        if config.kind in SHARED_SPACE:
-            from train.models.contrastive import build_contrastive  # it is built on this module
-
-            return build_contrastive(config, input_dims)
-        if config.kind != "stacked":
-            return _tower(config, config.kind, input_dims)
-        if towers is None:
-            towers = {name: _tower(config, name, input_dims) for name in config.towers}
-        if tuple(sorted(towers)) != tuple(sorted(config.towers)):
-            raise ModelError(f"towers {sorted(towers)} for a stack of {', '.join(config.towers)}")
-        ordered = {name: towers[name] for name in config.towers}
-        return StackedNetwork(
-            ordered,
-            widths=config.stacked_widths,
-            dropout=config.stacked_dropout,
-            outputs=1 + len(config.auxiliary_targets),
-        )
-
-
-def _tower(config: TrainConfig, modality: str, input_dims: Mapping[str, int]) -> Tower:
-    dim = input_dims[modality]
-    widths, dropout = getattr(config, f"{modality}_widths"), getattr(config, f"{modality}_dropout")
-    views = config.views(modality)
-    readout = Readout(views.dim(dim), widths, dropout=dropout, outputs=1 + len(config.auxiliary_targets))
-    return Tower(modality, readout, dim=dim, views=views)
 
 
 def _keep_statistics(modules: Iterable[nn.Module]) -> None:

@@ -1,7 +1,6 @@
-"""Fitting and predicting: Adam, mini-batches, early stopping.
+"""Training loop and inference of networks: Adam, mini-batches, early stopping.
 
-The same network, rows, phase and seed give the same numbers on the CPU; the random state
-of the caller is left as it was.
+The same network, rows, phase and seed give the same numbers on the CPU; the random state of the caller is restored.
 """
 
 from __future__ import annotations
@@ -27,26 +26,29 @@ __all__ = ["EpochRecord", "FitResult", "encode", "fit", "predict", "take", "to_i
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One point of a learning curve; losses are what the network's phase minimises: mean squared errors of the
-    standardised target, in all phases but the alignment of a dual encoder."""
+    """One point of a learning curve.
+
+    Losses are those of the phase: the mean squared error of the standardised target, or the contrastive loss in the
+    align phase.
+    """
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     train_loss: float
-    """Mean over the epoch's rows, dropout on."""
+    """Mean over the training rows, with dropout."""
     stop_loss: float | None
-    """On the stop rows, dropout off; None without them."""
+    """Loss on the stop rows, without dropout; None without stop rows."""
     seconds: float
     """Wall time of this epoch [s]."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a phase went."""
+    """Learning curve and best epoch of a phase."""
 
     history: tuple[EpochRecord, ...]
     best_epoch: int
-    """Epoch whose weights were kept, from 1: the best on the stop rows, else the last."""
+    """Epoch of the final weights, from 1: the best on the stop rows, otherwise the last."""
     seconds: float
     """Wall time of the phase [s]."""
 
@@ -63,28 +65,28 @@ def fit(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     device: str | None = None,
 ) -> FitResult:
-    """Train what the network's phase leaves trainable, in place.
+    """Train the parameters that the network's phase leaves trainable, in place.
 
     Parameters
     ----------
     network
-        In the phase that is meant (:meth:`Network.set_phase`).
+        Network in the intended phase (:meth:`Network.set_phase`).
     inputs, targets
-        Training rows: inputs by modality, and standardised targets, shape (N,); or (N, A), the target first and
-        those that are learnt beside it, NaN where one is not known.
+        Training rows: inputs by modality, and standardised targets, shape (N,); or (N, A), the target followed
+        by auxiliary targets, NaN where a value is not known.
     phase
         Learning rate, batch size, epochs, patience.
     seed
-        Of the order of the rows and of dropout.
+        Seed of the order of the rows and of dropout.
     stop
-        Rows of the training fold that are not trained on: training ends when their loss has
-        not fallen for ``phase.patience`` epochs, and the best weights are restored.
+        Rows of the training fold that are held back: training ends when their loss has not decreased for
+        ``phase.patience`` epochs, and the best weights are restored.
     epochs
-        Without ``stop``: exactly so many. With it: at most so many, instead of ``phase.max_epochs``.
+        Without ``stop``, the number of epochs. With it, the largest number of epochs, instead of ``phase.max_epochs``.
     on_epoch
         Called after each epoch.
     device
-        As torch names it; None is the best one here. The network ends on the CPU.
+        Device in torch's naming; None for the fastest available. The network is on the CPU afterwards.
 
     Raises
     ------
@@ -138,18 +140,18 @@ def fit(
 def predict(
     network: Network, inputs: Inputs, *, batch_size: int = 256, device: str | None = None
 ) -> NDArray[np.float64]:
-    """Standardised predictions, shape (N,); undo them with the target's scaler.
+    """Standardised predictions, shape (N,), to be inverted by the target's scaler.
 
     Parameters
     ----------
     network
-        Evaluated without dropout; left in evaluation mode.
+        Network; it is in evaluation mode afterwards.
     inputs
-        By modality, N rows each.
+        Inputs by modality, N rows each.
     batch_size
-        Rows at a time; the result does not depend on it beyond rounding.
+        Rows of a batch; it changes results only by rounding.
     device
-        As torch names it; None is the best one here.
+        Device in torch's naming; None for the fastest available.
 
     Raises
     ------
@@ -172,13 +174,13 @@ def encode(
     network, inputs, batch_size, device
         As for :func:`predict`.
     joined
-        For a stack: its towers' penultimate features side by side instead, (N, 256 T), which
-        ``inputs["joined"]`` takes.
+        For a stack, whether to return its towers' penultimate features side by side, (N, 256 T), for
+        ``inputs["joined"]``.
 
     Raises
     ------
     ModelError
-        If the modalities differ in length, or ``joined`` is asked of a single tower.
+        If the modalities differ in length, or ``joined`` is set for a single tower.
     """
     function: Callable[[Inputs], Tensor] = network.penultimate
     if joined:
@@ -202,14 +204,14 @@ def to_inputs(**modalities: NDArray[np.floating] | Tensor | Sequence[str]) -> In
 
 
 def take(inputs: Inputs, rows: ArrayLike) -> Inputs:
-    """The given rows of every modality, in the given order.
+    """Select rows of every modality, in the given order.
 
     Parameters
     ----------
     inputs
-        By modality, N rows each.
+        Inputs by modality, N rows each.
     rows
-        Row numbers, shape (M,); a boolean mask is refused by torch, use ``np.flatnonzero``.
+        Row numbers, shape (M,); not a boolean mask.
     """
     index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
     return {name: _pick(values, index) for name, values in inputs.items()}
@@ -245,7 +247,7 @@ def _to(inputs: Inputs, device: torch.device) -> Inputs:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    # Dropout draws from the global generators: they are borrowed, and given back.
+    # Dropout uses the global generators, so their state is saved and restored.
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
@@ -259,7 +261,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 def _optimiser(network: Network, phase: PhaseConfig) -> torch.optim.Optimizer:
     trainable = [p for p in network.parameters() if p.requires_grad]
     kind = torch.optim.AdamW if phase.weight_decay else torch.optim.Adam
-    # One pass over the weights instead of ten: it halves the time of a readout's epoch.
+    # The fused kernel halves the time of an epoch of the readout.
     return kind(trainable, lr=phase.learning_rate, weight_decay=phase.weight_decay, fused=True)
 
 
@@ -303,7 +305,7 @@ def _loss(network: Network, inputs: Inputs, y: Tensor, *, batch_size: int = 256)
 
 
 def _changing_state(network: Network) -> dict[str, Tensor]:
-    """Copies of what training can change: trainable weights, and statistics of layers in training mode."""
+    """Copies of the state that training changes: trainable weights, and statistics of layers in training mode."""
     network.train()
     changing = {name for name, p in network.named_parameters() if p.requires_grad}
     for prefix, module in network.named_modules():

@@ -15,7 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ModelError
 
-__all__ = ["StandardScaler"]
+__all__ = ["FEATURE_LIMIT", "StandardScaler"]
+
+FEATURE_LIMIT = 3.0
+"""Largest absolute value that standardised features are clamped to, in towers, kernels and distances."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ConfigurationError, ModelError
+from train.models.scalers import FEATURE_LIMIT
 
 __all__ = [
     "CONFIDENCE",
@@ -64,8 +65,6 @@ DISTANCE_WEIGHT = 5.0
 In cross-validation on the bundled sample (twelve models of three targets) this form and weight have the best interval
 score, and cover 0.90 of the farthest fifth of the rows, where intervals of one width cover 0.78."""
 
-_LIMIT = 3.0
-"""Largest absolute standardised feature in distances; equals ``train.models.networks.FEATURE_LIMIT``."""
 _CHUNK = 256
 """Crystals that are processed at once."""
 
@@ -452,7 +451,7 @@ class _Space:
     def _standardised(self, features: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
         blocks = []
         for name, (mean, deviation) in self._moments.items():
-            block = ((features[name] - mean) / deviation).clip(-_LIMIT, _LIMIT)
+            block = ((features[name] - mean) / deviation).clip(-FEATURE_LIMIT, FEATURE_LIMIT)
             blocks.append(block / math.sqrt(block.shape[1] * len(self._moments)))
         return np.concatenate(blocks, axis=1)
 

@@ -50,8 +50,8 @@ from train.experiments import run as experiment_module
 from train.experiments.rows import inner_stop, load_images, load_rows
 from train.experiments.run import run_experiment
 from train.features.featurizers import DENSITY_FEATURIZERS, FixedFeaturizer
+from train.models.building import build_network
 from train.models.fitting import FittedNetwork, derived_seed, restore
-from train.models.networks import build_network
 
 KINDS = ("image", "text", "stacked")
 

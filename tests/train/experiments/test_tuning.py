@@ -16,7 +16,7 @@ from train.experiments import tuning
 from train.experiments.rows import load_rows
 from train.experiments.search_spaces import CHOICES, SPACES, apply, space_of
 from train.experiments.tuning import cross_validate, tune
-from train.models.regressors import REGRESSORS
+from train.models.regressors.catalog import REGRESSORS
 
 
 def trials_of(engine: Any, study: str) -> list[Any]:

@@ -16,8 +16,9 @@ from registry.models import Metric, ModelVersion
 from tests.train.conftest import SmallRegistry
 from train.config.config import TrainConfig
 from train.features.views import ONE_VIEW, Views
+from train.models.building import build_network
 from train.models.fitting import FittedNetwork, Shown, fit_phases, restore
-from train.models.networks import Tower, build_network
+from train.models.networks import Tower
 from train.models.optimization import predict, to_inputs
 
 

@@ -13,8 +13,9 @@ from registry.errors import ArtifactError, IncompatibleInputError, ModelError
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.config.config import PhaseConfig, TrainConfig
+from train.models.building import build_network
 from train.models.checkpoints import from_bytes, to_bytes
-from train.models.networks import StackedNetwork, Tower, build_network
+from train.models.networks import StackedNetwork, Tower
 from train.models.optimization import fit, predict, to_inputs
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler

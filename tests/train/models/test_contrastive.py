@@ -18,10 +18,10 @@ from registry.model_store import resolve_model
 from registry.models import Encoder, Epoch, Metric, ModelVersion
 from registry.search.vectors import similar_to_vector
 from train.config.config import PhaseConfig, TrainConfig
+from train.models.building import build_network
 from train.models.checkpoints import from_bytes, to_bytes
-from train.models.contrastive import ContrastiveNetwork, contrastive_loss
+from train.models.contrastive_networks import ContrastiveNetwork, contrastive_loss
 from train.models.fitting import FittedNetwork, Shown, fit_phases
-from train.models.networks import build_network
 from train.models.scalers import StandardScaler
 from train.prediction.encoding import encode_text, reads_sentences
 from train.prediction.predictor import Predictor
@@ -96,7 +96,7 @@ def test_the_projections_of_a_published_clip_make_1024_features_for_one_linear_l
     assert network.readout.head.in_features == 1024
     assert network.width == 512
     assert [name for name, _ in network.named_parameters()] == ["log_scale", "readout.head.weight", "readout.head.bias"]
-    with pytest.raises(ModelError, match="not of one CLIP"):
+    with pytest.raises(ModelError, match="do not belong to one CLIP"):
         network_of(TrainConfig("clip", "k_vrh"), image=512, text=384)
 
 

@@ -17,7 +17,8 @@ from train.config.config import TrainConfig
 from train.experiments.stacking import unseen_predictions
 from train.models.fitting import Shown, fit_phases, restore
 from train.models.joins import FittedJoin, FittedRegressor, tower_predictions
-from train.models.regressors import REGRESSORS, RidgeRegressor
+from train.models.regressors.catalog import REGRESSORS
+from train.models.regressors.ridge import RidgeRegressor
 from train.prediction.stored import predict_crystals
 
 TOWERS = ["image", "text", "composition"]

@@ -14,7 +14,7 @@ from registry.errors import ConfigurationError
 from tests.train.experiments.test_traps import change, members, scored, weights
 from train.config.config import TrainConfig
 from train.experiments.rows import load_rows
-from train.models.networks import build_network
+from train.models.building import build_network
 
 OTHERS = "UPDATE property_values SET value = value * -3 + 700 WHERE property = 'efermi' AND revision_id = ANY(:ids)"
 

@@ -14,9 +14,10 @@ from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.text import TextBackbone, load_text_backbone
 from train.config.config import PhaseConfig, TrainConfig
-from train.models.networks import FEATURE_LIMIT, Network, StackedNetwork, Tower, build_network
+from train.models.building import build_network
+from train.models.networks import Network, StackedNetwork, Tower
 from train.models.optimization import encode, fit, predict, to_inputs
-from train.models.scalers import StandardScaler
+from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
 PHASE = PhaseConfig(1e-2, batch_size=8)
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler.", "NaCl"] * 3
@@ -262,7 +263,7 @@ def test_wrong_backbones_and_configs_are_refused(cnn: ImageBackbone) -> None:
     assert isinstance(tower, Tower)
     with pytest.raises(ModelError, match="tower takes 4"):
         tower.attach(cnn)
-    with pytest.raises(ModelError, match="is no network; use train"):
+    with pytest.raises(ModelError, match="is not a network"):
         build_network(TrainConfig("baseline-mean", "k_vrh"), {}, 0)
     with pytest.raises(ModelError, match="input_dims lacks 'text'"):
         build_network(config("stacked"), {"image": 4}, 0)

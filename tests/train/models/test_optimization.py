@@ -10,8 +10,9 @@ from torch import Tensor
 
 from registry.errors import ConfigurationError, ModelError
 from train.config.config import PhaseConfig, TrainConfig
+from train.models.building import build_network
 from train.models.devices import choose_device
-from train.models.networks import Network, build_network
+from train.models.networks import Network
 from train.models.optimization import EpochRecord, fit, predict, take, to_inputs
 
 CONFIG = TrainConfig("image", "k_vrh", image_widths=(32, 16), image_dropout=0.1)
@@ -179,8 +180,8 @@ def test_unusable_calls_are_refused() -> None:
 
 def test_devices() -> None:
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(ConfigurationError, match="no device"):
+    with pytest.raises(ConfigurationError, match="not a device"):
         choose_device("abacus")
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigurationError, match="not there"):
+        with pytest.raises(ConfigurationError, match="not available"):
             choose_device("cuda")

@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.baselines import MagpieBaseline, MeanBaseline
 from train.models.metrics import r2
-from train.models.trees import BoostedTrees
+from train.models.regressors.baselines import MagpieBaseline, MeanBaseline
+from train.models.regressors.trees import BoostedTrees
 
 
 @pytest.fixture(scope="module")

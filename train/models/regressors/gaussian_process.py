@@ -1,9 +1,11 @@
-"""A Gaussian process on groups of features, each with a length scale and a linear part of its own.
+"""Gaussian process on groups of features, with a length scale and a linear term for each group.
 
-Features that come from different places (composition, density; quantiles, bonds) are of different worth, and how much
-each is worth depends on the target. With one length for all of them the worthless drown the others; with a length
-for each of hundreds of features there are more lengths than rows can tell. One for each group lies between, and lets a
-stack read the features of all its towers at once, so that it may learn what depends on two of them together.
+Features of different origin (composition, density; quantiles, bonds) differ in relevance, and their relevance depends
+on the target. One length scale for all features lets irrelevant ones dominate the distance; one for each of hundreds
+of features cannot be determined from few rows. One for each group is a compromise, and lets a stack use the features
+of all its towers at once, so that it can learn interactions between modalities.
+
+This is own code because scikit-learn's kernels have no length scale for a group of features.
 """
 
 from __future__ import annotations
@@ -17,26 +19,28 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from registry.errors import ArtifactError, ModelError
-from train.models.regressors import rows_of
+from train.models.regressors.base import checked_rows
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
 __all__ = ["GaussianProcessRegressor"]
 
 _LIMIT = 4.0
-"""Standard deviations that a feature may lie from the mean of the rows."""
-_MOST_TUNED = 1000
-"""Rows that kernel parameters are found on, drawn by the seed; the process itself has all rows."""
-_MOST = 10_000
-"""Rows: the matrix of all pairs is solved."""
+"""Largest absolute value of a standardised feature."""
+_MAX_TUNING_ROWS = 1000
+"""Rows that kernel parameters are optimised on, drawn by the seed; the weights are solved on all rows."""
+_MAX_ROWS = 10_000
+"""Rows that can be fitted, because the matrix of all pairs is factorised."""
 _STEPS = 40
+"""Iterations of L-BFGS."""
 _JITTER = 1e-6
+"""Added to the diagonal of the kernel matrix."""
 _LENGTH, _LINEAR, _NOISE = 0.7, -1.0, -2.0
-"""Where the logarithms of the parameters start, and where their priors have their mean."""
-_WIDEST = 7.0
-"""They stay between minus this and this."""
+"""Initial logarithms of the parameters, and means of their priors."""
+_MAX_LOGARITHM = 7.0
+"""Largest absolute logarithm of a parameter."""
 _PRIOR = 0.3
-"""Inverse variance of those priors."""
+"""Inverse variance of the priors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,23 +57,23 @@ class GaussianProcessRegressor:
 
     scaler: StandardScaler
     values: StandardScaler
-    """Of the values."""
+    """Scaler of the values."""
     groups: tuple[str, ...]
     """Names of the G groups that vary over the rows."""
     members: NDArray[np.int64]
-    """(D,), the group of each feature; -1 where it does not vary over the rows, and is not looked at."""
+    """(D,), group of each feature; -1 for a feature that is constant over the rows, which is ignored."""
     parameters: NDArray[np.float64]
     """(2G + 1,): logarithms of the lengths, of the linear weights, and of ``a``."""
     landmarks: NDArray[np.float32]
-    """(N, D), the rows that it was fitted to, standardised and clamped."""
+    """(N, D), the training rows, standardised and clamped."""
     weights: NDArray[np.float64]
-    """(N,), of the standardised values."""
+    """(N,), for standardised values."""
 
     @classmethod
     def fit(
-        cls, features: ArrayLike, values: ArrayLike, seed: int = 0, groups: Sequence[str] = ()
+        cls, features: ArrayLike, values: ArrayLike, *, seed: int = 0, groups: Sequence[str] = ()
     ) -> GaussianProcessRegressor:
-        """Fit to rows.
+        """Fit to training rows.
 
         Parameters
         ----------
@@ -78,21 +82,21 @@ class GaussianProcessRegressor:
         values
             (N,), any unit.
         seed
-            Draws the rows that the kernel's parameters are found on, where there are more than 1000.
+            Seed of the choice of 1000 rows that kernel parameters are optimised on, if there are more.
         groups
-            Name of the group of each feature, D of them; none puts all features into one group.
+            Group name of each feature, (D,); empty for a single group.
 
         Raises
         ------
         ModelError
-            If the lengths differ, a number is not finite, or there are more rows than can be solved for.
+            If the lengths differ, a number is not finite, or there are more than 10 000 rows.
         """
-        x, y = rows_of(features, values)
+        x, y = checked_rows(features, values)
         if groups and len(groups) != x.shape[1]:
-            raise ModelError(f"{len(groups)} names of groups for {x.shape[1]} features; give one for each")
-        if len(x) > _MOST:
+            raise ModelError(f"{len(groups)} group names for {x.shape[1]} features; give one for each feature")
+        if len(x) > _MAX_ROWS:
             raise ModelError(
-                f"{len(x)} rows are too many for a Gaussian process ({_MOST} at most); take trees or ridge"
+                f"{len(x)} rows are too many for a Gaussian process ({_MAX_ROWS} at most); use trees or ridge"
             )
         scaler, target = StandardScaler.fit(x), StandardScaler.fit(y)
         landmarks = _clamped(scaler, x)
@@ -103,9 +107,9 @@ class GaussianProcessRegressor:
             [names.index(name) if v else -1 for name, v in zip(of_feature, varies, strict=True)], dtype=np.int64
         )
         z = target.transform(y)
-        if not names:  # nothing tells the rows apart
+        if not names:  # all features are constant
             return cls(scaler, target, names, members, np.zeros(1), landmarks, np.zeros(len(z)))
-        tuned = np.sort(np.random.default_rng(seed).permutation(len(z))[:_MOST_TUNED])
+        tuned = np.sort(np.random.default_rng(seed).permutation(len(z))[:_MAX_TUNING_ROWS])
         found = _maximise(_blocks(landmarks[tuned], members, len(names)), z[tuned])
         with torch.no_grad():
             blocks = _blocks(landmarks, members, len(names))
@@ -114,12 +118,12 @@ class GaussianProcessRegressor:
         return cls(scaler, target, names, members, found[:-1].numpy(), landmarks, weights.numpy())
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Values in the unit of the target, (N,), of features (N, D).
+        """Predictions in the unit of the target, (N,), from features (N, D).
 
         Raises
         ------
         ModelError
-            If D is another one.
+            If D differs from the fit.
         """
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.members):
@@ -133,13 +137,13 @@ class GaussianProcessRegressor:
             return np.asarray(self.values.inverse((kernel @ torch.from_numpy(self.weights)).numpy()))
 
     def relevance(self) -> dict[str, tuple[float, float]]:
-        """By group: inverse length, and weight of the linear part; both of standardised features and values."""
+        """Inverse length scale and linear weight of each group, for standardised features and values."""
         n = len(self.groups)
         lengths, linear = np.exp(self.parameters[:n]), np.exp(self.parameters[n : 2 * n])
         return {name: (float(1 / lengths[i]), float(linear[i])) for i, name in enumerate(self.groups)}
 
     def to_bytes(self) -> bytes:
-        """safetensors."""
+        """The regressor as safetensors."""
         tensors = {
             "mean": self.scaler.mean,
             "scale": self.scaler.scale,
@@ -155,12 +159,12 @@ class GaussianProcessRegressor:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> GaussianProcessRegressor:
-        """The regressor that :meth:`to_bytes` wrote.
+        """Restore the regressor that :meth:`to_bytes` wrote.
 
         Raises
         ------
         ArtifactError
-            If the bytes are no such regressor.
+            If the bytes are not a Gaussian process.
         """
         tensors, about = unpack(data, kind="gaussian-process")
         try:
@@ -183,15 +187,15 @@ def _clamped(scaler: StandardScaler, features: NDArray[np.float64]) -> NDArray[n
 
 
 def _blocks(rows: NDArray[np.float32], members: NDArray[np.int64], n: int) -> list[Tensor]:
-    """Features of each of n groups, over the square root of their number: (N, D_g)."""
+    """Features of each of n groups, divided by the square root of their number: (N, D_g)."""
     blocks = [rows[:, members == group].astype(np.float64) for group in range(n)]
     return [torch.from_numpy(block / np.sqrt(block.shape[1])) for block in blocks]
 
 
 def _maximise(blocks: list[Tensor], z: NDArray[np.float64]) -> Tensor:
-    """Logarithms of lengths, linear weights, ``a`` and noise that make the rows most likely."""
+    """Logarithms of lengths, linear weights, ``a`` and noise that maximise the posterior density."""
     groups = len(blocks)
-    # More groups, more distance: lengths start where the sum over groups is about 1.
+    # The distance grows with the number of groups; at the initial lengths the sum over groups is about 1.
     length = _LENGTH + 0.5 * np.log(max(groups, 1))
     start = torch.tensor([length] * groups + [_LINEAR] * groups + [0.0, _NOISE], dtype=torch.float64)
     parameters = start.clone().requires_grad_(True)
@@ -202,8 +206,8 @@ def _maximise(blocks: list[Tensor], z: NDArray[np.float64]) -> Tensor:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        # A line search may try what no number can hold.
-        tried = parameters.clamp(-_WIDEST, _WIDEST)
+        # The line search may try parameters that overflow.
+        tried = parameters.clamp(-_MAX_LOGARITHM, _MAX_LOGARITHM)
         kernel = _combined(squares, products, tried[:-1], len(values)) + _diagonal(tried, len(values))
         factor = torch.linalg.cholesky(kernel)
         fit = values @ torch.cholesky_solve(values[:, None], factor)[:, 0]
@@ -212,7 +216,7 @@ def _maximise(blocks: list[Tensor], z: NDArray[np.float64]) -> Tensor:
         return loss
 
     optimiser.step(closure)
-    return parameters.detach().clamp(-_WIDEST, _WIDEST)
+    return parameters.detach().clamp(-_MAX_LOGARITHM, _MAX_LOGARITHM)
 
 
 def _squares(product: Tensor) -> Tensor:

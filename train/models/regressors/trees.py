@@ -1,4 +1,4 @@
-"""Decision trees as plain arrays: grown by scikit-learn, kept and read without a pickle."""
+"""Decision trees fitted by scikit-learn and stored as plain arrays, without pickle."""
 
 from __future__ import annotations
 
@@ -18,28 +18,25 @@ __all__ = ["BoostedTrees", "Trees"]
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Regression trees, the nodes of all of them one after another in depth-first order.
-
-    The left child of a node is then the next one.
-    """
+    """Regression trees as concatenated nodes in depth-first order, so that the left child of a node is the next one."""
 
     roots: NDArray[np.int64]
     """(T,), first node of each tree."""
     feature: NDArray[np.int16]
-    """(M,), feature that a node looks at; -1 in a leaf."""
+    """(M,), feature that a node splits on; -1 in a leaf."""
     right: NDArray[np.int32]
     """(M,), right child of a node."""
     number: NDArray[np.float64]
-    """(M,), threshold of a node, or what a leaf says."""
+    """(M,), threshold of a node, or value of a leaf."""
 
     @classmethod
-    def grown(cls, estimators: Sequence[Any], *, scale: float = 1.0) -> Self:
-        """The trees of fitted scikit-learn estimators, with what leaves say times ``scale``.
+    def from_estimators(cls, estimators: Sequence[Any], *, scale: float = 1.0) -> Self:
+        """The trees of fitted scikit-learn estimators, with leaf values multiplied by ``scale``.
 
         Raises
         ------
         ModelError
-            If this version of scikit-learn orders nodes in another way.
+            If this version of scikit-learn orders nodes differently.
         """
         trees = [estimator.tree_ for estimator in estimators]
         roots = np.cumsum([0] + [tree.node_count for tree in trees[:-1]])
@@ -59,17 +56,17 @@ class Trees:
         )
 
     def leaves(self, features: ArrayLike) -> NDArray[np.float64]:
-        """What the leaf of each row says, (N, T), of features (N, D).
+        """Leaf value of each row in each tree, (N, T), from features (N, D).
 
         Raises
         ------
         ModelError
             If there are too few features, or a value is not finite.
         """
-        x = np.asarray(features, dtype=np.float32)  # as scikit-learn compares with its thresholds
+        x = np.asarray(features, dtype=np.float32)  # scikit-learn compares float32 features with its thresholds
         needed = int(self.feature.max(initial=0)) + 1
         if x.ndim != 2 or x.shape[1] < needed or not np.isfinite(x).all():
-            raise ModelError(f"features of shape {x.shape}; give finite (N, D) as when the trees grew, D >= {needed}")
+            raise ModelError(f"features of shape {x.shape}; give finite (N, D) as in the fit, D >= {needed}")
         node = np.broadcast_to(self.roots, (len(x), len(self.roots))).copy()  # N x T
         rows = np.broadcast_to(np.arange(len(x))[:, None], node.shape)
         inner = self.feature[node] >= 0
@@ -85,26 +82,26 @@ class Trees:
 class BoostedTrees(Trees):
     """Stochastic gradient boosting of shallow trees on squared errors.
 
-    J. H. Friedman, Computational Statistics & Data Analysis 38, 367 (2002), as scikit-learn does it. Its settings are
-    those that small tables are usually given, and nothing stops it early: no row is kept from the fit.
+    J. H. Friedman, Computational Statistics & Data Analysis 38, 367 (2002), as implemented by scikit-learn. The
+    settings are usual ones for small tables, without early stopping, so that all rows are used in the fit.
     """
 
     start: float
-    """What is said before the first tree: the mean of the training rows, in the unit of the target."""
+    """Mean of the training values, in the unit of the target, to which the trees are added."""
 
     ROUNDS = 500
     RATE = 0.05
 
     @classmethod
     def fit(cls, features: NDArray[np.float64], values: NDArray[np.float64], *, seed: int) -> BoostedTrees:
-        """Boost on features (N, D) and values (N,), any unit, all finite.
+        """Fit to features (N, D) and values (N,), in any unit, all finite.
 
         Parameters
         ----------
         features, values
-            The training rows.
+            Training rows.
         seed
-            Of the rows and features that each tree looks at.
+            Seed of the subsets of rows and features for each tree.
         """
         from sklearn.ensemble import GradientBoostingRegressor
 
@@ -119,11 +116,11 @@ class BoostedTrees(Trees):
             max_features=min(1.0, max(0.2, 4 / features.shape[1])),
             random_state=seed,
         ).fit(features, values - start)
-        trees = Trees.grown(boosted.estimators_[:, 0].tolist(), scale=cls.RATE)
+        trees = Trees.from_estimators(boosted.estimators_[:, 0].tolist(), scale=cls.RATE)
         return cls(**vars(trees), start=start)
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Values in the unit of the target, (N,), of features (N, D).
+        """Predictions in the unit of the target, (N,), from features (N, D).
 
         Raises
         ------
@@ -133,18 +130,18 @@ class BoostedTrees(Trees):
         return np.asarray(self.start + self.leaves(features).sum(axis=1))
 
     def to_bytes(self) -> bytes:
-        """safetensors."""
+        """The trees as safetensors."""
         tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in vars(self).items()}
         return pack(tensors, kind="gradient-boosting", about={})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BoostedTrees:
-        """The trees that :meth:`to_bytes` wrote.
+        """Restore the trees that :meth:`to_bytes` wrote.
 
         Raises
         ------
         ArtifactError
-            If the bytes are no such trees.
+            If the bytes are not boosted trees.
         """
         tensors, _ = unpack(data, kind="gradient-boosting")
         if sorted(tensors) != ["feature", "number", "right", "roots", "start"]:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.kernels import KernelRegressor, _distances, _matern
-from train.models.regressors import REGRESSORS
+from train.models.regressors.catalog import REGRESSORS
+from train.models.regressors.kernel_ridge import KernelRegressor, _distances, _matern
 from train.models.safetensors_io import pack
 
 

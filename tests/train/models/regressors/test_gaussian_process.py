@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.gaussian_process import GaussianProcessRegressor
-from train.models.regressors import REGRESSORS
+from train.models.regressors.catalog import REGRESSORS
+from train.models.regressors.gaussian_process import GaussianProcessRegressor
 from train.models.safetensors_io import pack
 
 GROUPS = ["useful"] * 3 + ["idle"] * 40
@@ -102,12 +102,12 @@ def test_features_that_do_not_vary_are_not_looked_at() -> None:
 def test_more_rows_than_are_tuned_on_are_all_used(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = rows(120)
     unseen, truth = rows(100, seed=1)
-    monkeypatch.setattr("train.models.gaussian_process._MOST_TUNED", 60)
+    monkeypatch.setattr("train.models.regressors.gaussian_process._MAX_TUNING_ROWS", 60)
     fitted = GaussianProcessRegressor.fit(x, y, seed=1, groups=GROUPS)
     assert len(fitted.landmarks) == 120
     assert error(fitted.predict(unseen), truth) < 0.25
     assert GaussianProcessRegressor.fit(x, y, seed=2, groups=GROUPS).to_bytes() != fitted.to_bytes()
-    monkeypatch.setattr("train.models.gaussian_process._MOST", 100)
+    monkeypatch.setattr("train.models.regressors.gaussian_process._MAX_ROWS", 100)
     with pytest.raises(ModelError, match="too many"):
         GaussianProcessRegressor.fit(x, y)
 
@@ -116,7 +116,7 @@ def test_what_is_no_gaussian_process_is_refused() -> None:
     x, y = rows(20)
     with pytest.raises(ModelError, match=r"give \(N, 43\)"):
         GaussianProcessRegressor.fit(x, y).predict(x[:, :3])
-    with pytest.raises(ModelError, match="names of groups"):
+    with pytest.raises(ModelError, match="group names"):
         GaussianProcessRegressor.fit(x, y, groups=["a"])
     with pytest.raises(ModelError, match="finite"):
         GaussianProcessRegressor.fit(np.full_like(x, np.nan), y)

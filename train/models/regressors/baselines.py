@@ -1,4 +1,4 @@
-"""What every network has to beat: the mean, and trees on the composition alone."""
+"""Baselines: the mean of the training rows, and trees on Magpie features of the composition."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, ModelError
+from train.models.regressors.trees import Trees
 from train.models.safetensors_io import pack, unpack
-from train.models.trees import Trees
 
 __all__ = ["MagpieBaseline", "MeanBaseline"]
 
 
 @dataclass(frozen=True)
 class MeanBaseline:
-    """Says the mean of the training rows of everything; its R2 on other rows is 0 at best."""
+    """Predicts the mean of the training rows; its R2 on other rows is at most 0."""
 
     mean: float
     """In the unit of the target."""
 
     @classmethod
     def fit(cls, targets: ArrayLike) -> MeanBaseline:
-        """The mean of the training targets, shape (N,), in their unit.
+        """Compute the mean of the training targets, shape (N,), in their unit.
 
         Raises
         ------
         ModelError
-            If there is none, or one is not finite.
+            If there is no target, or one is not finite.
         """
         return cls(float(np.mean(_targets(targets))))
 
     def predict(self, n: int) -> NDArray[np.float64]:
-        """The mean, n times, in the unit of the target."""
+        """The mean, repeated n times, in the unit of the target."""
         return np.full(n, self.mean)
 
     def to_bytes(self) -> bytes:
-        """safetensors."""
+        """The baseline as safetensors."""
         return pack({"mean": torch.tensor(self.mean, dtype=torch.float64)}, kind="baseline-mean", about={})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> MeanBaseline:
-        """The baseline that :meth:`to_bytes` wrote.
+        """Restore the baseline that :meth:`to_bytes` wrote.
 
         Raises
         ------
         ArtifactError
-            If the bytes are no such baseline.
+            If the bytes are of another kind.
         """
         tensors, _ = unpack(data, kind="baseline-mean")
         if "mean" not in tensors:
-            raise ArtifactError("a mean baseline without its mean; train it again")
+            raise ArtifactError("a mean baseline without a mean; train it again")
         return cls(float(tensors["mean"]))
 
 
@@ -60,21 +60,21 @@ class MeanBaseline:
 class MagpieBaseline(Trees):
     """Extremely randomised trees on Magpie composition features.
 
-    Trees: P. Geurts, D. Ernst, L. Wehenkel, Machine Learning 63, 3 (2006), as scikit-learn grows them.
+    Trees: P. Geurts, D. Ernst, L. Wehenkel, Machine Learning 63, 3 (2006), as implemented by scikit-learn.
     """
 
     @classmethod
     def fit(cls, features: ArrayLike, targets: ArrayLike, *, seed: int, n_estimators: int = 400) -> MagpieBaseline:
-        """Grow the trees.
+        """Fit the trees.
 
         Parameters
         ----------
         features
-            Shape (N, D), of the training rows: :func:`train.features.magpie.magpie_features`.
+            Shape (N, D), :func:`train.features.magpie.magpie_features` of the training rows.
         targets
             Shape (N,), any unit.
         seed
-            Of the trees.
+            Seed of the trees.
         n_estimators
             Number of trees.
 
@@ -87,9 +87,9 @@ class MagpieBaseline(Trees):
 
         x, y = np.asarray(features, dtype=np.float32), _targets(targets)
         if x.ndim != 2 or len(x) != len(y) or not np.isfinite(x).all():
-            raise ModelError(f"features {x.shape} for {len(y)} targets; give finite (N, D) with one row a target")
+            raise ModelError(f"features {x.shape} for {len(y)} targets; give finite (N, D), one row for each target")
         forest = ExtraTreesRegressor(n_estimators=n_estimators, random_state=seed, n_jobs=-1).fit(x, y)
-        return cls.grown(forest.estimators_)
+        return cls.from_estimators(forest.estimators_)
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
         """Mean over the trees, shape (N,), in the unit of the target.
@@ -107,17 +107,17 @@ class MagpieBaseline(Trees):
         return np.asarray(self.leaves(features).mean(axis=1))
 
     def to_bytes(self) -> bytes:
-        """safetensors."""
+        """The baseline as safetensors."""
         return pack({n: torch.from_numpy(v) for n, v in vars(self).items()}, kind="baseline-magpie", about={})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> MagpieBaseline:
-        """The baseline that :meth:`to_bytes` wrote.
+        """Restore the baseline that :meth:`to_bytes` wrote.
 
         Raises
         ------
         ArtifactError
-            If the bytes are no such baseline.
+            If the bytes are of another kind.
         """
         tensors, _ = unpack(data, kind="baseline-magpie")
         names = ("roots", "feature", "right", "number")

@@ -1,4 +1,8 @@
-"""Kernel ridge regression: what a tower can put on features that are many and rows that are few."""
+"""Kernel ridge regression with hyper-parameters from the leave-one-out error, for many features and few rows.
+
+This is own code because the eigendecomposition that gives the leave-one-out errors of all ridges also gives the
+weights; ``sklearn.kernel_ridge.KernelRidge`` has no leave-one-out errors and would solve anew for each ridge.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.networks import FEATURE_LIMIT
-from train.models.regressors import rows_of
+from train.models.regressors.base import checked_rows
 from train.models.safetensors_io import pack, unpack
-from train.models.scalers import StandardScaler
+from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
 __all__ = ["KernelRegressor"]
 
 _LENGTHS = (1.0, 2.0, 4.0, 8.0)
-"""Lengths that are tried, in the root mean square distance of standardised features."""
+"""Length scales that are tried, in units of the root mean square distance of standardised features."""
 _NOISES = 10.0 ** np.arange(-4.0, 1.0)
 """Ridges that are tried, as a share of the variance of the values."""
 
@@ -26,31 +29,32 @@ _NOISES = 10.0 ** np.arange(-4.0, 1.0)
 class KernelRegressor:
     """Kernel ridge regression with a Matérn kernel of smoothness 3/2: the mean of a Gaussian process.
 
-    Features are standardised on the rows and clamped as a tower's are; a distance is the root mean square over
-    features. Length and ridge are the pair with the smallest leave-one-out error on the rows, which has a closed
+    Features are standardised on the rows and clamped like those of a tower; a distance is the root mean square over
+    features. Length scale and ridge are the pair with the smallest leave-one-out error on the rows, which has a closed
     form: ``e_i = (K^-1 y)_i / (K^-1)_ii`` (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine
     Learning, 2006, sections 4.2 and 5.4.2).
     """
 
     scaler: StandardScaler
     values: StandardScaler
-    """Of the values."""
+    """Scaler of the values."""
     landmarks: NDArray[np.float32]
-    """(N, D), the rows that it was fitted to, standardised and clamped."""
+    """(N, D), the training rows, standardised and clamped."""
     weights: NDArray[np.float64]
-    """(N,), of the standardised values."""
+    """(N,), for standardised values."""
     length: float
+    """Length scale of the kernel."""
 
     @classmethod
     def fit(cls, features: ArrayLike, values: ArrayLike) -> KernelRegressor:
-        """Fit to features (N, D) and values (N,), any unit; nothing in it is random.
+        """Fit to features (N, D) and values (N,), in any unit; the fit is deterministic.
 
         Raises
         ------
         ModelError
             If the lengths differ or a number is not finite.
         """
-        x, y = rows_of(features, values)
+        x, y = checked_rows(features, values)
         scaler, target = StandardScaler.fit(x), StandardScaler.fit(y)
         landmarks = _clamped(scaler, x)
         distances = _distances(landmarks, landmarks)
@@ -69,12 +73,12 @@ class KernelRegressor:
         return cls(scaler, target, landmarks, best[2], best[1])
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Values in the unit of the target, (N,), of features (N, D).
+        """Predictions in the unit of the target, (N,), from features (N, D).
 
         Raises
         ------
         ModelError
-            If D is another one.
+            If D differs from the fit.
         """
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.landmarks.shape[1]:
@@ -83,7 +87,7 @@ class KernelRegressor:
         return self.values.inverse(near @ self.weights)
 
     def to_bytes(self) -> bytes:
-        """safetensors."""
+        """The regressor as safetensors."""
         tensors = {
             "mean": self.scaler.mean,
             "scale": self.scaler.scale,
@@ -97,12 +101,12 @@ class KernelRegressor:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> KernelRegressor:
-        """The regressor that :meth:`to_bytes` wrote.
+        """Restore the regressor that :meth:`to_bytes` wrote.
 
         Raises
         ------
         ArtifactError
-            If the bytes are no such regressor.
+            If the bytes are not a kernel regressor.
         """
         tensors, _ = unpack(data, kind="kernel")
         try:
@@ -119,7 +123,7 @@ class KernelRegressor:
 
 
 def _clamped(scaler: StandardScaler, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    # Features that hardly vary over the rows would throw a crystal that wakes one far away from all others.
+    # A feature that is nearly constant over the rows can be very large for a new crystal once standardised.
     return np.clip(scaler.transform(features), -FEATURE_LIMIT, FEATURE_LIMIT).astype(np.float32)
 
 
