@@ -1,4 +1,5 @@
-"""Figures: each module reads one figure's data from the registry and draws it.
+"""Figures with matplotlib: each module reads the data of its figures from the registry and draws them.
 
-``ecdreg`` and ``cli`` import it; matplotlib is imported only inside functions that draw.
+A function ``..._figure`` returns a matplotlib figure; ``files`` writes it or puts it into a page. ``cli``,
+``ecdreg.report`` and ``ecdreg.registry`` import it, only inside functions, because matplotlib takes a second to import.
 """

@@ -1,4 +1,4 @@
-"""Composition statistics: which elements, how many of them, which prototypes, which values (figure 3 of the paper)."""
+"""Composition statistics: elements, number of elements, prototypes and values (figure 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ecdreg.figures.canvas import SERIES
+from ecdreg.figures.style import INK, SERIES, style
 from registry.errors import NotFoundError
 from registry.formulas import composition
 from registry.properties import TARGETS, property_named
@@ -23,9 +23,11 @@ from registry.properties import TARGETS, property_named
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Crystal", "draw", "read"]
+    from ecdreg.registry import Registry
 
-# The periodic table; a dot is an empty place, and the last two rows stand a little apart.
+__all__ = ["Crystal", "composition_figure", "draw_composition", "read_crystals"]
+
+# The periodic table; a dot is an empty position.
 _TABLE = """
 H  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  .  He
 Li Be .  .  .  .  .  .  .  .  .  .  B  C  N  O  F  Ne
@@ -40,16 +42,37 @@ Cs Ba .  Hf Ta W  Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
 
 @dataclass(frozen=True)
 class Crystal:
-    """What the statistics count of one crystal."""
+    """Properties of one crystal that the statistics count."""
 
     formula: str
     prototype: str | None
     values: dict[str, float]
-    """By target, in its unit; suspect ones are left out."""
+    """Value by target, in the unit of the target; without suspect values."""
 
 
-def read(session: Session, split: str | None = None) -> list[Crystal]:
-    """The crystals of the registry, or the members (cv and holdout) of a split for any of its targets.
+def composition_figure(registry: Registry, split: str | None = None) -> Figure:
+    """Draw the composition statistics of the crystals of the registry, or of a split.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    split
+        Name of a split; None: every crystal.
+
+    Raises
+    ------
+    NotFoundError
+        If there are no crystals.
+    """
+    with Session(registry.engine) as session:
+        crystals = read_crystals(session, split)
+    source = f"split {split}" if split else "all crystals"
+    return draw_composition(crystals, title=f"{len(crystals)} crystals, {source}")
+
+
+def read_crystals(session: Session, split: str | None = None) -> list[Crystal]:
+    """Read the crystals of the registry, or the members (cv and holdout) of a split for any of its targets.
 
     Parameters
     ----------
@@ -61,7 +84,7 @@ def read(session: Session, split: str | None = None) -> list[Crystal]:
     Raises
     ------
     NotFoundError
-        If there is none.
+        If there are no crystals.
     """
     columns = ", ".join(f"CASE WHEN '{name}' = ANY (suspect) THEN NULL ELSE {name} END AS {name}" for name in TARGETS)
     where = (
@@ -77,12 +100,16 @@ def read(session: Session, split: str | None = None) -> list[Crystal]:
         for row in found
     ]
     if not crystals:
-        where_from = f"in split {split!r}; `ecdreg split list` shows the splits" if split else "yet; `ecdreg ingest`"
-        raise NotFoundError(f"no crystals {where_from}")
+        raise NotFoundError(
+            f"no crystals in split {split!r}; `ecdreg split list` shows the splits"
+            if split
+            else "no crystals yet; `ecdreg ingest` adds some"
+        )
     return crystals
 
 
-def draw(crystals: Sequence[Crystal], *, title: str) -> Figure:
+@style()
+def draw_composition(crystals: Sequence[Crystal], *, title: str) -> Figure:
     """Draw the statistics: periodic table, number of elements, prototypes, and a histogram for each target.
 
     Parameters
@@ -90,16 +117,16 @@ def draw(crystals: Sequence[Crystal], *, title: str) -> Figure:
     crystals
         At least one.
     title
-        Above everything.
+        Title of the figure.
     """
-    figure = Figure(figsize=(11.0, 9.6), layout="constrained")
+    figure = Figure(label="Composition statistics", figsize=(11.0, 9.6), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     grid = figure.add_gridspec(3, 6, height_ratios=[2.6, 1.1, 1.0])
     _periodic_table(figure, figure.add_subplot(grid[0, :]), crystals)
     _element_numbers(figure.add_subplot(grid[1, :2]), crystals)
     _prototypes(figure.add_subplot(grid[1, 2:]), crystals)
-    for place, target in enumerate(TARGETS):
-        _histogram(figure.add_subplot(grid[2, 2 * place : 2 * place + 2]), crystals, target, SERIES[place])
+    for column, target in enumerate(TARGETS):
+        _histogram(figure.add_subplot(grid[2, 2 * column : 2 * column + 2]), crystals, target, SERIES[column])
     return figure
 
 
@@ -115,7 +142,7 @@ def _periodic_table(figure: Figure, panel: Axes, crystals: Sequence[Crystal]) ->
             n = counts.get(symbol, 0)
             colour: Any = colours(norm(n)) if n else "#f2f2f2"
             panel.add_patch(Rectangle((column, row), 0.94, 0.94, facecolor=colour, edgecolor="none"))
-            ink = "white" if n and norm(n) > 0.6 else "#1a1a1a" if n else "#b5b5b5"
+            ink = "white" if n and norm(n) > 0.6 else INK if n else "#b5b5b5"
             panel.text(column + 0.47, row + 0.40, symbol, ha="center", va="center", color=ink, fontsize=10)
             if n:
                 panel.text(column + 0.47, row + 0.75, str(n), ha="center", va="center", color=ink, fontsize=6.5)
@@ -134,9 +161,9 @@ def _element_numbers(panel: Axes, crystals: Sequence[Crystal]) -> None:
     panel.set(xlabel="elements", ylabel="crystals", title="b  Elements per crystal")
 
 
-def _prototypes(panel: Axes, crystals: Sequence[Crystal], shown: int = 7) -> None:
+def _prototypes(panel: Axes, crystals: Sequence[Crystal], most_common: int = 7) -> None:
     counts = Counter(crystal.prototype or "unknown" for crystal in crystals)
-    most = counts.most_common(shown)
+    most = counts.most_common(most_common)
     if rest := len(crystals) - sum(n for _, n in most):
         most.append((f"{len(counts) - len(most)} others", rest))
     names, numbers = [name for name, _ in most][::-1], [n for _, n in most][::-1]
@@ -150,7 +177,7 @@ def _histogram(panel: Axes, crystals: Sequence[Crystal], target: str, colour: st
     values = np.array([crystal.values[target] for crystal in crystals if target in crystal.values])
     if len(values):
         panel.hist(values, bins=30, color=colour, alpha=0.85)
-        panel.axvline(float(values.mean()), color="#1a1a1a", linewidth=0.9, linestyle="--")
+        panel.axvline(float(values.mean()), color=INK, linewidth=0.9, linestyle="--")
         panel.set_title(f"n = {len(values)}, mean {values.mean():.3g}", loc="right", fontsize=8, fontweight="normal")
     letter = "def"[TARGETS.index(target)] if target in TARGETS[:3] else ""
     panel.set(xlabel=f"{target} [{property_named(target).unit}]", ylabel="crystals", title=f"{letter}  {target}")

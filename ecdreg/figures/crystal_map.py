@@ -1,35 +1,53 @@
-"""The map of an encoder: a point a crystal, coloured by a property; as a picture, or as a page that tells more."""
+"""Map of the vectors of an encoder in a plane: a point for each crystal, as a figure or as an interactive page."""
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from ecdreg.figures.canvas import SERIES
+from ecdreg.figures.files import check_figure_path, write_figure
+from ecdreg.figures.style import SERIES, style
+from ecdreg.output_files import write_output
+from ecdreg.rendering import render
+from registry.encoders import read_embeddings, resolve_encoder
+from registry.errors import ConfigurationError, QueryError, UnknownNameError
 from registry.properties import PROPERTIES
+from registry.search.filters import materials, parse
+from train.analysis.projection import METHODS, project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.orm import Session
-
+    from ecdreg.registry import Registry
     from train.analysis.projection import Projection
 
-__all__ = ["CATEGORIES", "CrystalMap", "check_colour", "draw", "page", "read_crystals"]
+__all__ = [
+    "CATEGORIES",
+    "CrystalMap",
+    "check_colour",
+    "crystal_map",
+    "map_figure",
+    "map_page",
+    "read_crystals",
+    "write_map",
+]
 
 CATEGORIES = {"prototype": "prototype", "space_group_symbol": "space group"}
-"""What is no number and can colour a map all the same, with its words."""
+"""Columns of ``v_materials`` without a number that a map can be coloured by, with their labels."""
 
 _UNKNOWN = "#b8b8b8"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -38,7 +56,7 @@ _LABELS = 16
 
 @dataclass(frozen=True)
 class CrystalMap:
-    """Crystals in a plane, N of them."""
+    """Positions of N crystals in a plane."""
 
     encoder: str
     projection: Projection
@@ -46,7 +64,7 @@ class CrystalMap:
     """Rows of ``v_materials``."""
 
     def values(self, name: str) -> NDArray[np.float64]:
-        """A property, (N,), in its unit; NaN where it is not known, or suspect."""
+        """Values of a property (N,) in its unit; NaN where it is unknown or suspect."""
         return np.array(
             [
                 np.nan if row[name] is None or name in (row["suspect"] or ()) else float(row[name])
@@ -55,36 +73,106 @@ class CrystalMap:
         )
 
     def groups(self, name: str) -> list[str]:
-        """A category, (N,): the six most frequent, and ``other``."""
+        """Groups of a category (N,): the six most frequent, and ``other``."""
         found = [str(row[name]) if row[name] is not None else "unknown" for row in self.crystals]
         frequent = [one for one, _ in sorted(Counter(found).items(), key=lambda item: (-item[1], item[0]))]
         kept = set(frequent[: len(SERIES)])
         return [one if one in kept else "other" for one in found]
 
 
+def crystal_map(
+    registry: Registry,
+    encoder: str | None = None,
+    *,
+    method: str = "pca",
+    where: str | None = None,
+    seed: int = 0,
+) -> CrystalMap:
+    """Project the vectors of an encoder on a plane.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    encoder
+        Name or alias; None: the alias ``default``.
+    method
+        ``pca``, or ``umap``, which needs the package umap-learn.
+    where
+        A filter, as ``k_vrh > 100``; see :mod:`registry.search.filters`.
+    seed
+        Random seed of ``umap``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such method, or its package is not installed.
+    NotFoundError
+        If there is no such encoder.
+    QueryError
+        If the filter is invalid, or fewer than three crystals pass it and have a vector.
+    """
+    if method not in METHODS:
+        raise ConfigurationError(f"no projection {method!r}; choose from {', '.join(METHODS)}")
+    with Session(registry.engine) as session:
+        chosen = resolve_encoder(session, encoder)
+        name = chosen.name
+        crystals, vectors = read_crystals(session, chosen.id, where)
+    if len(crystals) < 3:
+        raise QueryError(f"{len(crystals)} crystals have a vector of {name} and pass the filter; a map needs 3")
+    return CrystalMap(name, project(vectors, method=method, seed=seed), crystals)
+
+
+def write_map(chart: CrystalMap, path: Path, *, colour: str = "k_vrh") -> Path:
+    """Write a map as an interactive page (HTML), or as a figure (PNG, SVG, PDF), by the ending of the file.
+
+    Parameters
+    ----------
+    chart
+        Crystals in a plane.
+    path
+        The file.
+    colour
+        A property, or one of :data:`CATEGORIES`.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property or category.
+    ConfigurationError
+        If the file cannot be written.
+    """
+    check_colour(colour)
+    check_figure_path(path)
+    if path.suffix.lower() == ".html":
+        return write_output(path, map_page(chart, colour))
+    return write_figure(map_figure(chart, colour), path)
+
+
 def check_colour(name: str) -> None:
-    """Refuse what a map cannot be coloured by.
+    """Check that a map can be coloured by a property or category.
 
     Raises
     ------
     UnknownNameError
         If it is neither a property nor one of :data:`CATEGORIES`; the message proposes the nearest name.
     """
-    import difflib
-
-    from registry.errors import UnknownNameError
-
-    known = [*PROPERTIES, *CATEGORIES]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    names = [*PROPERTIES, *CATEGORIES]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
         raise UnknownNameError(f"a map cannot be coloured by {name!r}; {hint}")
 
 
 def read_crystals(
     session: Session, encoder_id: int, where: str | None = None
 ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
-    """Crystals that have a vector of an encoder, as ``v_materials`` shows them, and the vectors (N, D).
+    """Read the crystals with a vector of an encoder, as rows of ``v_materials``, and the vectors (N, D).
 
     Parameters
     ----------
@@ -93,18 +181,13 @@ def read_crystals(
     encoder_id
         The encoder.
     where
-        A filter, as of :mod:`registry.search.filters`.
+        A filter; see :mod:`registry.search.filters`.
 
     Raises
     ------
     QueryError
-        If the filter cannot be used.
+        If the filter is invalid.
     """
-    from sqlalchemy import select
-
-    from registry.encoders import read_embeddings
-    from registry.search.filters import materials, parse
-
     names = ("revision_id", "source", "source_id", "formula", "suspect", *CATEGORIES, *PROPERTIES)
     view = materials()
     query = select(*(view.c[name] for name in names)).order_by(view.c.crystal_id)
@@ -117,8 +200,9 @@ def read_crystals(
     return kept, np.array(found, dtype=np.float64)
 
 
-def draw(chart: CrystalMap, colour: str) -> Figure:
-    """The map as a figure.
+@style()
+def map_figure(chart: CrystalMap, colour: str) -> Figure:
+    """Draw the map as a figure.
 
     Parameters
     ----------
@@ -127,7 +211,7 @@ def draw(chart: CrystalMap, colour: str) -> Figure:
     colour
         A property, or one of :data:`CATEGORIES`.
     """
-    figure = Figure(figsize=(7.6, 6.0), layout="constrained")
+    figure = Figure(label=f"Map of {chart.encoder}", figsize=(7.6, 6.0), layout="constrained")
     panel = figure.add_subplot()
     x, y = chart.projection.points.T
     if colour in CATEGORIES:
@@ -150,15 +234,15 @@ def draw(chart: CrystalMap, colour: str) -> Figure:
     return figure
 
 
-def page(chart: CrystalMap, colour: str) -> str:
-    """The map as a page of its own that asks nobody for anything; hovering tells what a point is.
+def map_page(chart: CrystalMap, colour: str) -> str:
+    """Render the map as an interactive HTML document that requests nothing.
 
     Parameters
     ----------
     chart
         Crystals in a plane.
     colour
-        What it is coloured by at first; the page can change it.
+        A property, or one of :data:`CATEGORIES`; the page offers the others.
     """
     names = [name for name in PROPERTIES if np.isfinite(chart.values(name)).any()]
     columns = {name: [None if np.isnan(v) else float(f"{v:.6g}") for v in chart.values(name)] for name in names}
@@ -178,34 +262,29 @@ def page(chart: CrystalMap, colour: str) -> str:
         "unknown": _UNKNOWN,
         "colour": colour if colour in names or colour in CATEGORIES else (names or list(CATEGORIES))[0],
     }
-    # A formula or an id may hold anything; inside a script only "<" could end it.
+    # Formulas and ids may contain any text; inside a script only "<" could end the element.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     title = f"{len(chart.crystals)} crystals under {chart.encoder}"
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    return (
-        template.replace("@TITLE@", escape(title))
-        .replace("@TOLD@", escape(chart.projection.told))
-        .replace("@DATA@", text)
-    )
+    return render("figures/crystal_map.html.j2", title=title, projection=chart.projection.told, data=Markup(text))
 
 
 def _numbers(
     figure: Figure, panel: Any, x: NDArray[np.float64], y: NDArray[np.float64], values: Any, name: str
 ) -> None:
-    known = np.isfinite(values)
-    if not known.all():
+    finite = np.isfinite(values)
+    if not finite.all():
         panel.scatter(
-            x[~known], y[~known], s=14, color=_UNKNOWN, marker="x", linewidths=0.8, label="not known, or suspect"
+            x[~finite], y[~finite], s=14, color=_UNKNOWN, marker="x", linewidths=0.8, label="unknown or suspect"
         )
         panel.legend(loc="best", frameon=False)
-    if known.any():
-        # A few extremes would leave no colour for the rest: the ends are the 2nd and the 98th percentile.
-        low, high = np.percentile(values[known], [2, 98])
-        order = np.argsort(values[known])
+    if finite.any():
+        # The ends are the 2nd and the 98th percentile: a few extremes would leave no colour for the other values.
+        low, high = np.percentile(values[finite], [2, 98])
+        order = np.argsort(values[finite])
         dots = panel.scatter(
-            x[known][order],
-            y[known][order],
-            c=values[known][order],
+            x[finite][order],
+            y[finite][order],
+            c=values[finite][order],
             s=24,
             cmap="viridis",
             vmin=low,
@@ -231,7 +310,7 @@ def _categories(panel: Any, x: NDArray[np.float64], y: NDArray[np.float64], grou
 
 
 def _spread(points: NDArray[np.float64]) -> list[int]:
-    """Points to label, far from each other: the outermost one, then always the one farthest from those chosen."""
+    """Points with a label, far from each other: the outermost point, then repeatedly the one farthest from those."""
     scaled = (points - points.mean(axis=0)) / np.maximum(points.std(axis=0), 1e-12)
     chosen = [int(np.argmax(np.linalg.norm(scaled, axis=1)))]
     nearest = np.linalg.norm(scaled - scaled[chosen[0]], axis=1)

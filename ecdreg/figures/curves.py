@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from ecdreg.figures.canvas import SERIES
+from ecdreg.figures.style import INK, SERIES, style
 from ecdreg.scores import PHASES
 from registry.errors import NotFoundError
 from registry.model_store import ResolvedModel, resolve_model
@@ -22,9 +22,10 @@ from registry.models import Epoch, Experiment, ModelVersion
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ecdreg.registry import Registry
     from train.config.config import TrainConfig
 
-__all__ = ["Curve", "draw", "read"]
+__all__ = ["Curve", "curves_figure", "draw_curves", "read_curves"]
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,48 @@ class Curve:
     train: NDArray[np.float64]
     """(epochs,)"""
     stop: NDArray[np.float64]
-    """(epochs,), on the rows that stopping looks at"""
+    """(epochs,), on the early-stopping rows"""
     best_epoch: int | None
 
 
-def read(session: Session, models: Sequence[str]) -> list[Curve]:
-    """Curves of the folds of models.
+def curves_figure(registry: Registry, models: Sequence[str]) -> Figure:
+    """Draw the learning curves of models: every fold and their mean.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    models
+        ``name[:target][@alias or @version]`` of each; without a target, those of every target.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such model, or none of them has epochs.
+    """
+    with Session(registry.engine) as session:
+        curves = read_curves(session, models)
+    return draw_curves(curves)
+
+
+def read_curves(session: Session, models: Sequence[str]) -> list[Curve]:
+    """Read the learning curves of the folds of models.
 
     Parameters
     ----------
     session
         Only read.
     models
-        As ``ecdreg predict`` takes them; without a target, those of every target.
+        ``name[:target][@alias or @version]`` of each; without a target, those of every target.
 
     Raises
     ------
     NotFoundError
-        If none of them has epochs; the message says why, and which of a stack's towers have.
+        If none of them has epochs; the message gives the reason, and the towers of a stack that have epochs.
     """
     curves = []
-    asked = [one for model in models for one in resolve_model(session, model)]
-    for found in asked:
+    resolved = [one for model in models for one in resolve_model(session, model)]
+    for found in resolved:
         versions = session.scalars(
             select(ModelVersion)
             .where(ModelVersion.experiment_id == found.experiment.id, ModelVersion.fold.is_not(None))
@@ -81,12 +102,13 @@ def read(session: Session, models: Sequence[str]) -> list[Curve]:
                     )
                 )
     if not curves:
-        raise NotFoundError("; ".join(dict.fromkeys(_why_none(session, one) for one in asked)))
+        raise NotFoundError("; ".join(dict.fromkeys(_why_none(session, one) for one in resolved)))
     return curves
 
 
-def draw(curves: Sequence[Curve]) -> Figure:
-    """Draw curves: a column for each model, a row for each phase; thin lines are folds, thick ones their mean.
+@style()
+def draw_curves(curves: Sequence[Curve]) -> Figure:
+    """Draw curves: a column for each model, a row for each phase; thin lines are folds, thick lines their mean.
 
     Parameters
     ----------
@@ -95,7 +117,11 @@ def draw(curves: Sequence[Curve]) -> Figure:
     """
     models = list(dict.fromkeys(curve.model for curve in curves))
     phases = [phase for phase in PHASES if any(curve.phase == phase for curve in curves)]
-    figure = Figure(figsize=(max(4.6, 0.8 + 3.5 * len(models)), 0.9 + 2.6 * len(phases)), layout="constrained")
+    figure = Figure(
+        label="Learning curves",
+        figsize=(max(4.6, 0.8 + 3.5 * len(models)), 0.9 + 2.6 * len(phases)),
+        layout="constrained",
+    )
     panels = figure.subplots(len(phases), len(models), squeeze=False, sharey="row")
     for row, phase in enumerate(phases):
         for column, model in enumerate(models):
@@ -118,10 +144,10 @@ def draw(curves: Sequence[Curve]) -> Figure:
 
 
 def _why_none(session: Session, model: ResolvedModel) -> str:
-    """Why a model has no learning curve, and which of its towers have one."""
+    """Explain why a model has no learning curve, and name the towers that have one."""
     experiment = model.experiment
     if experiment.kind.startswith("peer-"):
-        return f"{model.name} was trained elsewhere, and no learning curve came with it"
+        return f"{model.name} was trained elsewhere, without a learning curve"
     from train.experiments.results import config_of
 
     config = config_of(experiment)
@@ -142,7 +168,7 @@ def _why_none(session: Session, model: ResolvedModel) -> str:
 
 
 def _with_epochs(session: Session, stack: Experiment, tower: TrainConfig) -> str | None:
-    """The newest model that was trained as a stack's tower, beside it, where it has epochs."""
+    """The newest model that was trained as a tower of a stack, if it has epochs."""
     found = session.scalars(
         select(Experiment)
         .where(
@@ -169,11 +195,11 @@ def _panel(panel: Axes, curves: Sequence[Curve]) -> None:
     ):
         longest = max(len(getattr(curve, name)) for curve in curves)
         losses = np.full((len(curves), longest), np.nan)
-        for place, curve in enumerate(curves):
+        for row, curve in enumerate(curves):
             values = getattr(curve, name)
-            losses[place, : len(values)] = values
+            losses[row, : len(values)] = values
             panel.plot(range(1, len(values) + 1), values, color=colour, alpha=0.3, linewidth=0.7, linestyle=dash)
-        # The mean goes as far as every fold does: beyond, it would jump where one ends.
+        # The mean ends with the shortest fold: beyond it, the mean would jump where a fold ends.
         shared = min(len(getattr(curve, name)) for curve in curves)
         mean = losses[:, :shared].mean(axis=0)
         if np.isfinite(mean).any():
@@ -186,7 +212,7 @@ def _panel(panel: Axes, curves: Sequence[Curve]) -> None:
             losses_kept,
             linestyle="none",
             marker="v",
-            color="#1a1a1a",
+            color=INK,
             markersize=5,
             label="kept epoch of a fold",
         )

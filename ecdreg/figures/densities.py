@@ -1,11 +1,10 @@
-"""Densities and slices as pictures: kinds beside each other along z (figure 4 of the paper), slices beside their
-Fourier magnitudes (figure 9)."""
+"""Densities in planes along z (figure 4 of the paper), and slices with their Fourier magnitudes (figure 9)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import AsinhNorm, LogNorm, Normalize
@@ -14,16 +13,32 @@ from numpy.typing import NDArray
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from ecdreg.figures.style import style
 from registry.crystals import DensityData, resolve
-from registry.errors import NotFoundError
+from registry.errors import ConfigurationError, NotFoundError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.models import CrystalRevision, Density, SliceImage
 
-__all__ = ["Planes", "Slice", "draw_fourier", "draw_planes", "read_planes", "read_slices"]
+if TYPE_CHECKING:
+    from ecdreg.registry import Registry
+
+__all__ = [
+    "DENSITY_KINDS",
+    "Planes",
+    "Slice",
+    "density_figure",
+    "draw_fourier",
+    "draw_planes",
+    "fourier_figure",
+    "read_planes",
+    "read_slices",
+]
+
+DENSITY_KINDS = ("total", "spin", "deformation")
 
 HEIGHTS = (0.0, 0.125, 0.25, 0.375, 0.5)
-"""Of the planes, in lattice parameters: half a cell, which the other half repeats in a centred cubic crystal."""
+"""Heights of the planes [lattice parameters]: half a cell, which is repeated in a centred cubic crystal."""
 
 
 @dataclass(frozen=True)
@@ -35,48 +50,101 @@ class Planes:
     pixels: NDArray[np.float32]
     """(heights, kinds, H, W) [e/Å^3]"""
     width: float
-    """Of the window [Å]."""
+    """Width of the window [Å]."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice as models see it."""
+    """The first channel of the slice of one crystal."""
 
     title: str
     pixels: NDArray[np.float32]
     """(H, W), in the unit of the recipe"""
 
 
+def density_figure(registry: Registry, ids: Sequence[str] = (), *, kinds: Sequence[str] = ()) -> Figure:
+    """Draw two kinds of density of crystals in planes along z, through one conventional cell.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    ids
+        Ids of crystals; empty: the crystal with the largest magnetic moment that has both kinds.
+    kinds
+        Two of :data:`DENSITY_KINDS`; empty: total and spin, or total and deformation if a given crystal has no spin
+        density.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``kinds`` are not two different kinds.
+    NotFoundError
+        If a crystal lacks one of the kinds, or no crystal has both.
+    """
+    if kinds and (len(kinds) != 2 or set(kinds) - set(DENSITY_KINDS) or kinds[0] == kinds[1]):
+        raise ConfigurationError(f"--kind {' '.join(kinds)}: give two of {', '.join(DENSITY_KINDS)}")
+    with Session(registry.engine) as session:
+        first, second = kinds or _usual_kinds(session, ids)
+        crystals = read_planes(session, GridStore(registry.settings.grids_url), ids, kinds=(first, second))
+    return draw_planes(crystals)
+
+
+def fourier_figure(registry: Registry, ids: Sequence[str] = (), *, recipe: str = "metric") -> Figure:
+    """Draw slices above their Fourier magnitudes.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    ids
+        Ids of crystals; empty: four crystals, from the smallest to the largest bulk modulus.
+    recipe
+        Name of an image recipe.
+
+    Raises
+    ------
+    NotFoundError
+        If a crystal has no image of this recipe.
+    """
+    with Session(registry.engine) as session:
+        unit = find_recipe(session, recipe).unit
+        slices = read_slices(session, ids, recipe=recipe)
+    return draw_fourier(slices, recipe=recipe, unit=unit)
+
+
 def read_planes(session: Session, grids: GridStore, idents: Sequence[str], *, kinds: tuple[str, str]) -> list[Planes]:
-    """Planes along z through crystals; without ids, of the one with the largest moment that has both kinds.
+    """Read planes along z through crystals.
 
     Parameters
     ----------
     session
         Only read.
     grids
-        Where the density grids lie.
+        Storage of the density grids.
     idents
-        Ids of crystals.
+        Ids of crystals; empty: the crystal with the largest magnetic moment that has both kinds.
     kinds
-        Kinds of density that stand beside each other.
+        Kinds of density.
 
     Raises
     ------
     NotFoundError
-        If a crystal lacks one of the kinds, or none has both.
+        If a crystal lacks one of the kinds, or no crystal has both.
     """
     from ingest.slices.parallel_planes import parallel_planes
 
     found = []
-    for revision_id in [resolve(session, ident).revision_id for ident in idents] or [_showiest(session, kinds)]:
+    for revision_id in [resolve(session, ident).revision_id for ident in idents] or [_largest_moment(session, kinds)]:
         revision = session.get_one(CrystalRevision, revision_id)
         title = f"{revision.formula} ({revision.crystal.source_id})"
         rows = session.scalars(select(Density).where(Density.revision_id == revision_id)).all()
         densities = {row.kind: row for row in rows if row.kind in kinds}
         if lacking := [kind for kind in kinds if kind not in densities]:
-            there = ", ".join(sorted(row.kind for row in rows)) or "none"
-            raise NotFoundError(f"{title} has no {lacking[0]} density; there is: {there}; choose others with --kind")
+            available = ", ".join(sorted(row.kind for row in rows)) or "none"
+            raise NotFoundError(
+                f"{title} has no {lacking[0]} density; available: {available}; choose other kinds with --kind"
+            )
         if revision.structure is None:
             raise NotFoundError(f"{title} has no structure; choose another crystal")
         read = {}
@@ -88,6 +156,7 @@ def read_planes(session: Session, grids: GridStore, idents: Sequence[str], *, ki
     return found
 
 
+@style()
 def draw_planes(crystals: Sequence[Planes]) -> Figure:
     """Draw planes: a row for each kind of each crystal, a column for each height.
 
@@ -97,7 +166,8 @@ def draw_planes(crystals: Sequence[Planes]) -> Figure:
         At least one.
     """
     rows = sum(len(one.kinds) for one in crystals)
-    figure = Figure(figsize=(11.0, 0.5 + 2.35 * rows), layout="constrained")
+    label = f"{' and '.join(crystals[0].kinds)} density along z"
+    figure = Figure(label=label, figsize=(11.0, 0.5 + 2.35 * rows), layout="constrained")
     panels = figure.subplots(rows, len(HEIGHTS), squeeze=False)
     row = 0
     for one in crystals:
@@ -127,18 +197,18 @@ def draw_planes(crystals: Sequence[Planes]) -> Figure:
 
 
 def read_slices(session: Session, idents: Sequence[str], *, recipe: str, count: int = 4) -> list[Slice]:
-    """The first channel of slices; without ids, of crystals from the softest to the stiffest.
+    """Read the first channel of the slices of crystals.
 
     Parameters
     ----------
     session
         Only read.
     idents
-        Ids of crystals.
+        Ids of crystals; empty: crystals from the smallest to the largest bulk modulus.
     recipe
-        Image recipe.
+        Name of an image recipe.
     count
-        How many, where no ids are given.
+        Number of crystals if no ids are given.
 
     Raises
     ------
@@ -158,21 +228,24 @@ def read_slices(session: Session, idents: Sequence[str], *, recipe: str, count: 
     return found
 
 
+@style()
 def draw_fourier(slices: Sequence[Slice], *, recipe: str, unit: str | None) -> Figure:
-    """Draw slices above their Fourier magnitudes, log(1 + |F|) with the zero frequency in the middle.
+    """Draw slices above their Fourier magnitudes, log(1 + |F|) with the zero frequency in the centre.
 
     Parameters
     ----------
     slices
         At least one.
     recipe
-        What they are of.
+        Name of their image recipe.
     unit
-        Of their pixels.
+        Unit of their pixels; None: no unit.
     """
     from ingest.slices.planes import fourier_magnitude
 
-    figure = Figure(figsize=(0.8 + 2.6 * len(slices), 5.7), layout="constrained")
+    figure = Figure(
+        label="Slices and their Fourier magnitudes", figsize=(0.8 + 2.6 * len(slices), 5.7), layout="constrained"
+    )
     panels = figure.subplots(2, len(slices), squeeze=False)
     fields = np.stack([one.pixels for one in slices]).astype(np.float64)
     signed = bool(fields.min() < -0.15 * fields.max())
@@ -189,10 +262,20 @@ def draw_fourier(slices: Sequence[Slice], *, recipe: str, unit: str | None) -> F
                 spine.set_visible(False)
     panels[0, 0].set_ylabel(f"slice, recipe {recipe}")
     panels[1, 0].set_ylabel("Fourier magnitude")
-    shown = (unit or "no unit").replace("^3", "³")
-    _bar(figure, above, list(panels[0]), label=shown, extend="both")
+    _bar(figure, above, list(panels[0]), label=(unit or "no unit").replace("^3", "³"), extend="both")
     _bar(figure, below, list(panels[1]), label="log(1 + |F|)", extend="max")
     return figure
+
+
+def _usual_kinds(session: Session, ids: Sequence[str]) -> tuple[str, str]:
+    """Total and spin, as published; total and deformation if a given crystal has no spin density."""
+    if not ids:
+        return ("total", "spin")
+    found = session.scalar(
+        text("SELECT bool_and('spin' = ANY(density_kinds)) FROM v_materials WHERE crystal_id = ANY(:ids)"),
+        {"ids": [resolve(session, ident).crystal_id for ident in ids]},
+    )
+    return ("total", "spin" if found else "deformation")
 
 
 def _bar(figure: Figure, image: Any, panels: list[Any], *, label: str, extend: str) -> None:
@@ -201,7 +284,7 @@ def _bar(figure: Figure, image: Any, panels: list[Any], *, label: str, extend: s
     bar.outline.set_visible(False)
     norm = image.norm
     if isinstance(norm, AsinhNorm):
-        # matplotlib's own ticks crowd about zero.
+        # The default ticks of matplotlib are too dense around zero.
         top = float(norm.vmax or 0.0)
         powers = [10.0**p for p in range(-6, 4) if 4 * norm.linear_width < 10.0**p <= top]
         bar.set_ticks([*(-p for p in reversed(powers)), 0.0, *powers])
@@ -209,9 +292,9 @@ def _bar(figure: Figure, image: Any, panels: list[Any], *, label: str, extend: s
 
 
 def _scale(fields: NDArray[np.float64], *, signed: bool) -> tuple[Any, str]:
-    """Colours of one kind: logarithmic for a density, linear about zero and logarithmic beyond for a field of a sign.
+    """Colours of one kind: logarithmic for a density; for a field with a sign, linear around zero, then logarithmic.
 
-    Quantiles, because a cusp at one nucleus would take the whole scale.
+    Quantiles: the cusp at a single nucleus would otherwise take the whole scale.
     """
     low, high = (float(q) for q in np.quantile(fields, [0.005, 0.995]))
     if signed:
@@ -222,7 +305,7 @@ def _scale(fields: NDArray[np.float64], *, signed: bool) -> tuple[Any, str]:
     return LogNorm(max(low, 1e-3 * high), high, clip=True), "viridis"
 
 
-def _showiest(session: Session, kinds: tuple[str, str]) -> int:
+def _largest_moment(session: Session, kinds: tuple[str, str]) -> int:
     found = session.scalar(
         text(
             "SELECT revision_id FROM v_materials WHERE density_kinds @> CAST(:kinds AS text[])"
@@ -243,4 +326,4 @@ def _spread(session: Session, recipe_id: int, count: int) -> list[int]:
         ),
         {"recipe_id": recipe_id},
     ).all()
-    return [int(ids[place]) for place in sorted({round(i) for i in np.linspace(0, len(ids) - 1, count)})]
+    return [int(ids[rank]) for rank in sorted({round(i) for i in np.linspace(0, len(ids) - 1, count)})]

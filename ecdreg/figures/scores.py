@@ -1,4 +1,4 @@
-"""Scores by stage and text level, beside the published ones and the composition baseline (figure 2 of the paper)."""
+"""Scores by stage and text level, with the published scores and the composition baseline (figure 2 of the paper)."""
 
 from __future__ import annotations
 
@@ -7,35 +7,67 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from sqlalchemy.orm import Session
 
-from ecdreg.figures.canvas import SERIES
+from ecdreg.figures.style import INK, SERIES, style
+from registry.errors import NotFoundError
 from train.paper.matrix import STAGES
 from train.paper.published import published_for
+from train.paper.reproduction import finished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ecdreg.registry import Registry
+    from train.paper.matrix import Plan
     from train.paper.reproduction import Line, Stat
 
-__all__ = ["draw"]
+__all__ = ["draw_scores", "scores_figure"]
 
 _HATCHES = {"image": "", "text": "///", "image+text": "...", "clip": "xxx"}
 
 
-def draw(lines: Sequence[Line]) -> Figure:
-    """Draw R² of the scored folds and of the holdout, a column for each target and one for their average.
+def scores_figure(registry: Registry, plan: Plan) -> Figure:
+    """Draw the scores of the finished experiments of a plan.
+
+    Parameters
+    ----------
+    registry
+        An open registry; only read.
+    plan
+        Targets, splits, recipe and text levels; :func:`draw_scores` takes lines of a single recipe.
+
+    Raises
+    ------
+    NotFoundError
+        If none of its experiments but the baselines is finished.
+    """
+    with Session(registry.engine) as session:
+        found = finished(session, plan)
+    if not any(line.row.recipe or line.row.text_level for line in found.lines):
+        raise NotFoundError(
+            f"no finished experiment on the splits {plan.split!r}; `ecdreg reproduce paper` trains them"
+        )
+    return draw_scores(found.lines)
+
+
+@style()
+def draw_scores(lines: Sequence[Line]) -> Figure:
+    """Draw R² of the folds and of the holdout, a column for each target and one for their average.
 
     Parameters
     ----------
     lines
-        Of one recipe; the last phase of each model is drawn.
+        Lines of one recipe; the last phase of each model is drawn.
     """
     last = [line for line in lines if line.last]
     targets = list(dict.fromkeys(line.target for line in last))
     columns: list[str | None] = [*targets, *([None] if len(targets) > 1 else [])]
-    figure = Figure(figsize=(1.2 + 3.3 * len(columns), 7.2), layout="constrained")
+    figure = Figure(
+        label="Scores by stage and text level", figsize=(1.2 + 3.3 * len(columns), 7.2), layout="constrained"
+    )
     panels = figure.subplots(2, len(columns), squeeze=False, sharey=True)
-    for row, (subset, title) in enumerate((("val", "folds left out"), ("test", "holdout"))):
+    for row, (subset, title) in enumerate((("val", "left-out folds"), ("test", "holdout"))):
         for column, target in enumerate(columns):
             chosen = [line for line in last if target in (None, line.target)]
             panel = panels[row, column]
@@ -43,9 +75,9 @@ def draw(lines: Sequence[Line]) -> Figure:
             letter = "abcdefgh"[column]
             panel.set_title(f"{letter}  {target or 'average over targets'}" if row == 0 else "")
         panels[row, 0].set_ylabel(f"R², {title}")
-    # One panel may lack a stage that another has: the legend is of all of them.
-    known = [panel.get_legend_handles_labels() for panel in panels.flat]
-    marks = {label: handle for handles, labels in known for handle, label in zip(handles, labels, strict=True)}
+    # The panels may have different stages: the legend has the stages of all panels.
+    entries = [panel.get_legend_handles_labels() for panel in panels.flat]
+    marks = {label: handle for handles, labels in entries for handle, label in zip(handles, labels, strict=True)}
     names = [*(stage for stage in STAGES if stage in marks), *(name for name in marks if name not in STAGES)]
     figure.legend([marks[name] for name in names], names, loc="outside lower center", ncols=len(names))
     return figure
@@ -53,17 +85,17 @@ def draw(lines: Sequence[Line]) -> Figure:
 
 def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -> None:
     stages = [stage for stage in STAGES if any(line.row.stage == stage for line in lines)]
-    levels = list(dict.fromkeys(line.row.text_level for line in lines if line.row.text_level is not None))
-    groups: list[str | None] = [*([None] if "image" in stages else []), *levels]
+    text_levels = list(dict.fromkeys(line.row.text_level for line in lines if line.row.text_level is not None))
+    groups: list[str | None] = [*([None] if "image" in stages else []), *text_levels]
     width = 0.8 / max(1, len([stage for stage in stages if stage != "image"]))
-    for place, level in enumerate(groups):
-        shown = ["image"] if level is None else [stage for stage in stages if stage != "image"]
-        for n, stage in enumerate(shown):
-            found = [line for line in lines if (line.row.stage, line.row.text_level) == (stage, level)]
+    for position, text_level in enumerate(groups):
+        drawn = ["image"] if text_level is None else [stage for stage in stages if stage != "image"]
+        for n, stage in enumerate(drawn):
+            found = [line for line in lines if (line.row.stage, line.row.text_level) == (stage, text_level)]
             value = _average(found, n_targets, lambda line: line.scores.get(subset, {}).get("r2"))
             if value is None:
                 continue
-            at = place + (n - (len(shown) - 1) / 2) * width
+            at = position + (n - (len(drawn) - 1) / 2) * width
             mean, sd = value
             panel.bar(
                 at,
@@ -74,15 +106,17 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
                 hatch=_HATCHES[stage],
                 edgecolor="white",
                 linewidth=0.5,
-                error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": "#1a1a1a"},
+                error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
                 label=stage,
             )
-            known = [
-                p.r2[subset] for line in found if (p := published_for(line.target, stage, level)) and subset in p.r2
+            published = [
+                p.r2[subset]
+                for line in found
+                if (p := published_for(line.target, stage, text_level)) and subset in p.r2
             ]
-            if len(known) == n_targets:
+            if len(published) == n_targets:
                 panel.plot(
-                    at, fmean(known), marker="D", markersize=5, markerfacecolor="white", markeredgecolor="#1a1a1a",
+                    at, fmean(published), marker="D", markersize=5, markerfacecolor="white", markeredgecolor=INK,
                     linestyle="none", zorder=5, label="published",
                 )  # fmt: skip
     baseline = _average(
@@ -91,8 +125,8 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
         lambda line: line.scores.get(subset, {}).get("r2"),
     )
     if baseline is not None:
-        panel.axhline(baseline[0], color="#1a1a1a", linewidth=1.0, linestyle="--", label="composition baseline")
-    panel.set_xticks(range(len(groups)), ["no text" if level is None else level for level in groups])
+        panel.axhline(baseline[0], color=INK, linewidth=1.0, linestyle="--", label="composition baseline")
+    panel.set_xticks(range(len(groups)), ["no text" if text_level is None else text_level for text_level in groups])
     panel.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0.0, 1.0))
     panel.grid(axis="y", color="#dddddd", linewidth=0.5)
     panel.set_axisbelow(True)
@@ -101,7 +135,7 @@ def _panel(panel: Axes, lines: Sequence[Line], subset: str, *, n_targets: int) -
 def _average(
     lines: Sequence[Line], n_targets: int, score: Callable[[Line], Stat | None]
 ) -> tuple[float, float | None] | None:
-    """Mean over the targets, where every one of them has a score; the deviation of a single target alone."""
+    """Mean over the targets if all of them have a score, with the standard deviation of a single target."""
     found = [stat for line in lines if (stat := score(line)) is not None]
     if len(found) != n_targets:
         return None

@@ -1,4 +1,4 @@
-"""How the intervals of a model do at several levels: what a report draws, made with the models of the folds."""
+"""Calibration of prediction intervals: empirical coverage by confidence, from the models of the folds."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ if TYPE_CHECKING:
     from registry.model_store import ResolvedModel
     from registry.settings import Settings
 
-__all__ = ["LEVELS", "calibrate"]
+__all__ = ["CONFIDENCES", "interval_calibration"]
 
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def calibrate(engine: Engine, settings: Settings, model: ResolvedModel) -> Sequence[CalibrationPoint]:
-    """Coverage of the intervals of :data:`LEVELS`, on the cross-validated rows and on the holdout.
+def interval_calibration(engine: Engine, settings: Settings, model: ResolvedModel) -> Sequence[CalibrationPoint]:
+    """Measure the coverage of intervals of :data:`CONFIDENCES`, on the cross-validated rows and on the holdout.
+
+    Missing 90 % intervals of a model that was trained before intervals were stored are computed and stored.
 
     Parameters
     ----------
     engine
-        Features that are missing are computed, and kept.
+        Missing features are computed and stored.
     settings
-        Where weights are kept.
+        Location of the weights.
     model
-        As ``registry.model_store.resolve_model`` gives it.
+        As ``registry.model_store.resolve_model`` returns it.
 
     Returns
     -------
     sequence of CalibrationPoint
-        None for levels that the split has too few rows for; empty for a model that was not cross-validated here, or
-        whose weights are gone. Intervals of a model that was trained before there were any are kept from here on.
+        Without the confidences for which the split has too few rows. Empty for a model that was not cross-validated in
+        this registry, or if its weights are not available.
     """
     from sqlalchemy.orm import Session
 
@@ -45,7 +47,7 @@ def calibrate(engine: Engine, settings: Settings, model: ResolvedModel) -> Seque
     from train.prediction.uncertainty import CONFIDENCE, coverage
 
     with Session(engine) as session:
-        kept = coverages(session, last_phase(session, model.experiment))
+        stored = coverages(session, last_phase(session, model.experiment))
         try:
             predictor = Predictor.load(session, settings, model)
         except (ArtifactError, ConfigurationError):
@@ -53,9 +55,9 @@ def calibrate(engine: Engine, settings: Settings, model: ResolvedModel) -> Seque
     calibration = predictor.calibrate(engine)
     if calibration is None:
         return ()
-    if not kept and calibration.allows(CONFIDENCE):
+    if not stored and calibration.allows(CONFIDENCE):
         fill_intervals(predictor, engine)
-    confidences = [one for one in LEVELS if calibration.allows(one)]
+    confidences = [one for one in CONFIDENCES if calibration.allows(one)]
     points = []
     for part in split_intervals(predictor, engine, confidences):
         for confidence, intervals in part.by_confidence.items():

@@ -1,7 +1,6 @@
-"""What a report shows, read from the registry.
+"""Content of the report of a model, read from the tables and views of the registry.
 
-Everything comes from the tables and views; nothing is computed anew but the choice of which
-crystals to show. Only the last phase of an experiment is scored, as on the leaderboard.
+Only the last phase of an experiment is scored, as on the leaderboard.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from registry.models import (
     SplitMember,
 )
 
-__all__ = ["CalibrationPoint", "Curve", "Point", "ReportContent", "Rival", "Sample", "collect"]
+__all__ = ["CalibrationPoint", "Curve", "LeaderboardEntry", "Point", "ReportContent", "Sample", "read_content"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Point:
-    """A prediction beside its label; values in the unit of the target."""
+    """A prediction with its true value; values in the unit of the target."""
 
     source_id: str
     revision_id: int
@@ -75,7 +74,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Rival:
+class LeaderboardEntry:
     """A row of the leaderboard for the same split and target."""
 
     model: str
@@ -87,15 +86,16 @@ class Rival:
     cv_rmse_sd: float | None
     holdout: Score | None
     same_rows: bool
-    """Whether its predictions cover exactly the rows of the reported model."""
-    this: bool
+    """Whether it was scored on exactly the rows of the reported model."""
+    is_reported: bool
+    """Whether it is the reported model."""
     trained_on: str | None = None
-    """Of a peer: what it was trained on elsewhere."""
+    """Data that a reference model was trained on elsewhere; None: trained in this registry."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A crystal with the slice image and the text that a model may see."""
+    """A crystal with the slice image and the text that are the inputs of the model."""
 
     source_id: str
     formula: str
@@ -108,20 +108,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """How many true values lie in intervals of one level."""
+    """Empirical coverage of intervals of one confidence."""
 
     subset: str
     """``validation`` (out of fold) or ``holdout``."""
-    level: float
-    share: float
+    confidence: float
+    coverage: float
+    """Fraction of the true values inside their intervals."""
     low: float
     high: float
-    """Ends of the Clopper-Pearson 95 % interval of the share."""
+    """Ends of the Clopper-Pearson 95 % interval of the coverage."""
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that a report shows about one experiment."""
+    """Content of the report for one experiment."""
 
     experiment: Experiment
     refit: ModelVersion
@@ -133,16 +134,16 @@ class ReportContent:
     encoders: list[Encoder]
     folds: list[Fold]
     holdout: Score | None
-    rivals: list[Rival]
+    leaderboard: list[LeaderboardEntry]
     curves: list[Curve]
     points: list[Point]
     coverage: dict[str, dict[str, Any]]
-    """Of the kept 90 % intervals, by subset, as :func:`ecdreg.scores.coverages` has it."""
+    """Coverage of the stored 90 % intervals, by subset, as :func:`ecdreg.scores.coverages` returns it."""
     calibration: Sequence[CalibrationPoint]
-    """Of other levels too; empty where the weights are gone."""
+    """Coverage of intervals of several confidences; empty where the weights are not available."""
     recipe: ImageRecipe | None
     channels: list[str]
-    """What each channel of the slices is, as ``total, (1-10), GGA``."""
+    """Density kind, plane and level of theory of each channel of the slices, as ``total, (1-10), GGA``."""
     samples: list[Sample]
     text_level: str | None
     members: dict[str, int]
@@ -159,7 +160,7 @@ class ReportContent:
         return None if size is None else (float(size[0]), float(size[1]))
 
 
-def collect(
+def read_content(
     session: Session,
     experiment: Experiment,
     refit: ModelVersion,
@@ -167,28 +168,24 @@ def collect(
     n_samples: int = 4,
     calibration: Sequence[CalibrationPoint] = (),
 ) -> ReportContent:
-    """Read what a report shows.
+    """Read the content of a report.
 
     Parameters
     ----------
     session
-        An open session; only read from.
+        Only read.
     experiment, refit
         The experiment and the version that was refitted on all of cv, as
-        :func:`registry.model_store.resolve_model` yields them.
+        :func:`registry.model_store.resolve_model` returns them.
     n_samples
-        How many crystals to show slices and texts of.
+        Number of crystals whose slices and texts are read.
     calibration
-        Coverage of several levels, which needs the weights; see :func:`ecdreg.report.calibration.calibrate`.
-
-    Returns
-    -------
-    ReportContent
+        Coverage by confidence, which needs the weights; see :func:`ecdreg.report.calibration.interval_calibration`.
 
     Raises
     ------
     NotFoundError
-        If the experiment's target or split is no longer in the registry.
+        If the target or the split of the experiment is not in the registry.
     """
     from registry.provenance import code_version
 
@@ -196,7 +193,8 @@ def collect(
     target = session.get(Property, experiment.target)
     if split is None or target is None:
         raise NotFoundError(
-            f"split {experiment.split_id} or target {experiment.target!r} of {experiment.name!r} is gone; train it anew"
+            f"split {experiment.split_id} or target {experiment.target!r} of {experiment.name!r} is missing; train it"
+            " again"
         )
     versions = last_phase(session, experiment)
     points = _points(session, versions)
@@ -225,7 +223,7 @@ def collect(
         ),
         folds=fold_scores(session, versions),
         holdout=scores(session, refit).get("holdout"),
-        rivals=_rivals(session, experiment, split),
+        leaderboard=_leaderboard(session, experiment, split),
         curves=_curves(session, experiment),
         points=points,
         coverage=coverages(session, versions),
@@ -266,13 +264,13 @@ def _curves(session: Session, experiment: Experiment) -> list[Curve]:
 
 
 def _setting(experiment: Experiment, split: Split, name: str) -> str | None:
-    """A setting such as the recipe: of the model's own config, else of its split."""
+    """A setting such as the recipe: of the configuration of the model, else of its split."""
     value: Any = experiment.config.get(name) or split.parameters.get(name)
     return None if value is None else str(value)
 
 
 def _recipe(session: Session, experiment: Experiment, split: Split) -> tuple[ImageRecipe | None, list[str]]:
-    """The image recipe of the experiment, newest of its name, and what its channels show."""
+    """The image recipe of the experiment, the newest of its name, and descriptions of its channels."""
     name = _setting(experiment, split, "recipe")
     if name is None:
         return None, []
@@ -290,11 +288,13 @@ def _recipe(session: Session, experiment: Experiment, split: Split) -> tuple[Ima
     planes = recipe.parameters.get("planes") or []
     kinds = recipe.parameters.get("kinds") or []
     named: dict[int, str] = {}
-    for channel, kind, level in inputs:
-        # Channels go plane by plane, and in each kind by kind.
+    for channel, kind, level_of_theory in inputs:
+        # The channels are sorted by plane, then by density kind.
         plane = planes[channel // len(kinds)] if planes and kinds else None
-        where = "" if plane is None else f", ({''.join(map(str, plane['miller']))})"
-        named[channel] = f"{named[channel]} / {level}" if channel in named else f"{kind}{where}, {level}"
+        indices = "" if plane is None else f", ({''.join(map(str, plane['miller']))})"
+        named[channel] = (
+            f"{named[channel]} / {level_of_theory}" if channel in named else f"{kind}{indices}, {level_of_theory}"
+        )
     return recipe, [named[channel] for channel in sorted(named)]
 
 
@@ -318,11 +318,11 @@ def _points(session: Session, versions: Sequence[ModelVersion]) -> list[Point]:
 def _samples(
     session: Session, points: Sequence[Point], *, recipe: ImageRecipe | None, text_level: str | None, n_samples: int
 ) -> list[Sample]:
-    """Crystals evenly spread over the ranks of their labels, smallest and largest included."""
+    """Crystals at equal steps of the rank of their true value, the smallest and the largest included."""
     ranked = sorted(points, key=lambda p: (p.true, p.source_id))
-    places = sorted({round(i) for i in np.linspace(0, len(ranked) - 1, n_samples)}) if ranked else []
+    ranks = sorted({round(i) for i in np.linspace(0, len(ranked) - 1, n_samples)}) if ranked else []
     samples = []
-    for point in (ranked[place] for place in places):
+    for point in (ranked[rank] for rank in ranks):
         image = None if recipe is None else session.get(SliceImage, (point.revision_id, recipe.id))
         description = None if text_level is None else session.get(Description, (point.revision_id, text_level))
         revision = session.get_one(CrystalRevision, point.revision_id)
@@ -355,8 +355,8 @@ ORDER BY e.version
 """
 
 
-def _rivals(session: Session, experiment: Experiment, split: Split) -> list[Rival]:
-    """The leaderboard of the experiment's split and target, and who was scored on the very same crystals."""
+def _leaderboard(session: Session, experiment: Experiment, split: Split) -> list[LeaderboardEntry]:
+    """The leaderboard of the split and target, with a mark for models that were scored on the same crystals."""
     board = session.execute(
         text("SELECT * FROM v_leaderboard WHERE target = :target AND split = :split"),
         {"target": experiment.target, "split": split.name},
@@ -365,9 +365,9 @@ def _rivals(session: Session, experiment: Experiment, split: Split) -> list[Riva
         text(_ROWS), {"target": experiment.target, "split_id": split.id, "phases": list(PHASES)}
     ).mappings()
     rows_of = {(row["name"], row["config_sha256"]): row["rows"] for row in scored}  # the newest version is last
-    mine = rows_of.get((experiment.name, experiment.config_sha256))
+    reported = rows_of.get((experiment.name, experiment.config_sha256))
     return [
-        Rival(
+        LeaderboardEntry(
             model=row["model"],
             version=row["version"],
             n_runs=row["n_runs"],
@@ -377,8 +377,8 @@ def _rivals(session: Session, experiment: Experiment, split: Split) -> list[Riva
             holdout=None
             if row["n_holdout"] is None
             else Score(n=row["n_holdout"], r2=row["holdout_r2"], rmse=row["holdout_rmse"], mae=None),
-            same_rows=mine is not None and rows_of.get((row["model"], row["config_sha256"])) == mine,
-            this=(row["model"], row["config_sha256"]) == (experiment.name, experiment.config_sha256),
+            same_rows=reported is not None and rows_of.get((row["model"], row["config_sha256"])) == reported,
+            is_reported=(row["model"], row["config_sha256"]) == (experiment.name, experiment.config_sha256),
             trained_on=row["trained_on"],
         )
         for row in board

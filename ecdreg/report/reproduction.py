@@ -1,23 +1,43 @@
-"""A reproduction in the layout of the paper: as tables, as rows of a CSV, as Markdown, as one HTML page.
+"""Reproduction of the paper in the layout of its tables: rows, CSV rows, Markdown, and one HTML page.
 
-One table per target, stage by text level; R² and RMSE of the folds' training rows (train), of the rows that each fold
-scores (val) and of the holdout (test), beside the published numbers.
+One table for each target, stage by text level: R² and RMSE on the training rows of the folds (train), on the rows that
+each fold leaves out (val) and on the holdout (test), with the published numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecdreg.report.markup import CSS
+from ecdreg.figures.files import image_element
+from ecdreg.figures.scores import draw_scores
+from ecdreg.output_files import check_output_path, write_output
+from ecdreg.rendering import render
 from train.paper.published import SUBSETS, Published, published_for
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from train.paper.reproduction import Line, Reproduction, Stat
 
-__all__ = ["COLUMNS", "FOLD_COLUMNS", "flat_rows", "fold_rows", "html", "markdown", "notes", "table_rows"]
+__all__ = [
+    "COLUMNS",
+    "FOLD_COLUMNS",
+    "SUFFIXES",
+    "check_reproduction_path",
+    "flat_rows",
+    "fold_rows",
+    "notes",
+    "reproduction_markdown",
+    "reproduction_page",
+    "table_rows",
+    "write_reproduction",
+]
+
+SUFFIXES = (".html", ".md")
+"""Endings of the files that :func:`write_reproduction` makes."""
 
 COLUMNS = {
     "model": "model",
@@ -46,14 +66,14 @@ FOLD_COLUMNS = {
 
 
 def table_rows(lines: Iterable[Line], *, phases: bool = False) -> list[dict[str, Any]]:
-    """Rows of one target's table, in the order of the lines.
+    """Make the rows of the table of one target, in the order of the lines.
 
     Parameters
     ----------
     lines
-        Of one target.
+        Lines of one target.
     phases
-        Every phase, not only the last of each model.
+        Whether every phase has a row, not only the last phase of each model.
     """
     rows = []
     for line in lines:
@@ -74,18 +94,18 @@ def table_rows(lines: Iterable[Line], *, phases: bool = False) -> list[dict[str,
 
 
 def fold_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """The first fold alone beside all folds: of the stage clip, or of every stage where clip was not trained.
+    """Compare the first fold with all folds: for the stage clip, or for every stage if clip was not trained.
 
     Parameters
     ----------
     lines
-        Of all targets.
+        Lines of all targets.
     """
     last = [line for line in lines if line.last and line.first_fold and not line.row.stage.startswith("baseline")]
     clips = [line for line in last if line.row.stage == "clip"]
     rows = []
     for line in clips or last:
-        alone = published_for(line.target, "clip-fold-1", None)
+        first_fold = published_for(line.target, "clip-fold-1", None)
         clip = published_for(line.target, "clip", None)
         rows.append(
             {
@@ -95,7 +115,7 @@ def fold_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
                 "recipe": line.row.recipe,
                 "first": _pair(line.first_fold),
                 "all": _pair(line.scores.get("val", {})),
-                "published_first": _published(alone, "val"),
+                "published_first": _published(first_fold, "val"),
                 "published_all": _published(clip, "val"),
             }
         )
@@ -103,7 +123,7 @@ def fold_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
 
 
 def flat_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """Every line and phase with every number, for CSV and JSON; rmse and mae in ``unit``."""
+    """List every line and phase with every number, for CSV and JSON; rmse and mae in ``unit``."""
     rows = []
     for line in lines:
         row: dict[str, Any] = {
@@ -131,34 +151,36 @@ def flat_rows(lines: Iterable[Line]) -> list[dict[str, Any]]:
         published = published_for(line.target, line.row.stage, line.row.text_level)
         for subset in SUBSETS:
             for score in ("r2", "rmse"):
-                known = {} if published is None else getattr(published, score)
-                row[f"published_{subset}_{score}"] = known.get(subset)
+                values = {} if published is None else getattr(published, score)
+                row[f"published_{subset}_{score}"] = values.get(subset)
         rows.append(row)
     return rows
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """What a reader must know to read the tables, one remark a line."""
-    told = [
-        "± is the standard deviation over folds and runs (test: over runs); it is no error bar of the mean.",
-        "test: predicted once per run, by the refit on all of cv; nothing was fitted, stopped or chosen by it.",
-        "published: Massa et al., arXiv 2401.09301v3; for image the mean of their runs beside the three text levels."
-        " Their stages leak (a fold's validation rows were trained on, part of the test rows too), these do not.",
+    """Remarks that a reader needs to interpret the tables, one line each."""
+    remarks = [
+        "± is the standard deviation over folds and runs (test: over runs); it is not an error bar of the mean.",
+        "test: predicted once per run by the refit on all of cv; nothing was fitted, stopped or chosen with it.",
+        "published: Massa et al., arXiv 2401.09301v3; image is the mean of their runs with the three text levels. Their"
+        " stages leak: validation rows of a fold and part of the test rows were trained on. These do not leak.",
     ]
     if any(line.row.stage == "clip" and line.kind != "clip" for line in lines):
-        told.append(
+        remarks.append(
             "clip is a dual encoder here: the two offline backbones with projections, aligned on the training fold;"
-            " the published numbers beside it are those of openai/clip-vit-base-patch32."
+            " the published numbers are those of openai/clip-vit-base-patch32."
         )
-    for peer, trained_on in sorted({(line.row.stage, line.trained_on) for line in lines if line.trained_on}):
-        told.append(f"* {peer} was not fitted here: it is as published, trained on {trained_on}.")
+    for name, trained_on in sorted({(line.row.stage, line.trained_on) for line in lines if line.trained_on}):
+        remarks.append(f"* {name} is a reference model with its published weights, trained on {trained_on}.")
     if all(line.kind != "image" or line.phase != "finetune" for line in lines):
-        told.append("backbones are frozen: the towers are readouts, and a stack's second phase trains dense layers.")
-    return told
+        remarks.append(
+            "backbones are frozen: towers are readouts, and the second phase of a stack trains dense layers."
+        )
+    return remarks
 
 
-def markdown(made: Reproduction, *, title: str, command: str, seconds: float) -> str:
-    """The tables as Markdown.
+def reproduction_markdown(made: Reproduction, *, title: str, command: str, seconds: float) -> str:
+    """Render the tables as Markdown.
 
     Parameters
     ----------
@@ -167,48 +189,73 @@ def markdown(made: Reproduction, *, title: str, command: str, seconds: float) ->
     title
         First heading.
     command
-        That made it.
+        Command line that made it.
     seconds
-        Wall time of that command [s]; what had been finished before is not in it.
+        Wall time of that command [s]; without experiments that had been finished before.
     """
     parts = [f"# {title}", "", f"`{command}`, {_duration(seconds)}.", ""]
     for lines in _by_target(made.lines).values():
         parts += [f"## {_heading(lines)}", "", *_markdown_table(table_rows(lines), COLUMNS), ""]
     if folds := fold_rows(made.lines):
-        parts += ["## First fold alone", "", *_markdown_table(folds, FOLD_COLUMNS), ""]
+        parts += ["## First fold only", "", *_markdown_table(folds, FOLD_COLUMNS), ""]
     parts += [f"- {note}" for note in notes(made.lines)]
     parts += [f"- failed: {job.label}: {error}" for job, error in made.failed]
     return "\n".join(parts) + "\n"
 
 
-def html(
-    made: Reproduction, *, title: str, command: str, seconds: float, figures: Sequence[tuple[str, str]] = ()
-) -> str:
-    """The tables and figures as one HTML document that requests nothing from anywhere.
+def reproduction_page(made: Reproduction, *, title: str, command: str, seconds: float) -> str:
+    """Render the tables and figures as an HTML document that requests nothing.
 
     Parameters
     ----------
     made, title, command, seconds
-        As :func:`markdown` takes them.
-    figures
-        Pairs of an ``<img>`` and its caption.
+        As in :func:`reproduction_markdown`.
     """
-    parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{CSS}</style></head><body><h1>{escape(title)}</h1>"
-        f"<p class=lead><code>{escape(command)}</code>, {_duration(seconds)}</p>"
-    ]
-    for lines in _by_target(made.lines).values():
-        parts += [f"<h2>{escape(_heading(lines))}</h2>", _html_table(table_rows(lines), COLUMNS)]
-    if folds := fold_rows(made.lines):
-        parts += ["<h2>First fold alone</h2>", _html_table(folds, FOLD_COLUMNS)]
-    parts.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes(made.lines)) + "</ul>")
-    if made.failed:
-        failed = "".join(f"<li>{escape(job.label)}: {escape(error)}</li>" for job, error in made.failed)
-        parts.append(f"<h2>Failed</h2><ul>{failed}</ul>")
-    parts += [f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>" for image, caption in figures]
-    parts.append(f"<footer>{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</footer></body></html>\n")
-    return "".join(parts)
+    return render(
+        "report/reproduction.html.j2",
+        title=title,
+        command=command,
+        duration=_duration(seconds),
+        tables=[(_heading(lines), table_rows(lines)) for lines in _by_target(made.lines).values()],
+        columns=COLUMNS,
+        fold_rows=fold_rows(made.lines),
+        fold_columns=FOLD_COLUMNS,
+        notes=notes(made.lines),
+        failed=[(job.label, error) for job, error in made.failed],
+        figures=_figures(made),
+        made_at=datetime.now().astimezone(),
+    )
+
+
+def check_reproduction_path(path: Path) -> None:
+    """Check that tables can be written to a path, before the work for them is done.
+
+    Raises
+    ------
+    ConfigurationError
+        If its ending is none of :data:`SUFFIXES`, or its folder does not exist.
+    """
+    check_output_path(path, SUFFIXES)
+
+
+def write_reproduction(made: Reproduction, path: Path, *, title: str, command: str, seconds: float) -> Path:
+    """Write the tables as Markdown, or the tables and figures as HTML, by the ending of the file.
+
+    Parameters
+    ----------
+    made, title, command, seconds
+        As in :func:`reproduction_markdown`.
+    path
+        One that :func:`check_reproduction_path` accepts.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written, or its ending is none of :data:`SUFFIXES`.
+    """
+    check_reproduction_path(path)
+    make = reproduction_markdown if path.suffix.lower() == ".md" else reproduction_page
+    return write_output(path, make(made, title=title, command=command, seconds=seconds))
 
 
 # ------------------------------------------------------------------------------ private
@@ -248,8 +295,8 @@ def _published(row: Published | None, subset: str) -> str:
     if row is None or subset not in row.r2:
         return ""
     rmse = row.rmse.get(subset)
-    shown = "" if rmse is None else f" / {rmse:.1f}" if rmse >= 10 else f" / {rmse:.2f}"
-    return f"{row.r2[subset]:.2f}{shown}"
+    second = "" if rmse is None else f" / {rmse:.1f}" if rmse >= 10 else f" / {rmse:.2f}"
+    return f"{row.r2[subset]:.2f}{second}"
 
 
 def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
@@ -261,13 +308,22 @@ def _markdown_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str
     return lines + ["| " + " | ".join(_cells(row, columns)) + " |" for row in rows]
 
 
-def _html_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in columns.values())
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row, columns)) + "</tr>" for row in rows
-    )
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _figures(made: Reproduction) -> list[tuple[Markup, str]]:
+    """The scores of each recipe as an image and its caption."""
+    figures = []
+    for recipe in made.plan.recipes:
+        lines = [line for line in made.lines if line.row.recipe in (None, recipe)]
+        if not any(line.row.recipe for line in lines):
+            continue
+        caption = (
+            f"R² by stage and text level, slices of recipe {recipe}: bars with their standard deviation over folds and"
+            " runs, published numbers as diamonds."
+        )
+        figure = draw_scores(lines)
+        figure.set_label(caption)
+        figures.append((image_element(figure), caption))
+    return figures

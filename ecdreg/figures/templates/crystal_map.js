@@ -1,31 +1,9 @@
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>@TITLE@</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; color: #1f2328; margin: 1.5rem auto; max-width: 1080px; padding: 0 1rem; }
-h1 { font-size: 1.3rem; margin: 0; } p { margin: .2rem 0 .8rem; color: #57606a; }
-.bar { display: flex; gap: 1rem; flex-wrap: wrap; align-items: center; margin-bottom: .6rem; }
-.bar select, .bar input { font: inherit; padding: .15rem .4rem; } .bar input { width: 15rem; }
-#frame { position: relative; border: 1px solid #d0d7de; border-radius: 6px; }
-svg { display: block; width: 100%; height: auto; cursor: crosshair; touch-action: none; }
-svg text { font: 13px system-ui, sans-serif; fill: #57606a; } circle.dim { opacity: .12; }
-circle:hover, circle:focus { stroke: #000; stroke-width: 1.6; outline: none; }
-#tip { position: absolute; pointer-events: none; display: none; background: #fff; border: 1px solid #8c959f;
-  border-radius: 6px; padding: .4rem .6rem; box-shadow: 0 3px 10px #0003; font-size: 13px; white-space: nowrap; }
-#tip b { font-size: 15px; } #tip td { padding: 0 .6rem 0 0; } #tip td:nth-child(2) { text-align: right; }
-#count { color: #57606a; }
-</style></head><body>
-<h1>@TITLE@</h1><p>@TOLD@. Hover for what a point is; wheel to zoom, drag to move, double click to go back.</p>
-<div class="bar"><label>colour <select id="colour"></select></label>
-<label>show <input id="find" placeholder="formula, id, element (=Ti), prototype"></label><span id="count"></span></div>
-<div id="frame"><svg id="map" viewBox="0 0 1000 680" role="img" aria-label="@TITLE@"></svg><div id="tip"></div></div>
-<script>
-"use strict";
-const D = @DATA@;
+// D: the data of the map, see ecdreg/figures/crystal_map.py.
 const NS = "http://www.w3.org/2000/svg", W = 1000, H = 680, L = 50, R = 190, T = 20, B = 45;
 const svg = document.getElementById("map"), tip = document.getElementById("tip"), frame = document.getElementById("frame");
 const make = (name, attributes, parent) => { const e = document.createElementNS(NS, name);
   for (const k in attributes) e.setAttribute(k, attributes[k]); (parent || svg).appendChild(e); return e; };
-const write = (x, y, words, more) => { const e = make("text", Object.assign({x, y}, more)); e.textContent = words; return e; };
+const write = (x, y, text, more) => { const e = make("text", Object.assign({x, y}, more)); e.textContent = text; return e; };
 const xs = D.points.map(p => p[0]), ys = D.points.map(p => p[1]);
 const span = v => { const a = Math.min(...v), b = Math.max(...v), m = (b - a || 1) * .04; return [a - m, b + m]; };
 const [x0, x1] = span(xs), [y0, y1] = span(ys);
@@ -38,21 +16,21 @@ write(0, 0, D.axes[1], {"text-anchor": "middle", transform: `translate(24 ${T + 
 const dots = D.points.map((p, i) => make("circle", {cx: px(p[0]), cy: py(p[1]), r: 5, stroke: "#fff",
   "stroke-width": .6, tabindex: -1, "data-i": i}, all));
 let legend = make("g", {});
-const round = v => v === null || v === undefined ? "not known" : String(+v.toPrecision(4));
+const round = v => v === null || v === undefined ? "unknown" : String(+v.toPrecision(4));
 function numbers(name) {
-  const v = D.values[name], known = v.filter(x => x !== null).sort((a, b) => a - b);
-  const at = q => known[Math.min(known.length - 1, Math.max(0, Math.round(q * (known.length - 1))))];
+  const v = D.values[name], sorted = v.filter(x => x !== null).sort((a, b) => a - b);
+  const at = q => sorted[Math.min(sorted.length - 1, Math.max(0, Math.round(q * (sorted.length - 1))))];
   const lo = at(.02), hi = at(.98) > at(.02) ? at(.98) : at(.02) + 1, n = D.shades.length;
   dots.forEach((d, i) => { const x = v[i];
     d.setAttribute("fill", x === null ? D.unknown : D.shades[Math.round(Math.min(1, Math.max(0, (x - lo) / (hi - lo))) * (n - 1))]); });
   const x = W - R + 24, h = 300;
   D.shades.forEach((c, i) => make("rect", {x, y: T + 30 + h - (i + 1) * h / n, width: 18, height: h / n + .6, fill: c}, legend));
-  const tell = (y, words) => { const e = make("text", {x: x + 26, y}, legend); e.textContent = words; };
+  const label = (y, text) => { const e = make("text", {x: x + 26, y}, legend); e.textContent = text; };
   const head = make("text", {x, y: T + 16}, legend); head.textContent = `${D.labels[name]} [${D.units[name]}]`;
-  for (let i = 0; i <= 4; i++) tell(T + 35 + h * (1 - i / 4),
-    (i === 0 && known[0] < lo ? "\u2264 " : i === 4 && known[known.length - 1] > hi ? "\u2265 " : "") + round(lo + (hi - lo) * i / 4));
-  if (known.length < v.length) { make("circle", {cx: x + 9, cy: T + 30 + h + 25, r: 5, fill: D.unknown}, legend);
-    tell(T + 30 + h + 30, `not known (${v.length - known.length})`); }
+  for (let i = 0; i <= 4; i++) label(T + 35 + h * (1 - i / 4),
+    (i === 0 && sorted[0] < lo ? "\u2264 " : i === 4 && sorted[sorted.length - 1] > hi ? "\u2265 " : "") + round(lo + (hi - lo) * i / 4));
+  if (sorted.length < v.length) { make("circle", {cx: x + 9, cy: T + 30 + h + 25, r: 5, fill: D.unknown}, legend);
+    label(T + 30 + h + 30, `unknown (${v.length - sorted.length})`); }
 }
 function categories(name) {
   const g = D.groups[name], count = {}; g.forEach(x => count[x] = (count[x] || 0) + 1);
@@ -80,7 +58,7 @@ find.addEventListener("input", () => {
   counted.textContent = q ? `${n} of ${dots.length}` : "";
 });
 function show(i, event) {
-  const rows = Object.keys(D.facts).map(k => [D.labels[k], D.facts[k][i] || "not known", ""])
+  const rows = Object.keys(D.facts).map(k => [D.labels[k], D.facts[k][i] || "unknown", ""])
     .concat(Object.keys(D.values).map(k => [D.labels[k], round(D.values[k][i]), D.values[k][i] === null ? "" : D.units[k]]));
   tip.replaceChildren();
   const b = document.createElement("b"); b.textContent = D.formulas[i]; tip.append(b, ` ${D.ids[i]}`);
@@ -102,6 +80,5 @@ svg.addEventListener("pointerdown", e => { from = [...place(e), ox, oy]; });
 svg.addEventListener("pointermove", e => { if (!from || k === 1) return; const [x, y] = place(e); ox = from[2] + x - from[0]; oy = from[3] + y - from[1]; move(); });
 addEventListener("pointerup", () => { from = null; });
 svg.addEventListener("dblclick", () => { k = 1; ox = oy = 0; move(); });
-const asked = /^#(\d+)$/.exec(location.hash);  // #12 tells of point 12 at once
-if (asked && dots[+asked[1]]) { const r = dots[+asked[1]].getBoundingClientRect(); show(+asked[1], {clientX: r.x, clientY: r.y}); }
-</script></body></html>
+const selected = /^#(\d+)$/.exec(location.hash);  // the address ...#12 opens the description of point 12
+if (selected && dots[+selected[1]]) { const r = dots[+selected[1]].getBoundingClientRect(); show(+selected[1], {clientX: r.x, clientY: r.y}); }
