@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from registry.jobs.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from ecdreg.results import Results
 
-__all__ = ["csv", "error", "json", "line", "note", "progress", "quiet", "remarks", "rows", "table", "warn"]
+__all__ = ["csv", "error", "file", "json", "line", "note", "progress", "quiet", "remarks", "rows", "table", "warn"]
 
 Row = Mapping[str, object]
 
@@ -36,6 +38,11 @@ quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 def line(text: str = "") -> None:
     """A line of the result."""
     sys.stdout.write(f"{text}\n")
+
+
+def file(path: Path) -> None:
+    """A file that was written, with its size."""
+    line(f"{path} ({path.stat().st_size / 1024:.0f} kB)")
 
 
 def note(text: str) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import EncoderOption, SeedOption, WhereOption
-from cli.options.sessions import open_session
+from cli.options.common import EncoderOption, SeedOption, WhereOption, open_registry
 
 __all__ = ["plot_map"]
 
@@ -17,7 +16,7 @@ __all__ = ["plot_map"]
 def plot_map(
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--output", help="File to draw into; may be repeated. [map.png]", show_default=False),
+        typer.Option("-o", "--output", help="File to write; may be repeated. [map.png]", show_default=False),
     ] = None,
     encoder: EncoderOption = None,
     color: Annotated[
@@ -27,11 +26,11 @@ def plot_map(
     where: WhereOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Draw a map of the crystals by an encoder: near points are alike, the colour says a property.
+    """Draw a map of the crystals by an encoder: near points are similar crystals, the colour is a property.
 
-    A picture by the file's ending (PNG, SVG, PDF); an HTML file is a page of its own, without a request to anybody,
-    that tells of a point on hovering, finds formulas and elements, zooms, and colours by another property.
-    `ecdreg encoders add pettifor` makes the encoder pettifor; `ecdreg encoders list` shows those that there are.
+    PNG, SVG or PDF by the ending of the file. An HTML file is a self-contained interactive page: it shows the crystal
+    of a point, finds formulas and elements, zooms, and colours by another property.
+    `ecdreg encoders add pettifor` adds the encoder pettifor; `ecdreg encoders list` lists the encoders.
 
     \b
     Examples:
@@ -39,33 +38,14 @@ def plot_map(
       ecdreg plot map --encoder pettifor --color prototype -o prototypes.png
       ecdreg plot map --encoder efficientnet_lite0:metric --method umap --color efermi -o map.html
     """
-    from ecdreg.figures.canvas import check_path, style, write
-    from ecdreg.figures.crystal_map import CrystalMap, check_colour, draw, page, read_crystals
-    from registry.encoders import resolve_encoder
-    from registry.errors import ConfigurationError, QueryError
-    from train.analysis.projection import METHODS, project
+    from ecdreg.figures.crystal_map import check_colour, crystal_map, write_map
+    from ecdreg.figures.files import check_figure_path
 
     paths = out or [Path("map.png")]
     for path in paths:
-        check_path(path)
+        check_figure_path(path)
     check_colour(color)
-    if method not in METHODS:
-        raise ConfigurationError(f"no projection {method!r}; choose from {', '.join(METHODS)}")
-    with open_session() as session:
-        chosen = resolve_encoder(session, encoder)
-        name = chosen.name
-        crystals, vectors = read_crystals(session, chosen.id, where)
-    if len(crystals) < 3:
-        raise QueryError(f"{len(crystals)} crystals have a vector of {name} and pass the filter; a map needs 3")
-    chart = CrystalMap(name, project(vectors, method=method, seed=seed), crystals)
+    chart = crystal_map(open_registry(), encoder, method=method, where=where, seed=seed)
     for path in paths:
-        if path.suffix.lower() == ".html":
-            try:
-                path.write_text(page(chart, color), encoding="utf-8")
-            except OSError as error:
-                raise ConfigurationError(f"cannot write {path}: {error.strerror}; choose another file") from error
-        else:
-            with style():
-                write(draw(chart, color), path, title=f"Map of {name}")
-        output.line(f"{path} ({path.stat().st_size / 1024:.0f} kB)")
+        output.file(write_map(chart, path, colour=color))
     output.note(chart.projection.told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from ecdreg.figures.explanation import (
     pixels_figure,
 )
 from ecdreg.figures.files import inline_svg
+from ecdreg.output_files import write_output
 from ecdreg.rendering import number, render
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ecdreg.explanation import ExplainedPrediction
     from train.analysis.explanation import Explanation, Parts
 
-__all__ = ["ExplanationView", "explanation_page", "explanation_views"]
+__all__ = ["ExplanationView", "explanation_page", "explanation_views", "write_explanations"]
 
 
 def explanation_page(explanations: Sequence[ExplainedPrediction]) -> str:
@@ -44,6 +46,29 @@ def explanation_page(explanations: Sequence[ExplainedPrediction]) -> str:
     if not explanations:
         raise ValueError("nothing to explain")
     return render("report/explanation.html.j2", explanations=explanation_views(explanations))
+
+
+def write_explanations(explanations: Sequence[ExplainedPrediction], path: Path) -> Path:
+    """Write explanations to an HTML file.
+
+    Parameters
+    ----------
+    explanations
+        As :func:`ecdreg.explanation.explain` returns them; at least one.
+    path
+        The file.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written.
+    """
+    return write_output(path, explanation_page(explanations))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from ecdreg.figures.fields import slices_figure
 from ecdreg.figures.files import inline_svg
 from ecdreg.figures.fold_curves import fold_curves_figure
 from ecdreg.figures.predictions import intervals_figure, parity_figure
+from ecdreg.output_files import check_output_path, write_output
 from ecdreg.rendering import number, plus_minus, render
 from ecdreg.report.calibration import interval_calibration
 from ecdreg.report.content import read_content
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from ecdreg.report.content import Point, ReportContent
     from registry.jobs.progress import Progress
 
-__all__ = ["model_page", "model_report"]
+__all__ = ["model_page", "model_report", "write_model_report"]
 
 N_WORST = 12
 """Number of rows of the table of the largest errors."""
@@ -85,6 +87,39 @@ def model_report(
             for one in found
         ]
         return model_page(contents, explanations=explanations)
+
+
+def write_model_report(
+    registry: Registry,
+    model: str,
+    path: Path,
+    *,
+    samples: int = 4,
+    crystals: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of a model to an HTML file; the path is checked before the work.
+
+    Parameters
+    ----------
+    registry, model, samples, crystals, progress
+        As in :func:`model_report`.
+    path
+        The file.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be written.
+    """
+    check_output_path(path)
+    page = model_report(registry, model, samples=samples, crystals=crystals, progress=progress)
+    return write_output(path, page)
 
 
 def model_page(contents: Sequence[ReportContent], *, explanations: Sequence[ExplainedPrediction] = ()) -> str:
