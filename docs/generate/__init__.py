@@ -1,4 +1,4 @@
-"""Generated references: the pages of ``docs`` that are made from the code and the database.
+"""Generated references: the pages ``docs/cli.md``, ``docs/schema.md`` and ``docs/sql.md``, from the code.
 
-``python -m docs.generate`` writes them; the tests compare them.
+``python -m docs.generate`` writes them. Only ``tests/docs`` imports this package, and compares the pages.
 """

@@ -1,7 +1,7 @@
--- Examples of docs/sql.md: a sentence, a statement, and what it answers on the bundled sample after
--- `make demo` (lines that start with -->). `python -m docs.generate.sql_page` asks them again and writes this file.
+-- Examples of docs/sql.md: a sentence, a statement, and its result on the bundled sample after `make demo` (lines
+-- that start with -->). `python -m docs.generate --examples` runs them again and writes this file.
 
--- What is known of some crystals: columns of v_materials in their units, filtered as any table.
+-- Properties of crystals: columns of v_materials in their units, filtered like any table.
 SELECT source_id, chemsys, space_group_symbol, k_vrh, efermi
 FROM v_materials
 WHERE k_vrh > 250 AND NOT 'k_vrh' = ANY (suspect)
@@ -16,7 +16,7 @@ LIMIT 5;
 --> mp-865680 | Os-Si-Ti | Fm-3m              | 278.973 | 9.49202
 --> (5 rows)
 
--- By elements: `@>` is "contains all of", `&&` is "contains any of".
+-- Filter by elements: `@>` means "contains all of", `&&` means "contains any of".
 SELECT chemsys, count(*) AS crystals, round(avg(k_vrh)::numeric, 1) AS mean_k_vrh
 FROM v_materials
 WHERE elements && ARRAY['Ti', 'Zr'] AND k_vrh IS NOT NULL
@@ -32,7 +32,7 @@ LIMIT 5;
 --> N-Zr     |        1 |      246.9
 --> (5 rows)
 
--- What is like a crystal, by the default encoder. The crystal itself is left out.
+-- Crystals most similar to one crystal, by the default encoder. The crystal itself is left out.
 SELECT source_id, formula, distance, k_vrh
 FROM similar_crystals('mp-1022', k => 5);
 --> source_id | formula | distance |   k_vrh
@@ -44,7 +44,7 @@ FROM similar_crystals('mp-1022', k => 5);
 --> mp-2286   | Li2Se   |  0.11384 | 33.6946
 --> (5 rows)
 
--- By another encoder, and by another distance.
+-- The same with another encoder and another distance.
 SELECT source_id, formula, distance, k_vrh
 FROM similar_crystals('mp-1022', encoder => 'minilm:keywords', k => 5, metric => 'l2');
 --> source_id | formula | distance |   k_vrh
@@ -56,7 +56,8 @@ FROM similar_crystals('mp-1022', encoder => 'minilm:keywords', k => 5, metric =>
 --> mp-1476   | ScS     | 0.849178 |  101.29
 --> (5 rows)
 
--- Among some crystals only: the filter goes into the search (`within`). A WHERE behind the search would leave fewer rows.
+-- Search among some crystals only: the argument `within` filters before the search. A WHERE clause filters after the
+-- search and leaves fewer rows.
 SELECT source_id, formula, distance, k_vrh
 FROM similar_crystals(
     'mp-1022', k => 5,
@@ -71,7 +72,7 @@ FROM similar_crystals(
 --> mp-1087   | SrS     | 0.216901 | 46.9751
 --> (5 rows)
 
--- Joined with v_materials, which has the other columns.
+-- A join with v_materials adds the other columns.
 SELECT n.formula, n.distance, m.prototype, m.volume_per_atom
 FROM similar_crystals('mp-1022', k => 5) n
 JOIN v_materials m USING (crystal_id)
@@ -85,7 +86,7 @@ ORDER BY n.distance;
 --> Li2Se   |  0.11384 | AB2-cF12-225 |         17.5722
 --> (5 rows)
 
--- Near the middle between two crystals: vectors can be reckoned with.
+-- Crystals near the midpoint of two crystals: vectors can be added.
 SELECT source_id, formula, distance
 FROM similar_to_vector(
     l2_normalize(embedding_of('mp-1022')) + l2_normalize(embedding_of('mp-2')), k => 5
@@ -99,7 +100,7 @@ FROM similar_to_vector(
 --> mp-8041   | Rb2S    | 0.172479
 --> (5 rows)
 
--- By words alone, which are looked up in the descriptions.
+-- Search by words in the descriptions.
 SELECT source_id, formula, words_rank, score
 FROM similar_to_text('Heusler structured', k => 5);
 --> source_id | formula | words_rank |    score
@@ -111,8 +112,8 @@ FROM similar_to_text('Heusler structured', k => 5);
 --> mp-22493  | YInAu2  |          4 | 0.015625
 --> (5 rows)
 
--- By words and their vector, fused by reciprocal ranks. `ecdreg similar --text` makes the vector of a sentence; here it
--- is that of a crystal's own text.
+-- Search by words and by their vector, fused by reciprocal ranks. `ecdreg similar --text` computes the vector of a
+-- sentence; this example uses the vector of the text of a crystal.
 SELECT source_id, formula, words_rank, vector_rank, score
 FROM similar_to_text(
     'Halite, Rock Salt structured', embedding_of('mp-1519', 'minilm:keywords'), 'minilm:keywords', k => 5
@@ -126,7 +127,7 @@ FROM similar_to_text(
 --> mp-23870  | NaH     |          7 |          12 | 0.028814
 --> (5 rows)
 
--- For each of several crystals its nearest neighbour.
+-- The nearest neighbour of each of several crystals.
 SELECT m.formula, n.formula AS nearest, n.distance
 FROM v_materials m, similar_crystals(m.source || ':' || m.source_id, k => 1) n
 WHERE m.source_id IN ('mp-2', 'mp-23', 'mp-1519')
@@ -138,14 +139,14 @@ ORDER BY m.formula;
 --> Pd      | Pt      |  0.05855
 --> (3 rows)
 
--- What two crystals have in common under an encoder: their cosine distance.
+-- The cosine distance of two crystals under the default encoder.
 SELECT round((embedding_of('mp-2') <=> embedding_of('mp-23'))::numeric, 6) AS distance;
 --> distance
 --> --------
 --> 0.182614
 --> (1 row)
 
--- How good the models are, by cross-validation; baselines stand beside networks.
+-- Scores of all models and baselines in cross-validation.
 SELECT target, model, cv_rmse, cv_rmse_sd, unit
 FROM v_leaderboard
 WHERE target = 'k_vrh'
@@ -161,7 +162,7 @@ ORDER BY cv_rmse;
 --> k_vrh  | baseline-mean   | 82.5386 |     7.5074 | GPa
 --> (7 rows)
 
--- What a model says of crystals that it has not seen, beside what is known.
+-- Predictions of a model for the holdout with the true values, the largest errors first.
 SELECT source_id, formula, true_value, predicted, spread, unit
 FROM v_predictions
 WHERE model = 'stacked' AND target = 'k_vrh' AND subset = 'holdout'
@@ -176,7 +177,7 @@ LIMIT 5;
 --> mp-20265  | LiIn2Pt |      78.04 |   92.3455 | 2.08203 | GPa
 --> (5 rows)
 
--- What the ingests did.
+-- Ingest runs with the numbers of their outcomes.
 SELECT source, status, crystals, created, partial, rejected
 FROM v_ingest_runs;
 --> source | status   | crystals | created | partial | rejected
@@ -184,7 +185,7 @@ FROM v_ingest_runs;
 --> sample | finished |      200 |     200 |       0 |        0
 --> (1 row)
 
--- What could not be used, with its reason.
+-- Crystals that were not ingested completely, with the reason.
 SELECT source, source_id, outcome, reason
 FROM v_ingest_outcomes
 WHERE outcome IN ('partial', 'deferred', 'rejected')

@@ -1,4 +1,4 @@
-"""Every command explains itself, and the generated references are up to date."""
+"""Every command is documented, and the generated references are up to date."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 import typer
 
 from cli.main import app
-from docs.generate.reference import PAGES, write
+from docs.generate.commands import subcommands
+from docs.generate.pages import PAGES, write
 
 ROOT = Path(__file__).parents[2]
-# They show nothing but what they did, or run another program; so do the commands that draw.
+# They print only what they did, or run another program, as do the commands that draw.
 WITHOUT_JSON = {"db upgrade", "db downgrade", "db start", "db stop", "db url", "db shell", "report"}
 WITHOUT_JSON |= {"db grant-reader", "db grant-writer"}
 
 
 def leaves(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command that does something, by its full name."""
-    children = getattr(command, "commands", None)
-    if children is None:
+    """Commands that are not groups, by their full names."""
+    children = list(subcommands(command))
+    if not children:
         yield name, command
-        return
-    for child_name, child in children.items():
+    for child_name, child in children:
         yield from leaves(child, f"{name} {child_name}".strip())
 
 
@@ -34,7 +34,7 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 @pytest.mark.parametrize("page", PAGES)
 def test_reference_is_up_to_date(page: str) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert written == PAGES[page](), f"docs/{page} is stale; run `python -m cli.docs`"
+    assert written == PAGES[page](), f"docs/{page} is stale; run `python -m docs.generate`"
 
 
 def test_write_makes_every_page(tmp_path: Path) -> None:
@@ -58,16 +58,16 @@ def test_schema_reference_has_every_table_view_and_comment() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command_explains_itself(name: str) -> None:
+def test_command_is_documented(name: str) -> None:
     command = COMMANDS[name]
     text = command.help or ""
-    assert text.strip().splitlines()[0].endswith("."), "no sentence says what it does"
+    assert text.strip().splitlines()[0].endswith("."), "the first line is not a sentence"
     # In a raw docstring this would be two characters, and the examples would be wrapped.
     assert "\\b" not in text, "the docstring is raw"
-    assert "\n\b\nExamples:\n" in text, "no examples, or not at the end of a paragraph of their own"
+    assert "\n\b\nExamples:\n" in text, "no examples in a paragraph of their own"
     examples = [line.strip() for line in text.partition("Examples:\n")[2].splitlines() if line.strip()]
     assert examples
-    assert any(f"ecdreg {name}" in line for line in examples), "no example is of this command"
+    assert any(f"ecdreg {name}" in line for line in examples), "no example of this command"
     for parameter in command.params:
         if parameter.name != "help" and not getattr(parameter, "hidden", False):
             assert parameter.help, f"{parameter.name} has no help"

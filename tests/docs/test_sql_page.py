@@ -1,4 +1,4 @@
-"""The examples of ``docs/sql.md`` run on the crystals of the bundled sample, and answer as the page says."""
+"""The examples of ``docs/sql.md`` run on the crystals of the bundled sample and give the results on the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from docs.generate.sql_page import EXAMPLES, ask, examples, refresh, sql_reference
+from docs.generate.sql_page import EXAMPLES, Example, examples, query, refresh, sql_reference
 from registry.crystals import CrystalData, DescriptionData, PropertyData, write_crystal
 from registry.database import connect, session_scope
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
@@ -22,7 +22,7 @@ from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 
 SHA = "0" * 64
-# Answers that depend on vectors or models, which are not made here.
+# Results that depend on vectors or models, which are not made here.
 LEARNT = re.compile(r"similar_crystals|similar_to_vector|embedding_of|v_leaderboard|v_predictions|v_ingest_runs")
 
 
@@ -80,24 +80,24 @@ def _rows(path: Any) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda e: e.about[:40])
-def test_example_answers_as_the_page_says(db: Connection, example: Any) -> None:
-    answer = ask(db, example.sql)
-    columns = [[cell.strip() for cell in heading.split("|")] for heading in (answer[0], example.answer[0])]
+def test_example_gives_the_result_on_the_page(db: Connection, example: Example) -> None:
+    result = query(db, example.sql)
+    columns = [[cell.strip() for cell in heading.split("|")] for heading in (result[0], example.result[0])]
     assert columns[0] == columns[1]
     if not LEARNT.search(example.sql) and "words_rank" not in example.sql:
-        assert answer == example.answer
+        assert result == example.result
     if "similar" in example.sql:
-        assert len(answer) == len(example.answer), "as many rows"
+        assert len(result) == len(example.result), "as many rows"
 
 
-def test_examples_show_every_function_and_view(db: Connection) -> None:
+def test_examples_use_every_function_and_view(db: Connection) -> None:
     from registry.postgres.surface import SURFACE_OBJECTS
 
-    asked = " ".join(example.sql for example in examples())
+    statements = " ".join(example.sql for example in examples())
     for name in SURFACE_OBJECTS:
         kind, _, rest = name.partition(" ")
         if kind in ("VIEW", "FUNCTION") and not rest.startswith("ecdreg_"):
-            assert rest.partition("(")[0] in asked, f"no example asks {rest}"
+            assert rest.partition("(")[0] in statements, f"no example uses {rest}"
 
 
 def test_page_has_every_argument_and_column(db: Connection) -> None:
@@ -122,7 +122,7 @@ def test_page_has_every_argument_and_column(db: Connection) -> None:
         assert f"| `{column}` |" in page.partition(f"### {view}\n")[2].partition("###")[0]
 
 
-def test_refresh_writes_what_is_answered(db: Connection, tmp_path: Path) -> None:
+def test_refresh_writes_the_results(db: Connection, tmp_path: Path) -> None:
     path = tmp_path / "examples.sql"
     path.write_text("-- Head.\n\n-- One.\nSELECT 1 AS one, NULL AS none, 'x' AS text;\n--> old\n", encoding="utf-8")
     refresh(db, path)
@@ -133,5 +133,5 @@ def test_refresh_writes_what_is_answered(db: Connection, tmp_path: Path) -> None
         "--> (1 row)",
     ]
     [example] = examples(path)
-    assert (example.about, example.answer[-1]) == ("One.", "(1 row)")
+    assert (example.about, example.result[-1]) == ("One.", "(1 row)")
     assert EXAMPLES.read_text(encoding="utf-8").count(";\n-->") == len(examples())
