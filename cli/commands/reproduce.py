@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -281,7 +280,9 @@ def _reproduce(
     from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
     if out is not None:
-        _check(out)
+        from ecdreg.report.reproduction import check_reproduction_path
+
+        check_reproduction_path(out)
     started = time.perf_counter()
     engine = open_engine()
     for name in plan.targets:
@@ -326,7 +327,9 @@ def _tell(
     made: Reproduction, title: str, seconds: float, *, phases: bool, out: Path | None, csv: bool, json: bool
 ) -> None:
     if out is not None:
-        _write(made, title, seconds, out)
+        from ecdreg.report.reproduction import write_reproduction
+
+        write_reproduction(made, out, title=title, command=_command(), seconds=seconds)
     _print(made, phases=phases, csv=csv, json=json)
     if out is not None:
         output.note(f"wrote {out}")
@@ -354,56 +357,10 @@ def _print(made: Reproduction, *, phases: bool, csv: bool, json: bool) -> None:
         output.table(rows, reproduction.COLUMNS, title=f"{target} [{lines[0].unit}]")
         output.line()
     if folds := reproduction.fold_rows(made.lines):
-        output.table(folds, reproduction.FOLD_COLUMNS, title="First fold alone")
+        output.table(folds, reproduction.FOLD_COLUMNS, title="First fold only")
         output.line()
     for remark in reproduction.notes(made.lines):
         output.note(remark)
-
-
-def _check(out: Path) -> None:
-    from registry.errors import ConfigurationError
-
-    if out.suffix not in (".html", ".md"):
-        raise ConfigurationError(f"cannot write tables to {out}: give -o a name that ends in .html or .md")
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ConfigurationError(f"cannot write {out}: no such folder, or a folder itself; give a file to -o")
-
-
-def _write(made: Reproduction, title: str, seconds: float, out: Path) -> None:
-    from ecdreg.report import reproduction
-    from registry.errors import ConfigurationError
-
-    told: dict[str, Any] = {"title": title, "command": _command(), "seconds": seconds}
-    if out.suffix == ".md":
-        page = reproduction.markdown(made, **told)
-    else:
-        page = reproduction.html(made, **told, figures=_figures(made))
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ConfigurationError(f"cannot write {out}: {error.strerror}; choose another file with -o") from error
-
-
-def _figures(made: Reproduction) -> list[tuple[str, str]]:
-    """Figure 2 for each recipe that was trained on, as an image and its caption."""
-    from ecdreg.figures.canvas import as_image, style
-    from ecdreg.figures.scores import draw
-
-    shown = []
-    for recipe in made.plan.recipes:
-        lines = [line for line in made.lines if line.row.recipe in (None, recipe)]
-        if not any(line.row.recipe for line in lines):
-            continue
-        caption = (
-            f"R² by stage and text level, slices of recipe {recipe}: bars and their standard deviation over folds and"
-            " runs, published numbers as diamonds."
-        )
-        with style():
-            shown.append((as_image(draw(lines), title=caption), caption))
-    return shown
 
 
 def _command() -> str:
