@@ -27,6 +27,7 @@ from ecdreg.search import encoders as _encoders
 from ecdreg.search import evaluation, indexes, property_search, proposals, similarity
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from sqlalchemy import Engine
 
     from ingest.pipeline import IngestReport
@@ -165,6 +166,55 @@ class Registry:
         with self.engine.connect() as connection, connection.begin():
             connection.execute(text("SET TRANSACTION READ ONLY"))
             return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+    # ------------------------------------------------------------------- reports and figures
+
+    def report(
+        self,
+        model: str,
+        path: str | Path,
+        *,
+        samples: int = 4,
+        crystals: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write the report of a model to an HTML file, as :func:`ecdreg.report.model.write_model_report`.
+
+        Parameters
+        ----------
+        model
+            ``name[:target][@alias or @version]``; without a target, every target has a section.
+        path
+            The file.
+        samples
+            Number of crystals whose slices and texts are shown.
+        crystals
+            Ids of crystals; the prediction for each is explained.
+        progress
+            Receives the progress of the explanations.
+        """
+        from ecdreg.report.model import write_model_report
+
+        return write_model_report(self, model, Path(path), samples=samples, crystals=crystals, progress=progress)
+
+    def plot(self, name: str, **options: Any) -> Figure:
+        """Draw a figure, as ``ecdreg plot``; ``savefig`` of the figure writes it.
+
+        Parameters
+        ----------
+        name
+            composition, curves, density, fourier, map or scores.
+        **options
+            Arguments of the function in :data:`ecdreg.figures.catalog.FIGURES`, as ``split`` of composition.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such figure.
+        """
+        from ecdreg.figures.catalog import FIGURES
+
+        return FIGURES[name](self, **options)
 
     # --------------------------------------------------------------------------- working
 

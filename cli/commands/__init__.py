@@ -59,7 +59,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "report": Entry(
         "cli.commands.report:report",
-        "Write a report of a model: scores beside the baselines, parity plot, intervals, learning curves.",
+        "Write a report of a model: scores with the baselines, parity plot, intervals, learning curves.",
     ),
     "reproduce": Entry(
         "cli.commands.reproduce:group",
@@ -67,7 +67,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "plot": Entry(
         "cli.commands.plot:group",
-        "Draw figures from what the registry holds: PNG, SVG, PDF or HTML by the file's ending.",
+        "Draw figures from the registry: PNG, SVG, PDF or HTML by the ending of the file.",
     ),
     "evaluate": Entry("cli.commands.evaluate:group", "Measure the quality of answers of the registry."),
     "reference": Entry(

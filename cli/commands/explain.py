@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from ecdreg.explanation import ExplainedPrediction
     from train.analysis.explanation import Parts
 
-__all__ = ["check_page", "explain", "write_page"]
+__all__ = ["explain"]
 
 
 def explain(
@@ -40,53 +39,21 @@ def explain(
     """
     registry = open_registry()
     if out is not None:
-        check_page(out)
+        from ecdreg.output_files import check_output_path
+
+        check_output_path(out)
     with output.progress() as progress:
         found = registry.explain(model, id, progress=progress)
     if out is not None:
-        from ecdreg.report.explanation import render
+        from ecdreg.report.explanation import write_explanations
 
-        write_page(out, render([(one.explanation, one.interval) for one in found]))
+        output.file(write_explanations(found, out))
     elif json:
         output.json(found.to_dicts())
     else:
         for one in found:
             _print(one)
     output.remarks(found)
-
-
-def check_page(out: Path) -> None:
-    """Refuse a file that cannot be written, before the work.
-
-    Raises
-    ------
-    ConfigurationError
-        If its folder does not exist, or it is a folder itself.
-    """
-    from registry.errors import ConfigurationError
-
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ConfigurationError(f"cannot write {out}: no such folder, or a folder itself; give a file to -o")
-
-
-def write_page(out: Path, page: str) -> None:
-    """Write a page as a whole or not at all, and say so.
-
-    Raises
-    ------
-    ConfigurationError
-        If it cannot be written.
-    """
-    from registry.errors import ConfigurationError
-
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ConfigurationError(f"cannot write {out}: {error.strerror}; choose another file with -o") from error
-    output.line(f"{out} ({len(page.encode()) / 1024:.0f} kB)")
 
 
 def _print(found: ExplainedPrediction) -> None:

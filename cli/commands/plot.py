@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["group"]
 
-OutOption = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: PNG, SVG, PDF or HTML by its ending.")]
+OutOption = Annotated[
+    Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: PNG, SVG, PDF or HTML by its ending.")
+]
 SplitArgument = Annotated[
     str | None, typer.Option("--split", metavar="NAME", help="Only crystals of this split; all by default.")
 ]
@@ -83,7 +85,9 @@ def composition(
 def density(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="By default, the crystal with the largest magnetic moment.", show_default=False),
+        typer.Argument(
+            metavar="[ID]...", help="By default, the crystal with the largest magnetic moment.", show_default=False
+        ),
     ] = None,
     out: OutOption = Path("density.png"),
     kind: Annotated[
@@ -91,8 +95,8 @@ def density(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="total, spin or deformation (twice); by default total and spin, or total and deformation if there is no"
-            " spin density.",
+            help="total, spin or deformation (twice); by default total and spin, or total and deformation if there is"
+            " no spin density.",
         ),
     ] = None,
 ) -> None:
@@ -144,7 +148,11 @@ def curves(
 def fourier(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="By default four crystals, from the smallest to the largest bulk modulus.", show_default=False),
+        typer.Argument(
+            metavar="[ID]...",
+            help="By default four crystals, from the smallest to the largest bulk modulus.",
+            show_default=False,
+        ),
     ] = None,
     out: OutOption = Path("fourier.png"),
     recipe: RecipeOption = "metric",

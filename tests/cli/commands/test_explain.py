@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecdreg.report.explanation import render, section
+from ecdreg.explanation import ExplainedPrediction
+from ecdreg.report.explanation import explanation_page
 from train.analysis.explanation import Explanation, Parts, Pixels
 
 
@@ -40,11 +41,16 @@ def explanation(**changes: Any) -> Explanation:
     return Explanation(**(fields | changes))
 
 
-def test_the_page_shows_every_part_and_escapes_what_it_is_given() -> None:
-    page = render([(explanation(), "12 to 44 GPa")])
+def page_of(one: Explanation) -> str:
+    return explanation_page([ExplainedPrediction(one, None, None, None, None)])
+
+
+def test_page_has_every_part_and_escapes_texts() -> None:
+    page = explanation_page([ExplainedPrediction(explanation(), 12.0, 44.0, 0.9, False)])
     assert page.startswith("<!doctype html>")
-    for part in ("Which modality", "Which pixels", "Which words", "Which features of the composition", "12 to 44 GPa"):
-        assert part in page
+    for part in ("modalities", "pixels", "words", "features: composition"):
+        assert f"<h2>Shares of the {part}</h2>" in page
+    assert '<div class="card"><b>12 to 44 GPa</b><span>90 % interval</span></div>' in page
     assert "Na&lt;Cl&gt;" in page
     assert "<b>" not in page.replace("<b>30.0 GPa</b>", "").replace("<b>12 to 44 GPa</b>", "").replace(
         "<b>25.0 GPa</b>", ""
@@ -54,27 +60,27 @@ def test_the_page_shows_every_part_and_escapes_what_it_is_given() -> None:
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_a_suspect_known_value_is_marked() -> None:
-    assert "known, but suspect" not in section(explanation(), interval=None)
-    page = section(explanation(known=-3.1, suspect=True), interval=None)
-    assert "known, but suspect" in page
-    assert "known, suspect" in page  # in the figure, too
+def test_suspect_true_value_is_marked() -> None:
+    assert "true value, but suspect" not in page_of(explanation())
+    page = page_of(explanation(known=-3.1, suspect=True))
+    assert "true value, but suspect" in page
+    assert "true value, suspect" in page  # in the figure, too
 
 
-def test_a_tower_alone_has_no_waterfall() -> None:
+def test_single_tower_has_no_waterfall() -> None:
     one = explanation(
         modalities=Parts(("text",), np.array([-70.0]), np.zeros(1), 100.0, 30.0), pixels=None, features={}, fold=2,
         subset="validation", known=None,
     )  # fmt: skip
-    html = section(one, interval=None)
+    html = page_of(one)
     assert "<svg" not in html
     assert "model of fold 2" in html
     assert "90 % interval" not in html
 
 
-def test_nothing_is_no_page() -> None:
+def test_page_without_explanations_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to explain"):
-        render([])
+        explanation_page([])
 
 
 def test_reference_models_are_listed(invoke: Callable[..., Any]) -> None:

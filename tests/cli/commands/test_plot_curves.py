@@ -1,4 +1,4 @@
-"""``ecdreg plot curves``: of networks, and what it says of models that have no epochs."""
+"""``ecdreg plot curves``: learning curves of networks, and the errors for models without epochs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_joined_stack_names_its_network_towers(invoke: Any, engine: Engine, tr
     assert out.stat().st_size > 10_000
 
 
-def test_a_regressor_and_a_baseline_say_what_they_are(invoke: Any, engine: Engine, trained: Any) -> None:
+def test_error_names_the_regressor_and_the_baseline(invoke: Any, engine: Engine, trained: Any) -> None:
     with session_scope(engine) as session:
         tower = {"kind": "image", "target": "k_vrh", "image_regressor": "kernel"}
         trained(session, TrainConfig.from_dict(tower), name="picture-statistics", epochs=False)

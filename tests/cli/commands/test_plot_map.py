@@ -1,4 +1,4 @@
-"""Maps of encoders: pictures, and pages that ask nobody for anything."""
+"""``ecdreg plot map``: figures, and interactive pages that request nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def data_of(page: str) -> dict[str, Any]:
     return dict(json.loads(found[1]))
 
 
-def test_a_picture_and_a_page(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
+def test_figure_and_page(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
     picture, page = tmp_path / "map.png", tmp_path / "map.html"
     done = invoke("plot", "map", "-o", picture, "-o", page)
     assert done.exit_code == 0
@@ -36,10 +36,10 @@ def test_a_picture_and_a_page(invoke: Invoke, vectors: dict[str, list[float]], t
     by_id = dict(zip(data["ids"], data["values"]["k_vrh"], strict=True))
     assert by_id["test:mp-1"] == 40.0
     assert by_id["test:mp-8"] is None, "a suspect value has no colour"
-    assert "band_gap" not in data["values"], "what nobody has is no choice"
+    assert "band_gap" not in data["values"], "a property without values is not offered"
 
 
-def test_a_page_asks_nobody(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
+def test_page_requests_nothing(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
     page = tmp_path / "map.html"
     assert invoke("plot", "map", "-o", page).exit_code == 0
     source = page.read_text(encoding="utf-8")
@@ -72,26 +72,26 @@ def test_colours_by_category_and_filter(invoke: Invoke, vectors: dict[str, list[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "message"),
     [
         (("--color", "k_vhr"), "did you mean 'k_vrh'"),
         (("--color", "x'; DROP TABLE crystals"), "cannot be coloured by"),
         (("--method", "tsne"), "choose from pca, umap"),
         (("--encoder", "circel:metric"), "circle:metric"),
         (("--where", "k_vrh > 1e6"), "a map needs 3"),
-        (("-o", "map.gif"), "ends in"),
+        (("-o", "map.gif"), "must end in"),
         (("-o", "missing/map.png"), "no such folder"),
     ],
 )
-def test_what_cannot_be_drawn(
-    invoke: Invoke, vectors: dict[str, list[float]], arguments: tuple[str, ...], named: str, tmp_path: Path,
+def test_invalid_arguments_are_one_line(
+    invoke: Invoke, vectors: dict[str, list[float]], arguments: tuple[str, ...], message: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     done = invoke("plot", "map", *arguments)
     assert done.exit_code in (1, 2)
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert named in done.stderr
+    assert message in done.stderr
     assert list(tmp_path.glob("*map*")) == []
 
 

@@ -1,4 +1,4 @@
-"""The report shows what the registry holds, in one file that asks nobody for anything."""
+"""``ecdreg report``: the content of the report, its page, and the command."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from ecdreg.report import figures
-from ecdreg.report.content import Point, ReportContent, collect
-from ecdreg.report.page import render
+from ecdreg.figures.fields import field_scale, slices_figure
+from ecdreg.figures.files import inline_svg
+from ecdreg.figures.fold_curves import fold_curves_figure
+from ecdreg.figures.predictions import parity_figure
+from ecdreg.report.content import Point, ReportContent, read_content
+from ecdreg.report.model import model_page
 from registry.model_store import resolve_model
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Collects text by tag, attributes that could make a browser ask for something, and open tags."""
+    """Collects text by tag, attributes that could make a browser request something, and open tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,12 +64,12 @@ class Page(HTMLParser):
 def content(engine: Engine, models: SimpleNamespace) -> ReportContent:
     with Session(engine) as session:
         (model,) = resolve_model(session, "image:k_vrh")
-        found = collect(session, model.experiment, model.model_version)
+        found = read_content(session, model.experiment, model.model_version)
         session.expunge_all()
         return found
 
 
-def test_content_is_what_the_registry_holds(content: ReportContent) -> None:
+def test_content_is_read_from_the_registry(content: ReportContent) -> None:
     assert (content.target, content.unit, content.experiment.version) == ("k_vrh", "GPa", 2)
     assert [f.fold for f in content.folds] == [0, 1, 2]
     assert {f.score.rmse for f in content.folds} == {4.0}
@@ -74,7 +77,7 @@ def test_content_is_what_the_registry_holds(content: ReportContent) -> None:
     assert content.holdout.n == content.members["holdout"]
     assert sum(f.score.n for f in content.folds) == content.members["cv"]
     assert sum(content.members.values()) == 24
-    # Crystal 7 has an impossible label: it is nowhere but among the excluded.
+    # Crystal 7 has an impossible value: it is only among the excluded.
     assert [ident for ident, _ in content.excluded] == ["test:mp-8"]
     assert content.excluded[0][1].startswith("suspect")
     assert len(content.points) == 23
@@ -86,7 +89,7 @@ def test_content_is_what_the_registry_holds(content: ReportContent) -> None:
     assert content.window == (12.0, 12.0)
 
 
-def test_samples_span_the_labels(content: ReportContent) -> None:
+def test_samples_span_the_true_values(content: ReportContent) -> None:
     true = [s.true for s in content.samples]
     everything = [p.true for p in content.points]
     assert len(true) == 4
@@ -95,15 +98,15 @@ def test_samples_span_the_labels(content: ReportContent) -> None:
     assert all(s.pixels is not None and s.pixels.shape == (2, 24, 24) for s in content.samples)
 
 
-def test_rivals_are_marked_with_their_rows(content: ReportContent) -> None:
-    rivals = {(r.model, r.version): r for r in content.rivals}
-    assert {name for name, r in rivals.items() if r.this} == {("image", 2)}
-    # Sorted as the leaderboard is: by the error in cross-validation.
-    assert [r.model for r in content.rivals] == ["image", "image", "baseline-mean"]
-    assert all(r.same_rows for r in content.rivals)
+def test_leaderboard_marks_the_reported_model(content: ReportContent) -> None:
+    entries = {(entry.model, entry.version): entry for entry in content.leaderboard}
+    assert {name for name, entry in entries.items() if entry.is_reported} == {("image", 2)}
+    # In the order of the leaderboard: by the error in cross-validation.
+    assert [entry.model for entry in content.leaderboard] == ["image", "image", "baseline-mean"]
+    assert all(entry.same_rows for entry in content.leaderboard)
 
 
-def test_a_rival_with_other_rows_is_told_apart(engine: Engine, models: SimpleNamespace) -> None:
+def test_model_scored_on_other_rows_is_marked(engine: Engine, models: SimpleNamespace) -> None:
     from sqlalchemy import text
 
     with Session(engine) as session:
@@ -114,13 +117,13 @@ def test_a_rival_with_other_rows_is_told_apart(engine: Engine, models: SimpleNam
             )
         )
         (model,) = resolve_model(session, "image:k_vrh")
-        found = collect(session, model.experiment, model.model_version)
-        assert {r.model: r.same_rows for r in found.rivals} == {"image": True, "baseline-mean": False}
-        assert "not comparable row by row: baseline-mean" in render([found])
+        found = read_content(session, model.experiment, model.model_version)
+        assert {entry.model: entry.same_rows for entry in found.leaderboard} == {"image": True, "baseline-mean": False}
+        assert "not comparable row by row: baseline-mean" in model_page([found])
 
 
 def test_page_is_well_formed_and_self_contained(content: ReportContent) -> None:
-    html = render([content])
+    html = model_page([content])
     page = Page(html)
     assert page.open == []
     assert page.tags & {"script", "link", "iframe", "object", "embed"} == set()
@@ -129,27 +132,27 @@ def test_page_is_well_formed_and_self_contained(content: ReportContent) -> None:
     assert "<!DOCTYPE svg" not in html
     assert len(page.ids) == len(set(page.ids)), "ids of two figures collide"
     text = " ".join(page.text)
-    for expected in ("image for k_vrh [GPa]", "baseline-mean", "e/Å^3", "no error bar", "test:mp-8", "suspect"):
+    for expected in ("image for k_vrh [GPa]", "baseline-mean", "e/Å^3", "not an error bar", "test:mp-8", "suspect"):
         assert expected in text
     assert "<Rock Salt>" not in html, "texts are escaped"
-    assert render([content]) == html, "the same each time"
+    assert model_page([content]) == html, "the same each time"
 
 
 def test_several_targets_share_a_page(content: ReportContent) -> None:
     from dataclasses import replace
 
     short = replace(content, samples=[], curves=[])
-    page = Page(render([short, replace(short, target="efermi")]))
+    page = Page(model_page([short, replace(short, target="efermi")]))
     assert [i for i in page.ids if i in ("k_vrh", "efermi")] == ["k_vrh", "efermi"]
     assert "#efermi" in page.links
     assert len(page.ids) == len(set(page.ids)), "ids of two sections collide"
 
 
-def test_a_peer_says_what_it_was_trained_on(content: ReportContent) -> None:
+def test_reference_model_has_its_training_data(content: ReportContent) -> None:
     from dataclasses import replace
 
-    peer = replace(content.rivals[0], model="cgcnn", trained_on="Materials Project: not leakage-free")
-    page = render([replace(content, rivals=[*content.rivals, peer], samples=[], curves=[])])
+    reference = replace(content.leaderboard[0], model="cgcnn", trained_on="Materials Project: not leakage-free")
+    page = model_page([replace(content, leaderboard=[*content.leaderboard, reference], samples=[], curves=[])])
     assert "cgcnn*" in page
     assert "trained elsewhere, on: Materials Project: not leakage-free" in page
     assert "image*" not in page
@@ -157,26 +160,26 @@ def test_a_peer_says_what_it_was_trained_on(content: ReportContent) -> None:
 
 def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="no predictions"):
-        figures.parity([], target="k_vrh", unit="GPa")
+        parity_figure([], target="k_vrh", unit="GPa")
     with pytest.raises(ValueError, match="no learning curves"):
-        figures.learning_curves([], target="k_vrh")
+        fold_curves_figure([])
     with pytest.raises(ValueError, match="no slices"):
-        figures.slices([], channels=[], extent=None, unit=None, target="k_vrh")
+        slices_figure([], channels=[], extent=None, unit=None)
     with pytest.raises(ValueError, match="no experiments"):
-        render([])
+        model_page([])
 
 
-def test_parity_survives_one_point() -> None:
+def test_parity_of_a_single_point() -> None:
     point = Point("a:1", 1, "X", None, "validation", 0, 5.0, 5.0, None)
-    assert figures.parity([point], target="k_vrh", unit="GPa").startswith("<svg")
+    assert inline_svg(parity_figure([point], target="k_vrh", unit="GPa"), "parity").startswith("<svg")
 
 
-def test_signed_fields_get_a_scale_around_zero() -> None:
-    scale = figures.field_scale([np.linspace(-1.0, 0.5, 101)])
+def test_signed_field_has_a_scale_around_zero() -> None:
+    scale = field_scale([np.linspace(-1.0, 0.5, 101)])
     assert scale.signed
     assert scale.low == -scale.high
-    assert not figures.field_scale([np.linspace(-0.01, 3.0, 101)]).signed
-    assert figures.field_scale([np.zeros(9)]).high > 0
+    assert not field_scale([np.linspace(-0.01, 3.0, 101)]).signed
+    assert field_scale([np.zeros(9)]).high > 0
 
 
 def test_command_writes_the_file(invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path) -> None:
@@ -193,10 +196,12 @@ def test_command_reports_a_baseline_without_epochs(
 ) -> None:
     out = tmp_path / "mean.html"
     assert invoke("report", "baseline-mean", "-o", out).exit_code == 0
-    assert "fitted in one go" in out.read_text(encoding="utf-8")
+    assert "fitted in one step" in out.read_text(encoding="utf-8")
 
 
-def test_command_names_what_there_is(invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path) -> None:
+def test_unknown_model_gets_the_names_of_models(
+    invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path
+) -> None:
     done = invoke("report", "imgae", "-o", tmp_path / "x.html")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
@@ -204,7 +209,7 @@ def test_command_names_what_there_is(invoke: Callable[..., Any], models: SimpleN
 
 
 @pytest.mark.parametrize("place", ["", "missing/x.html"])
-def test_command_says_when_it_cannot_write(
+def test_path_that_cannot_be_written_is_an_error(
     invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path, place: str
 ) -> None:
     done = invoke("report", "image", "-o", tmp_path / place)

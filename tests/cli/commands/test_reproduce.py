@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from ecdreg.report.reproduction import COLUMNS, fold_rows, html, markdown, table_rows
+from ecdreg.report.reproduction import COLUMNS, fold_rows, reproduction_markdown, reproduction_page, table_rows
 from train.paper.matrix import Plan, TableRow
 from train.paper.reproduction import Line, Reproduction, Stat
 
@@ -78,18 +78,20 @@ def test_the_table_has_the_layout_of_the_paper_and_the_published_numbers_beside(
     assert alone["published_all"] == "0.90 / 22.4"
 
 
-def test_pages_hold_the_tables_and_say_what_failed() -> None:
+def test_pages_have_the_tables_and_the_failed_experiments() -> None:
     made = Reproduction(Plan(), (line("image", r2=-0.123), line("clip", "all", kind="clip")), (), ())
-    page = markdown(made, title="The <paper>", command="ecdreg reproduce paper", seconds=130.0)
+    page = reproduction_markdown(made, title="The <paper>", command="ecdreg reproduce paper", seconds=130.0)
     assert page.startswith("# The <paper>\n\n`ecdreg reproduce paper`, 2 min.\n")
     assert "| image |  | metric | 3 | -0.12 ± 0.05 / 20.0 ± 2.5 |" in page
-    assert "## First fold alone" in page
+    assert "## First fold only" in page
     assert "arXiv 2401.09301" in page
-    shown = html(made, title="The <paper>", command="x", seconds=3.0, figures=[("<img>", "a & b")])
-    assert "The &lt;paper&gt;" in shown
-    assert "<figcaption>a &amp; b</figcaption>" in shown
-    assert "<script" not in shown
-    assert "http" not in shown.replace("http-equiv", "")
+    html = reproduction_page(made, title="The <paper>", command="a & b", seconds=3.0)
+    assert "The &lt;paper&gt;" in html
+    assert "<code>a &amp; b</code>, 3 s" in html
+    assert "<td>-0.12 ± 0.05 / 20.0 ± 2.5</td>" in html
+    assert html.count('src="data:image/png;base64,') == html.count("<img") == 1
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "")
 
 
 def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
@@ -152,7 +154,7 @@ def test_what_cannot_be_asked_is_refused(invoke: Any, crystals: dict[str, int], 
         (("--split", "mine-{tarket}"), "a template knows {target} and {seed}"),
         (("--stage", "picture"), "stages holds 'picture'"),
         (("--target", "g_vrh"), "no published seeds for 'g_vrh'"),
-        (("-o", tmp_path / "paper.docx"), "ends in .html or .md"),
+        (("-o", tmp_path / "paper.docx"), "must end in .html or .md"),
         (("-o", tmp_path / "nowhere" / "paper.md"), "no such folder"),
     ):
         refused = invoke("reproduce", "paper", *arguments)
@@ -174,19 +176,20 @@ def test_figures_are_drawn_from_the_registry(invoke: Any, crystals: dict[str, in
 
     lacking = invoke("plot", "density", "mp-1", "--kind", "total", "--kind", "spin", "-o", tmp_path / "d.png")
     assert lacking.exit_code == 1
-    assert "has no spin density; there is: deformation, total" in lacking.stderr
-    assert "nothing of the splits" in invoke("plot", "scores", "-o", tmp_path / "s.png").stderr
+    assert "has no spin density; available: deformation, total" in lacking.stderr
+    assert "no finished experiment on the splits" in invoke("plot", "scores", "-o", tmp_path / "s.png").stderr
     refused = invoke("plot", "fourier", "-o", tmp_path / "f.gif")
     assert refused.exit_code == 2
-    assert "ends in .png, .svg, .pdf, .html" in refused.stderr
+    assert "must end in .png, .svg, .pdf or .html" in refused.stderr
     assert invoke("plot", "density", "--kind", "total", "-o", tmp_path / "d.png").exit_code == 2
 
 
 def test_scores_and_curves_are_drawn(tmp_path: Path) -> None:
-    from ecdreg.figures.canvas import style, write
-    from ecdreg.figures.curves import Curve
-    from ecdreg.figures.curves import draw as draw_curves
-    from ecdreg.figures.scores import draw
+    import numpy as np
+
+    from ecdreg.figures.curves import Curve, draw_curves
+    from ecdreg.figures.files import write_figure
+    from ecdreg.figures.scores import draw_scores
 
     lines = [
         changed
@@ -198,24 +201,22 @@ def test_scores_and_curves_are_drawn(tmp_path: Path) -> None:
             line("image+text", "formula", target=target),
         )
     ]
-    with style():
-        figure = draw(lines)
-        # One column a target, and panel c: their average.
-        assert [panel.get_title(loc="left") for panel in figure.axes[:3]] == [
-            "a  formation_energy_per_atom",
-            "b  k_vrh",
-            "c  average over targets",
-        ]
-        (legend,) = figure.legends
-        shown = [entry.get_text() for entry in legend.get_texts()]
-        assert shown == ["image", "text", "image+text", "published", "composition baseline"]
-        write(figure, tmp_path / "scores.svg", title="scores")
-        import numpy as np
+    figure = draw_scores(lines)
+    # A column for each target, and panel c for their average.
+    assert [panel.get_title(loc="left") for panel in figure.axes[:3]] == [
+        "a  formation_energy_per_atom",
+        "b  k_vrh",
+        "c  average over targets",
+    ]
+    (legend,) = figure.legends
+    labels = [entry.get_text() for entry in legend.get_texts()]
+    assert labels == ["image", "text", "image+text", "published", "composition baseline"]
+    write_figure(figure, tmp_path / "scores.svg")
 
-        curves = [
-            Curve("image:k_vrh@1", "readout", fold, np.geomspace(1, 0.1, 5 + fold), np.geomspace(1, 0.3, 5 + fold), 3)
-            for fold in range(3)
-        ]
-        write(draw_curves(curves), tmp_path / "curves.pdf", title="curves")
+    curves = [
+        Curve("image:k_vrh@1", "readout", fold, np.geomspace(1, 0.1, 5 + fold), np.geomspace(1, 0.3, 5 + fold), 3)
+        for fold in range(3)
+    ]
+    write_figure(draw_curves(curves), tmp_path / "curves.pdf")
     assert (tmp_path / "scores.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
