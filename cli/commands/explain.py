@@ -39,7 +39,7 @@ def explain(
     """
     registry = open_registry()
     if out is not None:
-        from ecdreg.output_files import check_output_path
+        from ecdreg.output.files import check_output_path
 
         check_output_path(out)
     with output.progress() as progress:

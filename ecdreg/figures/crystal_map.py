@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 
 from ecdreg.figures.files import check_figure_path, write_figure
 from ecdreg.figures.style import SERIES, style
-from ecdreg.output_files import write_output
-from ecdreg.rendering import render
+from ecdreg.output.files import write_output
+from ecdreg.output.rendering import render
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ConfigurationError, QueryError, UnknownNameError
 from registry.properties import PROPERTIES

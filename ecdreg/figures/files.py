@@ -15,8 +15,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ecdreg.figures.style import style
-from ecdreg.output_files import check_output_path, write_output
-from ecdreg.rendering import render
+from ecdreg.output.files import check_output_path, write_output
+from ecdreg.output.rendering import render
 
 __all__ = ["SUFFIXES", "check_figure_path", "image_element", "inline_svg", "write_figure"]
 

@@ -18,8 +18,8 @@ from ecdreg.figures.explanation import (
     pixels_figure,
 )
 from ecdreg.figures.files import inline_svg
-from ecdreg.output_files import write_output
-from ecdreg.rendering import number, render
+from ecdreg.output.files import write_output
+from ecdreg.output.rendering import number, render
 
 if TYPE_CHECKING:
     from markupsafe import Markup

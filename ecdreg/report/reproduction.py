@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ecdreg.figures.files import image_element
 from ecdreg.figures.scores import draw_scores
-from ecdreg.output_files import check_output_path, write_output
-from ecdreg.rendering import render
+from ecdreg.output.files import check_output_path, write_output
+from ecdreg.output.rendering import render
 from train.paper.published import SUBSETS, Published, published_for
 
 if TYPE_CHECKING:
