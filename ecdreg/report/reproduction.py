@@ -163,7 +163,7 @@ def notes(lines: Sequence[Line]) -> list[str]:
         "± is the standard deviation over folds and runs (test: over runs); it is not an error bar of the mean.",
         "test: predicted once per run by the refit on all of cv; nothing was fitted, stopped or chosen with it.",
         "published: Massa et al., arXiv 2401.09301v3; image is the mean of their runs with the three text levels. Their"
-        " stages leak: validation rows of a fold and part of the test rows were trained on. The stages here do not leak.",
+        " stages leak: validation rows of a fold and part of the test rows were trained on. The stages here do not.",
     ]
     if any(line.row.stage == "clip" and line.kind != "clip" for line in lines):
         remarks.append(
