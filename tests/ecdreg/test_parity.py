@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ecdreg import Registry
+from ecdreg.results import Results
 from registry.settings import Settings
 from tests.conftest import Invocation
 
 Invoke = Callable[..., Invocation]
+UseCases = dict[str, tuple[tuple[str, ...], Callable[[Registry], Results[object]]]]
 
 MG_O = """MgO
 4.21
@@ -35,18 +37,19 @@ def registry(settings: Settings, cluster_url: str) -> Iterator[Registry]:
         yield opened
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> object:
     """The value as the command line prints it."""
     return json.loads(json.dumps(value))
 
 
-def printed(done: Invocation) -> Any:
-    """The JSON output of a command, and its notes and warnings on stderr."""
+def printed(done: Invocation) -> list[dict[str, object]]:
+    """The JSON output of a command."""
     assert done.exit_code == 0, done.stderr
-    return json.loads(done.stdout)
+    rows: list[dict[str, object]] = json.loads(done.stdout)
+    return rows
 
 
-SIMILARITY = {
+WITHOUT_MODELS: UseCases = {
     "crystal": (("similar", "mp-1"), lambda r: r.similar("mp-1")),
     "text": (("similar", "--text", "hard titanium oxide"), lambda r: r.similar(text="hard titanium oxide")),
     "explained": (("similar", "mp-1", "--explain"), lambda r: r.similar("mp-1", explain=True)),
@@ -60,9 +63,11 @@ SIMILARITY = {
 }
 
 
-@pytest.mark.parametrize("name", SIMILARITY)
-def test_reading(invoke: Invoke, registry: Registry, vectors: dict[str, list[float]], name: str) -> None:
-    arguments, call = SIMILARITY[name]
+@pytest.mark.parametrize("name", WITHOUT_MODELS)
+def test_use_cases_without_models(
+    invoke: Invoke, registry: Registry, vectors: dict[str, list[float]], name: str
+) -> None:
+    arguments, call = WITHOUT_MODELS[name]
     done = invoke(*arguments, "--json")
     result = call(registry)
     assert printed(done) == plain(result.to_dicts())
@@ -79,7 +84,7 @@ def test_default_encoder(invoke: Invoke, registry: Registry, vectors: dict[str, 
     assert "default" in chosen.aliases
 
 
-MODELS = {
+WITH_MODELS: UseCases = {
     "prediction": (
         ("predict", "baseline-magpie", "s-1", "s-9"),
         lambda r: r.predict("baseline-magpie", ["s-1", "s-9"]),
@@ -94,9 +99,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_models(invoke: Invoke, registry: Registry, baseline: None, name: str) -> None:
-    arguments, call = MODELS[name]
+@pytest.mark.parametrize("name", WITH_MODELS)
+def test_use_cases_with_models(invoke: Invoke, registry: Registry, baseline: None, name: str) -> None:
+    arguments, call = WITH_MODELS[name]
     done = invoke(*arguments, "--json")
     result = call(registry)
     assert printed(done) == plain(result.to_dicts())
@@ -118,7 +123,7 @@ def test_proposals_have_structures(registry: Registry, baseline: None) -> None:
     assert found.properties == ("k_vrh",)
 
 
-DEFAULTS = {
+DEFAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "predict": ("cli.commands.predict:predict", Registry.predict),
     "similar": ("cli.commands.similar:similar", Registry.similar),
     "search": ("cli.commands.search:search", Registry.search),
@@ -134,7 +139,7 @@ def test_options_and_arguments_have_the_same_defaults(name: str) -> None:
     """Arguments of one name have one default; None, no value and an empty one are the same."""
     path, function = DEFAULTS[name]
     module, _, attribute = path.partition(":")
-    command = getattr(__import__(module, fromlist=[attribute]), attribute)
+    command = getattr(import_module(module), attribute)
     options, arguments = (
         {n: p.default for n, p in inspect.signature(f).parameters.items()} for f in (command, function)
     )
