@@ -187,7 +187,7 @@ def _of_files(
     with Session(registry.engine) as session:
         predictors = [Predictor.load(session, registry.settings, model) for model in models]
     for predictor in predictors:
-        if "image" in predictor.config.towers and files.density is None:
+        if "image" in predictor.config.modalities and files.density is None:
             raise IncompatibleInputError(
                 f"{predictor.model.name} reads slices of the charge density; give a density file (CHGCAR, cube or"
                 " HDF5), or use a model that reads none"
@@ -195,8 +195,8 @@ def _of_files(
     configs = [predictor.config for predictor in predictors]
     crystal, problems = read_crystal(
         files,
-        recipes=tuple(sorted({config.recipe for config in configs if "image" in config.towers})),
-        texts=any("text" in config.towers for config in configs),
+        recipes=tuple(sorted({config.recipe_name for config in configs if config.recipe_name is not None})),
+        texts=any(config.text_level_name is not None for config in configs),
     )
     rows = []
     with warnings_on_error(problems):

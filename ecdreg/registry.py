@@ -255,7 +255,6 @@ class Registry:
         split: str = "default",
         seed: int = 0,
         progress: Progress | None = None,
-        **config: Any,
     ) -> list[ExperimentResult]:
         """Train a model for each target, with the baselines and the towers that it stands on.
 
@@ -271,29 +270,13 @@ class Registry:
             Of weights, order and dropout.
         progress
             Told of folds and epochs.
-        **config
-            Other fields of :class:`train.config.config.TrainConfig`.
 
         Raises
         ------
         ConfigurationError, NotFoundError, SplitError, ModelError
             As :func:`train.experiments.run.run_experiment`.
         """
-        from registry.database import session_scope
-        from registry.properties import TARGETS
-        from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
-        from train.config.config import KINDS, TrainConfig
-        from train.experiments.run import run_experiment
+        from ecdreg.training import train
 
-        kinds = [name for name in KINDS if name.startswith("baseline-")] if kind == "baseline" else [kind]
-        results = []
-        for target in targets or TARGETS:
-            configs = [TrainConfig.from_dict({"kind": name, "target": target, **config}) for name in kinds]
-            if split == DEFAULT_SPLIT:
-                with session_scope(self.engine) as session:
-                    ensure_default_split(session, target)
-            results += [
-                run_experiment(self.engine, self.settings, one, split=split, seed=seed, progress=progress)
-                for one in configs
-            ]
-        return results
+        result = train(self.engine, self.settings, kind, targets=targets, split=split, seed=seed, progress=progress)
+        return list(result.experiments)

@@ -126,18 +126,13 @@ def train(
         with session_scope(engine) as session:
             _prepare_split(session, kind, target, split, options, notes)
     _log.info("training %s for %s on split %r, seed %d", kind, ", ".join(chosen), split, seed)
+    from train.experiments.context import ExperimentContext
     from train.experiments.run import run_experiment
-    from train.features.cache import FeatureCache
 
-    cache = FeatureCache(engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url))
-    results = [
-        run_experiment(
-            engine, settings, one, split=split, seed=seed, name=name, again=again, progress=progress, cache=cache
-        )
-        for one in configs
-    ]
+    context = ExperimentContext.open(engine, settings, progress=progress)
+    results = [run_experiment(context, one, split=split, seed=seed, name=name, again=again) for one in configs]
     warnings = []
-    if any("density" in one.towers for one in configs):
+    if any("density" in one.modalities for one in configs):
         warnings += _add_fingerprint(engine, settings, progress)
     for result in results:
         if result.outcome == "unchanged":

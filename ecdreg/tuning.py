@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from ecdreg.training import views_of
 from registry.database import session_scope
 from registry.errors import ConfigurationError
-from registry.files.grids import GridStore
 from registry.jobs.progress import Progress, Silent
 from registry.properties import TARGETS, property_named
 from registry.settings import Settings
@@ -105,8 +104,8 @@ def tune(
     ModelError
         If another process runs the same search, or every trial failed.
     """
+    from train.experiments.context import ExperimentContext
     from train.experiments.tuning import tune as search
-    from train.features.cache import FeatureCache
 
     progress = progress or Silent()
     chosen = list(dict.fromkeys(targets or TARGETS))
@@ -122,19 +121,16 @@ def tune(
             find_split(session, split, target)  # before the first search begins
     budget = DEFAULT_TRIALS if trials is None and minutes is None else trials
     _log.info("tuning %s for %s on split %r", kind, ", ".join(chosen), split)
-    cache = FeatureCache(engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url))
+    context = ExperimentContext.open(engine, settings, progress=progress)
     tuned = []
     for one in configs:
         result = search(
-            engine,
-            settings,
+            context,
             one,
             split=split,
             seed=seed,
             trials=budget,
             minutes=minutes,
-            progress=progress,
-            cache=cache,
         )
         tuned.append(TunedModel(result, None if folder is None else _write(result, kind, folder)))
     return tuned
@@ -149,7 +145,9 @@ def _options(kind: str, recipe: str, text_level: str, config: Path | None, *, de
     if config is not None:
         fields = read_config(config, kind)
         # Whether a GPU is there must not decide what a search begins with.
-        return ModelOptions(clip=clip, finetune=bool(fields.get("finetune_enabled", False)), fields=fields)
+        return ModelOptions(
+            clip=clip, finetune=bool(fields.get("training", {}).get("finetune_enabled", False)), fields=fields
+        )
     views = views_of(recipe) if kind in ("image", "stacked") else None
     return ModelOptions(recipe=recipe, text_level=text_level, views=views, clip=clip, finetune=False, dense=dense)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-__all__ = ["json_sha256"]
+__all__ = ["json_sha256", "text_sha256"]
 
 
 def json_sha256(value: Any) -> str:
@@ -26,3 +26,8 @@ def json_sha256(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_sha256(value: str) -> str:
+    """SHA-256 (hex) of a text in UTF-8."""
+    return hashlib.sha256(value.encode()).hexdigest()

@@ -156,7 +156,8 @@ def paper(
         finetune=finetune,
         max_epochs=max_epochs,
         clip=clip,
-        options=_options(image_backbone, text_backbone),
+        image_backbone=image_backbone,
+        text_backbone=text_backbone,
     )
     _reproduce(
         plan,
@@ -216,15 +217,10 @@ def ablation(
         stages=stages,
         finetune=finetune,
         max_epochs=max_epochs,
-        options=_options(image_backbone, None),
+        image_backbone=image_backbone,
     )
     title = "What the picture shows: density kinds, planes, Fourier transforms"
     _reproduce(plan, title, make_splits, iqr, jobs, scheduler, show=show, phases=phases, out=out, csv=csv, json=json)
-
-
-def _options(image_backbone: str | None, text_backbone: str | None) -> dict[str, Any]:
-    given = {"image_backbone": image_backbone, "text_backbone": text_backbone}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def plan_of(
@@ -238,11 +234,12 @@ def plan_of(
     finetune: bool = False,
     max_epochs: int | None = None,
     clip: str | None = None,
-    options: dict[str, Any] | None = None,
+    image_backbone: str | None = None,
+    text_backbone: str | None = None,
 ) -> Plan:
     """The plan that options ask for; what is None has its default."""
     from registry.properties import TARGETS
-    from train.config.config import TOKEN_LIMITS
+    from train.config.features import TOKEN_LIMITS
     from train.paper.matrix import STAGES, Plan
 
     return Plan(
@@ -254,7 +251,8 @@ def plan_of(
         finetune=finetune,
         max_epochs=max_epochs,
         clip=clip,
-        options=options or {},
+        image_backbone=image_backbone,
+        text_backbone=text_backbone,
         text_levels=tuple(dict.fromkeys(levels or TOKEN_LIMITS)),
     )
 

@@ -148,20 +148,21 @@ def _why_none(session: Session, model: ResolvedModel) -> str:
     experiment = model.experiment
     if experiment.kind.startswith("peer-"):
         return f"{model.name} was trained elsewhere, without a learning curve"
+    from train.config.schema import StackConfig, TowerConfig
     from train.experiments.results import config_of
 
     config = config_of(experiment)
     if config.is_network:
         return f"{model.name} has no epochs in the registry; train it again with --again"
     what = "a baseline"
-    if config.kind == "stacked":
-        what = f"joined by the regressor {config.join}"
-    elif not config.is_baseline:
-        what = f"the regressor {config.regressor(config.kind)}"
+    if isinstance(config, StackConfig):
+        what = f"joined by the regressor {config.join.name}"
+    elif isinstance(config, TowerConfig):
+        what = f"the regressor {config.head.name}"
     why = f"{model.name} is {what}, which is fitted in one step and has no learning curve"
-    if config.kind != "stacked":
+    if not config.is_stack:
         return why
-    networks = [_with_epochs(session, experiment, config.tower_config(tower)) for tower in config.towers]
+    networks = [_with_epochs(session, experiment, config.tower_config(tower)) for tower in config.modalities]
     if names := [name for name in networks if name is not None]:
         return f"{why}; those of its network towers: ecdreg plot curves {' '.join(names)}"
     return f"{why}, nor has any of its towers"
@@ -181,9 +182,10 @@ def _with_epochs(session: Session, stack: Experiment, tower: TrainConfig) -> str
         )
         .order_by(Experiment.created_at.desc(), Experiment.id.desc())
     )
-    own = tower.to_dict()
+    from train.experiments.results import config_of
+
     for one in found:
-        if {name: value for name, value in one.config.items() if name != "inputs"} == own:
+        if config_of(one) == tower:
             return f"{one.name}:{one.target}@{one.version}"
     return None
 

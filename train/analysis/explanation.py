@@ -35,10 +35,13 @@ from registry.models import Crystal, CrystalRevision, ImageRecipe, ModelVersion,
 from registry.settings import Settings
 from train.analysis.attribution import Shapley, integrated_gradients, shapley
 from train.backbones.image import CHANNEL_SCALES, ImageBackbone
-from train.experiments.rows import known_values, suspect_values
+from train.features.batch import Batch
 from train.features.featurizers import Featurizer
-from train.models.fitting import FittedModel, FittedNetwork, Shown
-from train.models.joins import FittedJoin, tower_predictions
+from train.features.labels import known_values, suspect_values
+from train.modalities.image import ImageColumn
+from train.models.fitted import FittedModel
+from train.models.fitted_regressors import FittedJoin, tower_predictions
+from train.models.network_fitting import FittedNetwork
 from train.models.optimization import to_inputs
 from train.prediction.predictor import Predictor, reads_raw
 
@@ -230,8 +233,8 @@ class _Asked:
         others = split[split != revision_id]
         chosen = np.sort(rng.permutation(others)[:BACKGROUND])
         inputs = predictor.inputs(engine, [revision_id, *chosen.tolist()])
-        self._one = inputs.shown(np.array([revision_id], dtype=np.int64))
-        self._others = inputs.shown(chosen)
+        self._one = inputs.batch(np.array([revision_id], dtype=np.int64))
+        self._others = inputs.batch(chosen)
         self.modalities = tuple(inputs.modalities)
         self._inputs = inputs
         self._rid, self._chosen = revision_id, chosen
@@ -252,12 +255,12 @@ class _Asked:
                     said.append(own)
                     continue
                 pick = {name: (one if name in mine else self._others) for name in names}
-                shown = Shown(
+                batch = Batch(
                     n,
                     {name: pick[name].features[name] for name in names if name in self._one.features},
                     {name: pick[name].raw[name] for name in names if name in self._one.raw},
                 )
-                said.append(float(self._model.predict(shown).mean()))
+                said.append(float(self._model.predict(batch).mean()))
             return np.array(said)
 
         return _Shares(_parts(names, shapley(value, len(names))), own)
@@ -267,7 +270,7 @@ class _Asked:
     def pixels(self) -> Pixels:
         """Shares of the pixels, by gradients where there are any."""
         ids = np.array([self._rid, *self._chosen.tolist()], dtype=np.int64)
-        images = self._inputs.images(ids)
+        images = self._inputs.raw("image", ids)
         backbone = self._backbone("image")
         assert isinstance(backbone, ImageBackbone)
         kinds = backbone.channels
@@ -282,8 +285,10 @@ class _Asked:
 
     def window(self, engine: Engine) -> tuple[float, float] | None:
         """Width and height of the slices [Å]; None for a transform, and for pictures rendered elsewhere."""
+        images = self._inputs.crystals.columns["image"]
+        assert isinstance(images, ImageColumn)
         with Session(engine) as session:
-            recipe = session.get(ImageRecipe, self._inputs.recipe_id)
+            recipe = session.get(ImageRecipe, images.recipe_id)
         size = None if recipe is None or recipe.unit is None else recipe.parameters.get("window")
         return None if size is None else (float(size[0]), float(size[1]))
 
@@ -304,6 +309,7 @@ class _Asked:
             return None
         network, scaler, raw = model.network, model.target_scaler, model.reads_raw
         backbone = None if raw else self._backbone("image")
+        assert backbone is None or isinstance(backbone, ImageBackbone)
         scale, mean = float(np.ravel(scaler.scale)[0]), float(np.ravel(scaler.mean)[0])
         own = (self._one.features, self._one.raw)
 
@@ -350,7 +356,8 @@ class _Asked:
 
     def words(self) -> tuple[str, Parts]:
         """The text, and the shares of its words or sentences."""
-        text = self._inputs.crystals.texts[self._inputs.crystals.revision_ids.tolist().index(self._rid)] or ""
+        row = self._inputs.crystals.revision_ids.tolist().index(self._rid)
+        text = str(self._inputs.crystals.columns["text"].values[row] or "")
         pieces = text.split()
         if len(pieces) > MOST_WORDS:
             pieces = [piece for piece in re.split(r"(?<=[.;])\s+", text) if piece]
@@ -391,11 +398,11 @@ class _Asked:
     def _predict(
         self, modality: str, n: int, *, features: NDArray[np.float32] | None = None, raw: Any = None
     ) -> NDArray[np.float64]:
-        shown = self._repeated(n)
-        kept = {**shown.features} if features is None else {**shown.features, modality: features}
-        return self._model.predict(Shown(n, kept, {**shown.raw} if raw is None else {**shown.raw, modality: raw}))
+        batch = self._repeated(n)
+        kept = {**batch.features} if features is None else {**batch.features, modality: features}
+        return self._model.predict(Batch(n, kept, {**batch.raw} if raw is None else {**batch.raw, modality: raw}))
 
-    def _repeated(self, n: int) -> Shown:
+    def _repeated(self, n: int) -> Batch:
         return self._one.take(np.zeros(n, dtype=np.int64))
 
     def _backbone(self, modality: str) -> Featurizer:

@@ -1,57 +1,69 @@
-"""Configurations of a training as TOML files."""
+"""Configurations as TOML files."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import tomli_w
 
 from registry.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from train.config.config import TrainConfig
+from train.config.config import TrainConfig
+from train.config.version1 import from_version_1
 
 __all__ = ["read_config", "toml_of"]
 
 
 def toml_of(config: TrainConfig) -> str:
-    """A configuration as TOML: its own fields, then a table for each phase."""
-    fields = config.to_dict()
-    tables = {name: value for name, value in fields.items() if isinstance(value, dict)}
-    lines = [f"{name} = {_value(value)}" for name, value in fields.items() if name not in tables]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+    """A configuration as TOML."""
+    return tomli_w.dumps(config.to_dict())
 
 
 def read_config(file: Path, kind: str) -> dict[str, Any]:
-    """Fields of a configuration in a TOML file, but for its kind and target.
+    """Fields of the configuration in a TOML file, without its target.
 
     Parameters
     ----------
     file
-        As :func:`toml_of` writes it; fields that are left out have their defaults.
+        As :func:`toml_of` writes it, or with the flat fields of version 1; fields that are left out have their
+        defaults.
     kind
-        Of the model that is to be made of it.
+        Kind of the model to train.
 
     Raises
     ------
     ConfigurationError
-        If it cannot be read, or is of another kind.
+        If the file cannot be read, or holds another kind.
     """
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}; give a TOML file to --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is no TOML: {error}; `ecdreg tune` writes such files") from error
-    if (of := found.pop("kind", kind)) != kind:
-        raise ConfigurationError(f"{file} is a configuration of kind {of!r}, not {kind!r}; train {of}, or give another")
+        raise ConfigurationError(f"{file} is not TOML: {error}; `ecdreg tune` writes such files") from error
     found.pop("target", None)
+    if "type" not in found:
+        if (of := found.get("kind", kind)) != kind:
+            raise _other_kind(file, of, kind)
+        return from_version_1({**found, "kind": kind})
+    of = _kind(found)
+    if of != kind:
+        raise _other_kind(file, of, kind)
     return found
 
 
-def _value(value: Any) -> str:
-    # JSON's texts, numbers, booleans and lists are TOML's.
-    return json.dumps(value, ensure_ascii=False)
+def _kind(fields: dict[str, Any]) -> str:
+    """Kind of the model that the fields describe."""
+    type_ = fields["type"]
+    if type_ == "tower":
+        return str(fields.get("modality"))
+    if type_ == "baseline":
+        return f"baseline-{fields.get('name')}"
+    if type_ == "contrastive":
+        return "clip" if fields.get("encoder", {}).get("type") == "clip" else "dual-encoder"
+    return "stacked" if type_ == "stack" else str(type_)
+
+
+def _other_kind(file: Path, of: str, kind: str) -> ConfigurationError:
+    return ConfigurationError(f"{file} has a configuration of kind {of!r}, not {kind!r}; train {of}, or give another")

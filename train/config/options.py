@@ -1,22 +1,29 @@
 """Options of a model as users give them, and the configuration that they make.
 
-The command line, Python and the web name the same options; what is left out has the default that
-:mod:`train.config.defaults` gives.
+The command line, Python and the web name the same options; what is left out has the default of
+:mod:`train.config.defaults`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from registry.errors import ConfigurationError
 from registry.properties import TARGETS
-from train.config.config import FIXED_MODALITIES, SHARED_SPACE, TOWERS, TrainConfig
-from train.config.defaults import recommended
+from train.config.config import TrainConfig
+from train.config.defaults import ALL_TOWERS, PUBLISHED_TOWERS, RECOMMENDED_JOIN, recommended_tower
+from train.config.kinds import parse_config
+from train.config.schema import NETWORK, ContrastiveConfig, DualEncoder, NetworkHead, StackConfig, TowerConfig
+from train.modalities import MODALITIES
 from train.models.devices import has_accelerator
+from train.models.regressors.catalog import REGRESSORS
 
-__all__ = ["ModelOptions", "build_config"]
+__all__ = ["KINDS", "ModelOptions", "build_config"]
+
+KINDS = (*ALL_TOWERS, "stacked", "clip", "dual-encoder", "baseline-mean", "baseline-magpie")
+"""Kinds of models of this project; every modality is a kind as well."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class ModelOptions:
     max_epochs: int | None = None
     """Epochs of each phase at most."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a configuration, for instance from a file; they take precedence over the options above."""
+    """Fields of a configuration, for instance from a file; they take precedence over the options above, and what they
+    leave out has the published defaults."""
 
 
 def build_config(kind: str, target: str, options: ModelOptions | None = None) -> TrainConfig:
@@ -71,8 +79,7 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
     Parameters
     ----------
     kind
-        ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``clip``, ``baseline-mean`` or
-        ``baseline-magpie``.
+        One of :data:`KINDS`, or another modality.
     target
         Property that the model predicts.
     options
@@ -86,56 +93,172 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
     chosen = options or ModelOptions()
     if kind == "clip" and chosen.clip is None:
         kind = "dual-encoder"
-    names = {
-        "recipe": chosen.recipe,
-        "text_level": chosen.text_level,
-        "image_backbone": chosen.image_backbone,
-        "image_size": chosen.image_size,
-        "image_views": chosen.views,
-        "text_backbone": chosen.text_backbone,
-        "composition_backbone": chosen.composition_features,
-        "density_backbone": chosen.density_features,
-        "stack_towers": chosen.towers,
-        "join": chosen.join,
-        "stack_features": chosen.tower_features,
-        "clip": chosen.clip,
-        **{f"{tower}_regressor": name for tower, name in chosen.regressors.items()},
+    if kind not in KINDS and kind not in MODALITIES:
+        raise ConfigurationError(f"kind is {kind!r}; choose from {', '.join(KINDS)}")
+    values = _merged({"target": target, **_values(kind, chosen)}, chosen.fields)
+    config = parse_config(values)
+    _check_effects(kind, config, chosen)
+    return _trained(config, chosen)
+
+
+# ---------------------------------------------------------------------- from options to fields
+
+
+def _values(kind: str, chosen: ModelOptions) -> dict[str, Any]:
+    if kind.startswith("baseline-"):
+        return {"type": "baseline", "name": kind.removeprefix("baseline-")}
+    if kind in ("clip", "dual-encoder"):
+        return {"type": "contrastive", **_contrastive(kind, chosen)}
+    published = chosen.dense or bool(chosen.fields)
+    if kind != "stacked":
+        dense = published or chosen.multi_task or (kind == "image" and bool(chosen.finetune))
+        recommended = {} if published else recommended_tower(kind, in_stack=False, dense=dense)
+        return {"type": "tower", **_tower(kind, chosen, recommended)}
+    join = chosen.join
+    published_join = published or join == NETWORK or chosen.tower_features is not None
+    towers = chosen.towers or (PUBLISHED_TOWERS if published_join else ALL_TOWERS)
+    for tower in towers:
+        if tower not in MODALITIES:
+            raise ConfigurationError(f"towers holds {tower!r}; choose from {', '.join(MODALITIES)}")
+    dense = published_join or chosen.multi_task
+    parts = [
+        _tower(tower, chosen, {} if published else recommended_tower(tower, in_stack=True, dense=dense))
+        for tower in towers
+    ]
+    return {
+        "type": "stack",
+        "towers": parts,
+        "join": _join(join or (NETWORK if published_join else RECOMMENDED_JOIN), chosen),
     }
-    given: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
-    if given.get("image_views") == 1:
-        del given["image_views"]
-    if not chosen.average_views:
-        given["image_average"] = False
-    if chosen.augment:
-        given["image_augment"] = True
-    if (
-        kind in ("image", "composition", "density", "stacked")
-        and not chosen.dense
-        and not (chosen.fields and kind != "image")
-    ):
-        dense = chosen.multi_task or (kind == "image" and (bool(chosen.finetune) or bool(chosen.fields)))
-        given = recommended(kind, given, dense=dense)
-    # A recipe and a text level also describe the split, so that every kind takes them.
-    reads = (
-        TOWERS if kind in SHARED_SPACE else given.get("stack_towers", ("image", "text")) if kind == "stacked" else kind
-    )
-    for name, tower in (("recipe", "image"), ("text_level", "text")):
-        if tower not in reads:
-            given.pop(name, None)
-    config = TrainConfig.from_dict({"kind": kind, "target": target, **given, **chosen.fields})
-    trains = kind == "stacked" or "readout" in config.to_dict()
-    if trains and kind not in FIXED_MODALITIES:
-        usual = chosen.fields.get("finetune_enabled", has_accelerator())
-        config = replace(config, finetune_enabled=usual if chosen.finetune is None else chosen.finetune)
+
+
+def _tower(modality: str, chosen: ModelOptions, recommended: Mapping[str, Any]) -> dict[str, Any]:
+    given = _given_features(modality, chosen)
+    head: dict[str, Any] = dict(recommended.get("head", {"type": "network"}))
+    features = dict(recommended.get("features", {}))
+    if modality == "image" and "backbone" in given:
+        head = {"type": "network"}  # the recommended regressor belongs to the recommended features
+    if (regressor := chosen.regressors.get(modality)) is not None:
+        head = {"type": "network"} if regressor == NETWORK else {"type": "regressor", "name": _known(regressor)}
+    return {"modality": modality, "features": {**features, **given}, "head": head}
+
+
+def _given_features(modality: str, chosen: ModelOptions) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if modality == "image":
+        given = {"recipe": chosen.recipe, "backbone": chosen.image_backbone, "size": chosen.image_size}
+        given |= {"views": chosen.views, "average": None if chosen.average_views else False}
+        given |= {"augment": True if chosen.augment else None}
+    elif modality == "text":
+        given = {"text_level": chosen.text_level, "backbone": chosen.text_backbone}
+    elif modality == "composition":
+        given = {"backbone": chosen.composition_features}
+    elif modality == "density":
+        given = {"backbone": chosen.density_features}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _join(name: str, chosen: ModelOptions) -> dict[str, Any]:
+    if name == NETWORK:
+        features = {} if chosen.tower_features is None else {"tower_features": chosen.tower_features}
+        return {"type": "network", **features}
+    reads = "features" if REGRESSORS[_known(name)].joins_features else "predictions"
+    return {"type": "regressor", "name": name, "reads": reads}
+
+
+def _contrastive(kind: str, chosen: ModelOptions) -> dict[str, Any]:
+    inputs = {"recipe": chosen.recipe, "text_level": chosen.text_level}
+    if kind == "clip":
+        encoder: dict[str, Any] = {"type": "clip", "name": chosen.clip}
+    else:
+        names = ("image_backbone", "image_size", "text_backbone")
+        encoder = {"type": "dual", **{name: getattr(chosen, name) for name in names}}
+    given = {name: value for name, value in encoder.items() if value is not None}
+    return {**{name: value for name, value in inputs.items() if value is not None}, "encoder": given}
+
+
+def _known(regressor: str) -> str:
+    if regressor not in REGRESSORS:
+        raise ConfigurationError(f"{regressor!r} is not a regressor; choose from {', '.join((NETWORK, *REGRESSORS))}")
+    return regressor
+
+
+# --------------------------------------------------------------------------- after the fields
+
+
+_OWNERS: Mapping[str, str] = {
+    "image_backbone": "image",
+    "image_size": "image",
+    "views": "image",
+    "augment": "image",
+    "text_backbone": "text",
+    "composition_features": "composition",
+    "density_features": "density",
+}
+"""Options that act on one modality. Recipe and text level also describe the split, so that every kind takes them."""
+
+
+def _check_effects(kind: str, config: TrainConfig, chosen: ModelOptions) -> None:
+    """Refuse options that have no effect on the model."""
+    for name, modality in _OWNERS.items():
+        given = getattr(chosen, name) not in (None, False)
+        if given and not (name == "views" and chosen.views == 1):
+            usable = modality in config.modalities and not config.is_baseline
+            if not usable or (kind == "clip" and name != "recipe"):
+                raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
+    if not chosen.average_views and "image" not in config.modalities:
+        raise ConfigurationError(f"average_views has no effect on kind {kind!r}; leave it out")
+    for tower in chosen.regressors:
+        if tower not in config.modalities or not isinstance(config, TowerConfig | StackConfig):
+            raise ConfigurationError(f"a regressor of {tower!r} has no effect on kind {kind!r}; leave it out")
+    for name in ("towers", "join", "tower_features"):
+        if getattr(chosen, name) is not None and not isinstance(config, StackConfig):
+            raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
+    if isinstance(config, StackConfig) and chosen.tower_features is not None and not config.is_network:
+        raise ConfigurationError("tower_features has no effect on a stack that a regressor joins; leave it out")
+    if chosen.clip is not None and not isinstance(config, ContrastiveConfig):
+        raise ConfigurationError(f"clip has no effect on kind {kind!r}; leave it out")
+
+
+def _trained(config: TrainConfig, chosen: ModelOptions) -> TrainConfig:
+    """The configuration with the options of training."""
+    trains = _has_dense_layers(config)
+    if chosen.multi_task and not trains:
+        raise ConfigurationError("multi_task is for dense readouts, and this model has none")
+    if not trains:
+        return config
+    training = config.training_config
+    if any(MODALITIES[name].trains_backbone for name in config.modalities) or config.is_stack:
+        file = chosen.fields.get("training", {}).get("finetune_enabled")
+        usual = has_accelerator() if file is None else bool(file)
+        training = training.replace(finetune_enabled=usual if chosen.finetune is None else chosen.finetune)
+    if chosen.max_epochs is not None:
+        training = training.limited(chosen.max_epochs)
+    changed: dict[str, Any] = {"training": training}
     if chosen.multi_task:
-        if not trains:
-            raise ConfigurationError("multi_task is for dense readouts, and this model has none")
-        config = replace(config, auxiliary_targets=tuple(name for name in TARGETS if name != target))
-    if chosen.max_epochs is not None and trains:
-        config = replace(
-            config,
-            readout=replace(config.readout, max_epochs=chosen.max_epochs),
-            finetune=replace(config.finetune, max_epochs=chosen.max_epochs),
-            align=replace(config.align, max_epochs=chosen.max_epochs),
-        )
-    return config
+        changed["auxiliary_targets"] = tuple(name for name in TARGETS if name != config.target)
+    encoder = config.encoder if isinstance(config, ContrastiveConfig) else None
+    if chosen.max_epochs is not None and isinstance(encoder, DualEncoder):
+        changed["encoder"] = encoder.replace(align=encoder.align.replace(max_epochs=chosen.max_epochs))
+    return config.replace(**changed)
+
+
+def _has_dense_layers(config: TrainConfig) -> bool:
+    heads = [tower.head for tower in config.towers] if isinstance(config, StackConfig) else []
+    return config.is_network or any(isinstance(head, NetworkHead) for head in heads)
+
+
+def _merged(values: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with fields of a file in their place; towers are matched by their modality."""
+    merged = dict(values)
+    for name, value in fields.items():
+        present = merged.get(name)
+        if name == "towers" and isinstance(value, list | tuple):
+            own = {tower["modality"]: tower for tower in merged.get("towers", ())}
+            merged[name] = [_merged(own.get(tower.get("modality"), {}), tower) for tower in value]
+        elif isinstance(present, dict) and isinstance(value, Mapping):
+            same = present.get("type") == value.get("type", present.get("type"))
+            merged[name] = _merged(present, value) if same else dict(value)
+        else:
+            merged[name] = value
+    return merged

@@ -298,11 +298,11 @@ def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set
         "text": "EXISTS (SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.text_level = :text_level)",
         "density": "EXISTS (SELECT FROM densities d WHERE d.revision_id = r.id AND d.kind = 'total')",
     }
-    conditions = [needs[tower] for tower in config.towers if tower in needs]
+    conditions = [needs[tower] for tower in config.modalities if tower in needs]
     query = text(" AND ".join(["SELECT r.id FROM crystal_revisions r WHERE r.id = ANY(:ids)", *conditions]))
     parameters: dict[str, Any] = {"ids": list(revision_ids)}
-    if "image" in config.towers:
-        parameters["recipe"] = config.recipe
-    if "text" in config.towers:
-        parameters["text_level"] = config.text_level
+    if "image" in config.modalities:
+        parameters["recipe"] = config.recipe_name
+    if "text" in config.modalities:
+        parameters["text_level"] = config.text_level_name
     return set(session.scalars(query.bindparams(bindparam("ids", type_=ARRAY(BIGINT))), parameters))

@@ -71,7 +71,7 @@ class PropertyModels:
             for name in names:
                 self._loaded[name] = []
                 for ranked in best_models(session, name, split=split):
-                    needs = frozenset(config_of(ranked.model.experiment).towers) or COMPOSITION_ALONE
+                    needs = frozenset(config_of(ranked.model.experiment).modalities) or COMPOSITION_ALONE
                     if needs <= NO_DENSITY:
                         predictor = Predictor.load(session, settings, ranked.model)
                         self._loaded[name].append((ranked, needs, predictor))

@@ -1,8 +1,8 @@
-"""Running jobs of a matrix: one by one, on the cores of this machine, or on a Dask cluster.
+"""Jobs: many experiments one by one, on the cores of this machine, or on a Dask cluster.
 
 A worker keeps its engine, backbones and features from one job to the next. Workers of this machine are those of
 :mod:`registry.jobs.processes`.
-A job that was cut off is taken up by whoever runs it next, as :func:`train.experiments.run.run_experiment` does.
+An interrupted job is resumed by the next call that runs it, as :func:`train.experiments.run.run_experiment` does.
 """
 
 from __future__ import annotations
@@ -14,24 +14,52 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 from urllib.parse import urlsplit
 
+from registry.database import connect
 from registry.errors import ConfigurationError, EcdregError, ModelError
 from registry.jobs.processes import worker_pool
 from registry.jobs.progress import Progress, Silent
+from registry.properties import refresh_properties
 from registry.settings import Settings
+from train.config.config import TrainConfig
+from train.experiments.context import ExperimentContext
 from train.experiments.results import ExperimentResult
-from train.paper.matrix import Job
+from train.experiments.run import run_experiment
 
-__all__ = ["JobOutcome", "run_jobs"]
+__all__ = ["Job", "JobOutcome", "run_jobs"]
 
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
+class Job(Protocol):
+    """One experiment of a list."""
+
+    @property
+    def label(self) -> str:
+        """Name of the job in messages."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """Configuration of the model."""
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the experiment."""
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """Places in the list of the jobs that must be finished before."""
+
+
 @dataclass(frozen=True)
 class JobOutcome:
-    """What became of a job."""
+    """Outcome of a job."""
 
     place: int
     """In the list of jobs."""
@@ -49,7 +77,7 @@ def run_jobs(
     progress: Progress | None = None,
     on_outcome: Callable[[JobOutcome], None] | None = None,
 ) -> list[JobOutcome]:
-    """Run jobs, each after those that it needs; what is finished already is not repeated.
+    """Run jobs, each after those that it needs; finished experiments are not repeated.
 
     Parameters
     ----------
@@ -62,7 +90,7 @@ def run_jobs(
     scheduler
         Address of a Dask scheduler, ``tcp://host:8786``, instead of processes of this machine.
     progress
-        Told of each job.
+        Receives each job.
     on_outcome
         Called with each outcome as it comes.
 
@@ -84,10 +112,10 @@ def run_jobs(
 
     def note(outcome: JobOutcome) -> None:
         outcomes[outcome.place] = outcome
-        told = outcome.error or (outcome.result.outcome if outcome.result else "")
+        status = outcome.error or (outcome.result.outcome if outcome.result else "")
         if outcome.error:
             progress.message(f"{jobs[outcome.place].label}: {outcome.error}")
-        progress.advance(1, f"{jobs[outcome.place].label}: {told}")
+        progress.advance(1, f"{jobs[outcome.place].label}: {status}")
         if on_outcome is not None:
             on_outcome(outcome)
 
@@ -98,7 +126,7 @@ def run_jobs(
                     blocked = _blocked(job, place, jobs, outcomes)
                     note(blocked or _run(settings, place, job))
             finally:
-                _let_go()
+                _close()
         else:
             own = worker_pool(min(workers, max(1, len(jobs))), preload=["train.experiments.run"])
             with own if scheduler is None else _dask(settings, scheduler) as executor:
@@ -154,45 +182,33 @@ _kept = threading.local()
 
 
 def _run(settings: Settings, place: int, job: Job) -> JobOutcome:
-    """Run one job with what this worker keeps; an error that is told of on purpose is an outcome."""
-    from train.experiments.run import run_experiment
-
+    """Run one job in the context of this worker; an error of this project is an outcome."""
     try:
-        engine, cache = _state(settings)
-        result = run_experiment(
-            engine, settings, job.config, split=job.split, seed=job.seed, baselines=False, cache=cache
-        )
+        result = run_experiment(_context(settings), job.config, split=job.split, seed=job.seed, baselines=False)
     except EcdregError as error:
         return JobOutcome(place, None, " ".join(str(error).split()))
     return JobOutcome(place, result)
 
 
-def _state(settings: Settings) -> tuple[Any, Any]:
-    from registry.database import connect
-    from registry.files.grids import GridStore
-    from registry.properties import refresh_properties
-    from train.features.cache import FeatureCache
-
+def _context(settings: Settings) -> ExperimentContext:
+    """The context of this worker, kept from one job to the next."""
     if getattr(_kept, "settings", None) != settings:
-        _let_go()
+        _close()
         engine = connect(settings, application_name="ecdreg worker")
-        _kept.state = (
-            engine,
-            FeatureCache(engine, models=settings.models, progress=Silent(), grids=GridStore(settings.grids_url)),
-        )
+        _kept.context = ExperimentContext.open(engine, settings)
         _kept.settings = settings
     else:
-        with _kept.state[0].connect() as connection:
+        with _kept.context.engine.connect() as connection:
             refresh_properties(connection)  # a user may have added one since this worker connected
-    state: tuple[Any, Any] = _kept.state
-    return state
+    context: ExperimentContext = _kept.context
+    return context
 
 
-def _let_go() -> None:
+def _close() -> None:
     """Close what this worker keeps."""
     if getattr(_kept, "settings", None) is not None:
-        _kept.state[0].dispose()
-        _kept.settings = _kept.state = None
+        _kept.context.engine.dispose()
+        _kept.settings = _kept.context = None
 
 
 # ------------------------------------------------------------------------------------- Dask

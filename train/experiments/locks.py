@@ -1,6 +1,6 @@
-"""Who trains what: one process at a time trains a run, and what it leaves when it dies is taken up again.
+"""Locks that let one process train a run, and resuming of interrupted runs.
 
-A run is a model with its configuration, split and seed: several of one name and target train side by side.
+A run is a model with its configuration, split and seed; several runs of one name and target can train at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from registry.models import Experiment
 from registry.provenance import code_version, release
 from train.config.config import TrainConfig
 
-__all__ = ["begin", "held", "run_key"]
+__all__ = ["begin_run", "run_key", "run_lock"]
 
 # First key of PostgreSQL's two-key advisory locks; the second is the run.
 _LOCK_CLASS = 0x656365
 
 
 def run_key(identity: Mapping[str, Any]) -> str:
-    """What tells the runs of one name and target apart.
+    """Key that distinguishes the runs of one name and target.
 
     Parameters
     ----------
@@ -36,22 +36,22 @@ def run_key(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def held(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[None]:
-    """Hold a run while it is trained; PostgreSQL lets go of it when the process dies.
+def run_lock(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[None]:
+    """Lock a run while it is trained; PostgreSQL releases the lock when the process dies.
 
     Parameters
     ----------
     engine
-        A connection of its own is opened for it.
+        A connection of its own is opened for the lock.
     name, target
         The model.
     run
-        Which of its runs, as :func:`run_key` says.
+        Key of the run, as :func:`run_key` gives it.
 
     Raises
     ------
     ModelError
-        If another process holds it.
+        If another process holds the lock.
     """
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     connection.detach()  # out of the pool, which may be small
@@ -65,30 +65,30 @@ def held(engine: Engine, name: str, target: str, *, run: str = "") -> Iterator[N
         release(connection, select(func.pg_advisory_unlock(_LOCK_CLASS, key)))
 
 
-def begin(
+def begin_run(
     session: Session, config: TrainConfig, stored: dict[str, Any], identity: Mapping[str, Any], *, again: bool
 ) -> tuple[Experiment, bool]:
-    """Begin an experiment, or go on with the one of the same identity that was cut off.
+    """Begin an experiment, or resume the interrupted one of the same identity.
 
     Parameters
     ----------
     session
-        Written to, not committed; the model must be :func:`held`.
+        Written to, not committed; the caller holds the :func:`run_lock`.
     config
-        What is trained.
+        Configuration of the model.
     stored
-        What the experiment keeps as its config.
+        What the experiment stores as its configuration.
     identity
         Name, target, config_sha256, seed and split_id, as ``registry.model_store.find_experiment`` takes them.
     again
-        Begin a new version even if one was cut off.
+        Begin a new version even if one was interrupted.
 
     Returns
     -------
     tuple
-        The experiment, and whether it had begun before. One that other code began is not gone on with.
+        The experiment, and whether it is resumed. One that another version of the code began is not resumed.
     """
-    # The lock is ours: what is still "running" of this run belonged to a process that died.
+    # This process holds the lock: a run that is still "running" belonged to a process that died.
     session.execute(
         update(Experiment)
         .where(
@@ -97,10 +97,10 @@ def begin(
         )
         .values(status="interrupted", finished_at=func.clock_timestamp())
     )
-    cut_off = None if again else find_experiment(session, **identity, status="interrupted")
-    if cut_off is not None and cut_off.code_version == code_version():
-        cut_off.status, cut_off.finished_at = "running", None
-        return cut_off, True
+    interrupted = None if again else find_experiment(session, **identity, status="interrupted")
+    if interrupted is not None and interrupted.code_version == code_version():
+        interrupted.status, interrupted.finished_at = "running", None
+        return interrupted, True
     return (
         start_experiment(
             session,

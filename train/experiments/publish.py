@@ -1,4 +1,4 @@
-"""What a finished training leaves for others: the vectors of its tower, and aliases.
+"""Publication of a finished training: the vectors of its tower, and the aliases of models and encoders.
 
 Only the refit's tower becomes an encoder, never that of a fold: a search must not mix models.
 """
@@ -16,7 +16,8 @@ from registry.model_store import ResolvedModel, set_alias
 from registry.models import Embedding, Encoder, EncoderAlias, Experiment, Metric, ModelVersion
 from train.features.fingerprint import FINGERPRINT
 from train.features.inputs import ModelInputs
-from train.models.fitting import FittedNetwork
+from train.modalities import MODALITIES
+from train.models.network_fitting import FittedNetwork
 
 __all__ = ["AUTOMATIC", "publish_encoder", "update_best", "update_default_encoder"]
 
@@ -55,20 +56,22 @@ def publish_encoder(
         Number of vectors.
     """
     config = model.config
+    columns = inputs.crystals.columns
+    identities = [MODALITIES[name].encoder(config.inputs[name], columns[name]) for name in config.embedded]
     encoder = ensure_encoder(
         session,
         name=f"{experiment.name}:{experiment.target}@{experiment.version}",
-        modality=config.kind if config.embedded == config.towers else config.embedded[0],
+        modality=config.kind if config.embedded == config.modalities else config.embedded[0],
         dim=model.network.width,
         weights_sha256=version.artifact_sha256 or "",
-        recipe_id=inputs.recipe_id if "image" in config.embedded else None,
-        text_level=config.text_level if "text" in config.embedded else None,
+        recipe_id=next((one.recipe_id for one in identities if one.recipe_id is not None), None),
+        text_level=next((one.text_level for one in identities if one.text_level is not None), None),
         preprocessing=dict(preprocessing),
         model_version_id=version.id,
     )
     written = 0
-    for ids, shas, shown in inputs.complete():
-        vectors = model.encode(shown)
+    for ids, shas, batch in inputs.complete():
+        vectors = model.encode(batch)
         rows = [(int(rid), vector, sha) for rid, vector, sha in zip(ids, vectors, shas, strict=True)]
         write_embeddings(session, encoder, rows)
         written += len(rows)

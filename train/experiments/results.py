@@ -1,4 +1,4 @@
-"""What became of an experiment, in numbers."""
+"""Result of an experiment, read from the registry."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from registry.models import Experiment, Metric, ModelVersion
 from train.config.config import TrainConfig
-from train.models.fitting import phases_of
+from train.config.kinds import parse_config
 
 __all__ = ["ExperimentResult", "config_of", "read_result"]
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """What became of an experiment."""
+    """Scores of an experiment."""
 
     experiment_id: int
     name: str
@@ -45,14 +45,14 @@ class ExperimentResult:
 
 
 def config_of(experiment: Experiment) -> TrainConfig:
-    """The config that an experiment was given; beside it lie the checksums of its inputs.
+    """The configuration of an experiment; the checksums of its inputs are stored beside it.
 
     Raises
     ------
     ConfigurationError
         If it was written by another version of this code, with fields that are not known here.
     """
-    return TrainConfig.from_dict({name: value for name, value in experiment.config.items() if name != "inputs"})
+    return parse_config({name: value for name, value in experiment.config.items() if name != "inputs"})
 
 
 def read_result(
@@ -73,7 +73,7 @@ def read_result(
     needed
         Results of its prerequisites.
     """
-    last = phases_of(config_of(experiment))[-1]
+    last = config_of(experiment).phases[-1]
     found = session.execute(
         select(ModelVersion.fold, Metric.subset, Metric.name, Metric.value, Metric.n)
         .join(Metric, Metric.model_version_id == ModelVersion.id)

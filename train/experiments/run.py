@@ -1,9 +1,9 @@
-"""An experiment: folds times phases on the cross-validated rows, then a refit on all of them.
+"""Experiment: folds and phases on the cross-validated rows of a split, then a refit on all of them.
 
-Each fold starts from fresh weights, is fitted on the other folds but for the inner rows that stopping looks
-at, and is scored on its own rows. The refit runs as many epochs as the folds' median best ones, and it alone
-predicts the holdout, once. Every fold is one transaction: an experiment that is cut off leaves whole folds,
-and the same call goes on with those that are missing.
+Each fold starts from fresh weights, is fitted to the other folds except the inner rows of early stopping, and is scored
+on its own rows. The refit trains the median number of the folds' best epochs, and it alone predicts the holdout, once.
+Every fold is one transaction: an interrupted experiment leaves whole folds, and the same call trains those that are
+missing.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.errors import ConfigurationError
-from registry.files.artifacts import ArtifactStore
-from registry.files.grids import GridStore
-from registry.jobs.progress import Progress, Silent
 from registry.model_store import (
     EpochRow,
     add_model_version,
@@ -37,28 +34,33 @@ from registry.model_store import (
     write_predictions,
 )
 from registry.models import CrystalRevision, Experiment, ModelVersion
-from registry.settings import Settings
-from train.config.config import KINDS, TrainConfig
-from train.experiments.locks import begin, held, run_key
+from train.config.config import TrainConfig
+from train.config.schema import BaselineConfig
+from train.config.version1 import to_version_1
+from train.experiments.context import ExperimentContext
+from train.experiments.folds import FoldTrainer
+from train.experiments.locks import begin_run, run_key, run_lock
 from train.experiments.publish import publish_encoder, update_best, update_default_encoder
 from train.experiments.results import ExperimentResult, read_result
-from train.experiments.rows import Rows, SplitRows, inner_stop, load_rows
-from train.experiments.towers import TrainedTowers
-from train.features.cache import FeatureCache
-from train.features.cache import described as identify
+from train.experiments.rows import SplitRows, load_rows
+from train.experiments.towers import StoredTowers
+from train.features.batch import Batch
+from train.features.cache import described
 from train.features.fingerprint import FINGERPRINT
 from train.features.inputs import ModelInputs
+from train.modalities import MODALITIES
+from train.modalities.image import ImageColumn
 from train.models import metrics
-from train.models.fitting import FittedModel, FittedNetwork, Shown, derived_seed, fit_phases, phases_of, restore
+from train.models.fitted import FittedModel, RestoreContext, restore_model
+from train.models.network_fitting import FittedNetwork
 from train.models.optimization import EpochRecord
 from train.prediction.intervals import keep_intervals
 
-__all__ = ["ExperimentResult", "run_experiment"]
+__all__ = ["run_experiment", "single_thread"]
 
 
 def run_experiment(
-    engine: Engine,
-    settings: Settings,
+    context: ExperimentContext,
     config: TrainConfig,
     *,
     split: str,
@@ -66,60 +68,45 @@ def run_experiment(
     name: str | None = None,
     again: bool = False,
     baselines: bool = True,
-    progress: Progress | None = None,
-    cache: FeatureCache | None = None,
 ) -> ExperimentResult:
-    """Train a model on a split, with what it needs beside it: the baselines, and for a stack its towers.
+    """Train a model on a split, and first what it needs: the baselines, and for a stack its towers.
 
     Parameters
     ----------
-    engine
-        Committed to fold by fold.
-    settings
-        Where weights are kept.
+    context
+        The registry, the folders and the caches.
     config
-        What is trained.
+        Configuration of the model.
     split
-        Name of a split for the config's target.
+        Name of a split for the target of the configuration.
     seed
-        Of weights, order, dropout and the rows that stopping looks at.
+        Seed of weights, order, dropout and the rows of early stopping.
     name
-        What the model is called; its kind where none is given.
+        Name of the model; None: its kind.
     again
-        Train a new version although the same one is finished.
+        Train a new version even if the same one is finished.
     baselines
-        Train the baselines of the same split and seed too, where they are missing.
-    progress
-        Told of folds and epochs.
-    cache
-        Features and backbones that several experiments share.
+        Whether missing baselines of the same split and seed are trained too.
 
     Raises
     ------
     NotFoundError
-        If there is no such split or no image of the recipe.
+        If there is no such split, or no image of the recipe.
     SplitError
-        If the split holds crystals without the inputs, or is too small.
+        If the split has crystals without the inputs, or is too small.
     ModelError
         If the same model is being trained by another process, or the loss is not finite.
     """
     started = time.perf_counter()
-    if "density" in config.towers and config.density_backbone == FINGERPRINT:
-        raise ConfigurationError(
-            f"density_backbone is {FINGERPRINT!r}, which holds the composition too and is for searches; take"
-            " density-statistics, and a composition tower beside it"
-        )
-    progress = progress or Silent()
-    cache = cache or FeatureCache(
-        engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url)
-    )
-    common: dict[str, Any] = {"split": split, "seed": seed, "baselines": False, "progress": progress, "cache": cache}
+    _check(config)
     others = [*(_baselines(config) if baselines and not config.is_baseline else []), *_towers(config)]
-    needed = [run_experiment(engine, settings, other, **common) for other in others]
+    needed = [run_experiment(context, other, split=split, seed=seed, baselines=False) for other in others]
     name = name or config.kind
-    rows = _rows(engine, config, split)
-    inputs = _inputs(engine, config, rows, cache)
-    stored = {**config.to_dict(), "inputs": _fingerprint(inputs, rows)}
+    with Session(context.engine) as session:
+        rows = load_rows(session, split, target=config.target, inputs=config.inputs, auxiliary=config.auxiliary)
+    inputs = _inputs(context, config, rows)
+    checksums = _input_checksums(inputs, rows)
+    stored = {**config.to_dict(), "inputs": checksums}
     identity: dict[str, Any] = {
         "name": name,
         "target": config.target,
@@ -127,74 +114,30 @@ def run_experiment(
         "seed": seed,
         "split_id": rows.split_id,
     }
-    with held(engine, name, config.target, run=run_key(identity)):
-        with session_scope(engine) as session:
-            done = None if again else find_experiment(session, **identity)
-            if done is not None:
-                return read_result(session, done, "unchanged", started, needed)
-            experiment, resumed = begin(session, config, stored, identity, again=again)
+    with run_lock(context.engine, name, config.target, run=run_key(identity)):
+        with session_scope(context.engine) as session:
+            finished = None if again else _finished(session, config, identity, checksums)
+            if finished is not None:
+                return read_result(session, finished, "unchanged", started, needed)
+            experiment, resumed = begin_run(session, config, stored, identity, again=again)
             experiment_id = experiment.id
-        towers = {r.name: r.experiment_id for r in needed if r.name in config.towers}
+        towers = {result.name: result.experiment_id for result in needed if result.name in config.modalities}
         try:
-            with _threads(config):
-                _Run(engine, settings, inputs, rows, seed, experiment_id, towers, progress, cache).all(
-                    f"{name} · {config.target}"
-                )
+            with single_thread(config):
+                _Run(context, inputs, rows, seed, experiment_id, towers).all(f"{name} · {config.target}")
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
-            with session_scope(engine) as session:
+            with session_scope(context.engine) as session:
                 finish_experiment(session, experiment_id, status)
             raise
-    with Session(engine) as session:
-        finished = session.get_one(Experiment, experiment_id)
-        return read_result(session, finished, "resumed" if resumed else "trained", started, needed)
-
-
-def _rows(engine: Engine, config: TrainConfig, split: str) -> SplitRows:
-    with Session(engine) as session:
-        return load_rows(
-            session,
-            split,
-            target=config.target,
-            recipe=config.recipe if "image" in config.towers else None,
-            text_level=config.text_level if "text" in config.towers else None,
-            densities="density" in config.towers,
-            auxiliary=config.auxiliary_targets if "auxiliary_targets" in config.to_dict() else (),
-        )
-
-
-def _baselines(config: TrainConfig) -> list[TrainConfig]:
-    return [TrainConfig(kind=kind, target=config.target) for kind in KINDS if kind.startswith("baseline-")]
-
-
-def _towers(config: TrainConfig) -> list[TrainConfig]:
-    return [config.tower_config(tower) for tower in config.towers] if config.kind == "stacked" else []
-
-
-def _inputs(engine: Engine, config: TrainConfig, rows: SplitRows, cache: FeatureCache) -> ModelInputs:
-    """Inputs of the current revision of every crystal, and of those that the split froze."""
-    with Session(engine) as session:
-        current = session.scalars(select(CrystalRevision.id).where(CrystalRevision.is_current)).all()
-    everything = sorted({*current, *rows.cv.revision_ids.tolist(), *rows.holdout.revision_ids.tolist()})
-    return ModelInputs(engine, config, everything, recipe_id=rows.recipe_id, cache=cache)
-
-
-def _fingerprint(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
-    """What a config names, by checksum: of another recipe, backbone, text or value, it is another experiment."""
-    cv = rows.cv
-    read = [cv.formulas, cv.image_sha256, cv.texts, [None if files is None else files.sha256 for files in cv.densities]]
-    # As JSON has it, which knows no NaN.
-    taught = [[value if np.isfinite(value) else None for value in row] for row in rows.taught.reshape(len(cv), -1)]
-    return {
-        "recipe_sha256": rows.recipe_sha256,
-        "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
-        "rows_sha256": json_sha256([cv.revision_ids.tolist(), cv.folds.tolist(), taught, *read]),
-    }
+    with Session(context.engine) as session:
+        trained = session.get_one(Experiment, experiment_id)
+        return read_result(session, trained, "resumed" if resumed else "trained", started, needed)
 
 
 @contextmanager
-def _threads(config: TrainConfig) -> Iterator[None]:
-    """One thread for networks on kept features: their matrices are too small to be worth sharing out."""
+def single_thread(config: TrainConfig) -> Iterator[None]:
+    """One thread of PyTorch for networks on stored features: their matrices are too small to be divided."""
     import torch
 
     before = torch.get_num_threads()
@@ -206,9 +149,74 @@ def _threads(config: TrainConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+# ---------------------------------------------------------------------- what is trained
+
+
+def _check(config: TrainConfig) -> None:
+    density = config.inputs.get("density")
+    if density is not None and density.backbone == FINGERPRINT:
+        raise ConfigurationError(
+            f"the density features are {FINGERPRINT!r}, which contain the composition too and are for searches; take"
+            " density-statistics, and a composition tower beside it"
+        )
+
+
+def _baselines(config: TrainConfig) -> list[TrainConfig]:
+    return [BaselineConfig(target=config.target, name="mean"), BaselineConfig(target=config.target, name="magpie")]
+
+
+def _towers(config: TrainConfig) -> list[TrainConfig]:
+    return [config.tower_config(name) for name in config.modalities] if config.is_stack else []
+
+
+def _finished(
+    session: Session, config: TrainConfig, identity: Mapping[str, Any], checksums: Mapping[str, Any]
+) -> Experiment | None:
+    """The finished experiment of this description, also one that release 0.1.0 trained."""
+    found = find_experiment(session, **identity)
+    if found is not None or (flat := to_version_1(config)) is None:
+        return found
+    return find_experiment(session, **{**identity, "config_sha256": config_sha256({**flat, "inputs": checksums})})
+
+
+def _inputs(context: ExperimentContext, config: TrainConfig, rows: SplitRows) -> ModelInputs:
+    """Inputs of the current revision of every crystal, and of the revisions of the split."""
+    with Session(context.engine) as session:
+        current = session.scalars(select(CrystalRevision.id).where(CrystalRevision.is_current)).all()
+    ids = sorted({*current, *rows.cv.revision_ids.tolist(), *rows.holdout.revision_ids.tolist()})
+    images = rows.cv.columns.get("image")
+    recipe = images.recipe_sha256 if isinstance(images, ImageColumn) else None
+    return context.inputs(config, ids, recipe_sha256=recipe)
+
+
+def _input_checksums(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
+    """Checksums of what a configuration names: another recipe, backbone, text or value is another experiment."""
+    cv, columns = rows.cv, rows.cv.columns
+    absent = [None] * len(cv)
+    read: list[Any] = [
+        cv.formulas,
+        columns["image"].sha256 if "image" in columns else absent,
+        columns["text"].values if "text" in columns else absent,
+        columns["density"].sha256 if "density" in columns else absent,
+    ]
+    known = ("image", "text", "composition", "density")
+    read += [column.sha256 for name, column in columns.items() if name not in known]
+    # JSON does not have NaN.
+    targets = [[value if np.isfinite(value) else None for value in row] for row in rows.targets.reshape(len(cv), -1)]
+    images = columns.get("image")
+    return {
+        "recipe_sha256": images.recipe_sha256 if isinstance(images, ImageColumn) else None,
+        "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
+        "rows_sha256": json_sha256([cv.revision_ids.tolist(), cv.folds.tolist(), targets, *read]),
+    }
+
+
+# ------------------------------------------------------------------------------- one run
+
+
 @dataclass(frozen=True)
 class _Stage:
-    """One phase of one fold (or of the refit), ready to be written."""
+    """One phase of one fold, or of the refit, ready to be written."""
 
     phase: str
     best_epoch: int | None
@@ -219,89 +227,90 @@ class _Stage:
 
 
 class _Run:
-    """One experiment under way."""
+    """One experiment in progress."""
 
     def __init__(
         self,
-        engine: Engine,
-        settings: Settings,
+        context: ExperimentContext,
         inputs: ModelInputs,
         rows: SplitRows,
         seed: int,
         experiment_id: int,
         towers: Mapping[str, int],
-        progress: Progress,
-        cache: FeatureCache,
     ) -> None:
-        self.engine = engine
+        self.context = context
         self.config = inputs.config
         self.inputs = inputs
         self.rows = rows
-        self.seed = seed
         self.experiment_id = experiment_id
-        self.progress = progress
-        self.store = ArtifactStore(settings.artifacts)
-        self.cv = inputs.shown(rows.cv.revision_ids)
         self.backbones = inputs.backbones
-        self.taught = rows.taught
-        self.towers = TrainedTowers(
-            engine, self.store, self.config, towers, backbones=self.backbones, cache=cache, seed=seed
+        self.trainer = FoldTrainer(
+            inputs.config,
+            inputs.batch(rows.cv.revision_ids),
+            rows.cv,
+            rows.targets,
+            seed,
+            backbones=self.backbones,
+            towers=StoredTowers(context, inputs.config, towers, rows=rows.cv, backbones=self.backbones),
+            on_epoch=self._report_epoch,
         )
+        self._where = ""
 
     def all(self, label: str) -> None:
         """Every fold that is missing, then the refit."""
         done = self._folds_done()
         folds = [fold for fold in self.rows.folds if fold not in done]
-        self.progress.begin(label, len(folds) + 1)
+        progress = self.context.progress
+        progress.begin(label, len(folds) + 1)
         try:
             for fold in folds:
+                self._where = f"fold {fold}"
                 note = self._fold(fold)
-                self.progress.advance(1, note)
+                progress.advance(1, note)
+            self._where = "refit"
             self._refit()
-            self.progress.advance(1, "refit")
+            progress.advance(1, "refit")
         finally:
-            self.progress.end()
+            progress.end()
 
     def _fold(self, fold: int) -> str:
-        rows, cv = self.rows.cv, self.cv
-        train = np.flatnonzero(rows.folds != fold)
-        score = np.flatnonzero(rows.folds == fold)
-        stopping = self._stopping(rows.take(train), fold)
-        fit, stop = train[~stopping], train[stopping]
-        shown = {"train": cv.take(fit), "validation": cv.take(score)}
-        truth = {"train": rows.values[fit], "validation": rows.values[score]}
+        rows, trainer = self.rows.cv, self.trainer
+        fitted, scored = trainer.fitted(fold), trainer.scored(fold)
+        batches = {"train": trainer.batch.take(fitted), "validation": trainer.batch.take(scored)}
+        truth = {"train": rows.values[fitted], "validation": rows.values[scored]}
         stages: list[_Stage] = []
         model: FittedModel | None = None
-        for model in self._phases(fold, fit, stop=stop if len(stop) else None):
-            # What is only aligned says nothing of the target yet.
-            predicted = {s: model.predict(part) for s, part in shown.items() if model.phase != "align"}
+        predicted: dict[str, NDArray[np.float64]] = {}
+        for model in trainer.fit(fold):
+            # A model that is only aligned does not predict the target yet.
+            predicted = {s: model.predict(batch) for s, batch in batches.items() if model.phase != "align"}
             stages.append(_stage(model, {s: (_scores(truth[s], p), len(p)) for s, p in predicted.items()}))
         assert model is not None
-        with session_scope(self.engine) as session:
-            version = self._write(session, model, stages, fold=fold, n_train=len(fit))
-            write_predictions(session, version, rows.revision_ids[score], predicted["validation"], subset="validation")
+        with session_scope(self.context.engine) as session:
+            version = self._write(session, model, stages, fold=fold, n_train=len(fitted))
+            write_predictions(session, version, rows.revision_ids[scored], predicted["validation"], subset="validation")
         last = stages[-1].scores["validation"][0]
         r2 = f"R2 {last['r2']:.3f}, " if "r2" in last else ""
         return f"fold {fold}: {r2}RMSE {last['rmse']:.3g}"
 
     def _refit(self) -> None:
-        rows, everyone = self.rows.cv, np.arange(len(self.cv))
+        rows, batch = self.rows.cv, self.trainer.batch
         stages: list[_Stage] = []
         model: FittedModel | None = None
-        for model in self._phases(None, everyone, epochs=self._median_epochs()):
+        for model in self.trainer.fit(None, epochs=self._median_epochs()):
             aligned = model.phase == "align"
-            scores = {} if aligned else {"train": (_scores(rows.values, model.predict(self.cv)), len(rows))}
+            scores = {} if aligned else {"train": (_scores(rows.values, model.predict(batch)), len(rows))}
             stages.append(_stage(model, scores))
         assert model is not None
         holdout = self.rows.holdout
-        # From here on nothing is fitted; this is the one place that looks at the holdout.
-        shown = self.inputs.shown(holdout.revision_ids)
-        predicted = model.predict(shown)
+        # From here on nothing is fitted; this is the one place that reads the holdout.
+        held_out = self.inputs.batch(holdout.revision_ids)
+        predicted = model.predict(held_out)
         if len(holdout):
             stages[-1].scores["holdout"] = (_scores(holdout.values, predicted), len(holdout))
-        said = self._said(shown)
-        spread = np.std(list(said.values()), axis=0, ddof=1) if len(said) > 1 and len(holdout) else None
-        with session_scope(self.engine) as session:
+        by_fold = self._fold_predictions(held_out)
+        spread = np.std(list(by_fold.values()), axis=0, ddof=1) if len(by_fold) > 1 and len(holdout) else None
+        with session_scope(self.context.engine) as session:
             version = self._write(session, model, stages, fold=None, n_train=len(rows))
             if len(holdout):
                 write_predictions(session, version, holdout.revision_ids, predicted, subset="holdout", spread=spread)
@@ -312,7 +321,7 @@ class _Run:
                 version.phase,
                 self.inputs.frozen,
                 holdout=holdout.revision_ids,
-                fold_predictions=said,
+                fold_predictions=by_fold,
                 predicted=predicted,
             )
             if isinstance(model, FittedNetwork):
@@ -322,83 +331,30 @@ class _Run:
                     version=version,
                     model=model,
                     inputs=self.inputs,
-                    preprocessing=self._described(),
+                    preprocessing=self._trained_on(),
                 )
             finish_experiment(session, experiment)
             session.flush()
             update_best(session, experiment.name, experiment.target)
             update_default_encoder(session)
 
-    def _phases(
-        self,
-        fold: int | None,
-        fit: NDArray[np.int64],
-        *,
-        stop: NDArray[np.int64] | None = None,
-        epochs: Mapping[str, int] | None = None,
-    ) -> Iterator[FittedModel]:
-        """Fit on the rows ``fit`` of cv, stop on the rows ``stop`` of cv, and see no others."""
-        shown, taught, rows = self.cv.take(fit), self.taught[fit], self.rows.cv
-        towers: dict[str, FittedModel] | None = None
-        joined, unseen = None, None
-        if self.config.kind == "stacked" and not self.config.joins_features:
-            fitted = self.towers.fitted(fold)
-            towers = {name: tower for name, (tower, _) in fitted.items()}
-            groups = [rows.material_keys[i] for i in fit]
-            if not self.config.is_network:
-                ids = rows.revision_ids[fit]
-                unseen = self.towers.unseen(fitted, shown, taught, revision_ids=ids, groups=groups, fold=fold)
-            elif self.config.stack_features == "out-of-fold":
-                joined = self.towers.features(fitted, shown, taught, groups=groups, fold=fold)
-        return fit_phases(
-            self.config,
-            shown,
-            taught,
-            seed=derived_seed(self.seed, "fold", fold),
-            stop=None if stop is None else (self.cv.take(stop), rows.values[stop]),
-            epochs=epochs,
-            towers=towers,
-            joined=joined,
-            unseen=unseen,
-            backbones=self.backbones,
-            on_epoch=self._teller(fold),
-        )
+    def _report_epoch(self, phase: str, record: EpochRecord) -> None:
+        if record.epoch % 10 == 0:
+            self.context.progress.advance(0, f"{self._where}, {phase}, epoch {record.epoch}")
 
-    def _stopping(self, train: Rows, fold: int) -> NDArray[np.bool_]:
-        share = self.config.stop_fraction
-        if not share or not self.config.is_network:
-            return np.zeros(len(train), dtype=bool)
-        return inner_stop(train, fold, seed=self.seed, share=share)
-
-    def _teller(self, fold: int | None) -> Any:
-        where = "refit" if fold is None else f"fold {fold}"
-
-        def tell(phase: str, record: EpochRecord) -> None:
-            if record.epoch % 10 == 0:
-                self.progress.advance(0, f"{where}, {phase}, epoch {record.epoch}")
-
-        return tell
-
-    def _described(self) -> dict[str, Any]:
-        """What the model was trained on; it refuses to predict from anything else."""
-        described: dict[str, Any] = {"target": self.rows.target, "unit": self.rows.unit, "split": self.rows.split}
-        if "image" in self.config.towers:
-            described["recipe"] = self.config.recipe
-            described["recipe_sha256"] = self.rows.recipe_sha256
-            described["image_inputs"] = [[list(channel) for channel in one] for one in self.rows.image_inputs()]
-        if "text" in self.config.towers:
-            described["text_level"] = self.config.text_level
-        if "density" in self.config.towers:
-            levels = {files.level_of_theory for files in self.rows.cv.densities if files is not None}
-            described["density_levels"] = sorted(levels)
-        described["backbones"] = {name: identify(backbone) for name, backbone in self.backbones.items()}
-        return described
+    def _trained_on(self) -> dict[str, Any]:
+        """What the model is trained on; it refuses to predict from anything else."""
+        trained_on: dict[str, Any] = {"target": self.rows.target, "unit": self.rows.unit, "split": self.rows.split}
+        for name, features in self.config.inputs.items():
+            trained_on |= MODALITIES[name].describe(features, self.rows.cv.columns[name])
+        trained_on["backbones"] = {name: described(backbone) for name, backbone in self.backbones.items()}
+        return trained_on
 
     def _write(
         self, session: Session, model: FittedModel, stages: list[_Stage], *, fold: int | None, n_train: int
     ) -> ModelVersion:
         """Write all phases; only the last keeps its weights, and its row is returned."""
-        artifact = self.store.put(model.to_bytes(extra=self._described()))
+        artifact = self.context.store.put(model.to_bytes(extra=self._trained_on()))
         version: ModelVersion | None = None
         for stage in stages:
             version = add_model_version(
@@ -420,7 +376,7 @@ class _Run:
         return version
 
     def _folds_done(self) -> set[int]:
-        with Session(self.engine) as session:
+        with Session(self.context.engine) as session:
             return {
                 int(fold)
                 for fold in session.scalars(
@@ -434,7 +390,7 @@ class _Run:
             }
 
     def _median_epochs(self) -> dict[str, int]:
-        with Session(self.engine) as session:
+        with Session(self.context.engine) as session:
             found = session.execute(
                 select(ModelVersion.phase, ModelVersion.best_epoch).where(
                     ModelVersion.experiment_id == self.experiment_id,
@@ -442,34 +398,31 @@ class _Run:
                     ModelVersion.best_epoch.is_not(None),
                 )
             )
-            by_phase: dict[str, list[int]] = {phase: [] for phase in phases_of(self.config)}
+            by_phase: dict[str, list[int]] = {phase: [] for phase in self.config.phases}
             for phase, best in found:
                 by_phase[phase].append(best or 1)
         return {phase: max(1, round(statistics.median(best))) for phase, best in by_phase.items() if best}
 
-    def _said(self, shown: Shown) -> dict[int, NDArray[np.float64]]:
-        """By fold, what its model says of N crystals, (N,) in the unit of the target."""
-        if not len(shown):
+    def _fold_predictions(self, batch: Batch) -> dict[int, NDArray[np.float64]]:
+        """Predictions of the model of each fold for N crystals, (N,) in the unit of the target."""
+        if not len(batch):
             return {}
-        with Session(self.engine) as session:
-            versions = _ready_folds(session, self.experiment_id)
+        with Session(self.context.engine) as session:
+            versions = session.execute(
+                select(ModelVersion.fold, ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
+                .where(
+                    ModelVersion.experiment_id == self.experiment_id,
+                    ModelVersion.fold.is_not(None),
+                    ModelVersion.status == "ready",
+                )
+                .order_by(ModelVersion.fold)
+            ).all()
+        restore = RestoreContext(self.backbones)
+        store = self.context.store
         return {
-            fold: restore(self.config, self.store.read(uri, sha), backbones=self.backbones).predict(shown)
-            for fold, uri, sha in versions
+            int(fold or 0): restore_model(self.config, store.read(uri or "", sha256 or ""), restore).predict(batch)
+            for fold, uri, sha256 in versions
         }
-
-
-def _ready_folds(session: Session, experiment_id: int) -> list[tuple[int, str, str]]:
-    found = session.execute(
-        select(ModelVersion.fold, ModelVersion.artifact_uri, ModelVersion.artifact_sha256)
-        .where(
-            ModelVersion.experiment_id == experiment_id,
-            ModelVersion.fold.is_not(None),
-            ModelVersion.status == "ready",
-        )
-        .order_by(ModelVersion.fold)
-    )
-    return [(int(fold or 0), uri or "", sha or "") for fold, uri, sha in found]
 
 
 def _stage(model: FittedModel, scores: dict[str, tuple[dict[str, float], int]]) -> _Stage:

@@ -1,9 +1,10 @@
-"""What a search varies, kind by kind: a table of parameters, each a field of the configuration.
+"""Search spaces: the parameters that tuning varies, for each kind of model.
 
-Of a network that is how it is trained; a regressor finds its own parameters, so that there it is which regressor reads
-which features, and which towers a stack joins. A parameter of a phase is named ``readout.learning_rate``; widths are
-written ``512-256``, towers ``text-density``. Whatever is not in the table stays as the configuration has it. The
-configuration's own value always belongs to the space, so that it can be the first trial.
+Of a network these are how it is trained; a regressor finds its own parameters, so that there they are which regressor
+reads which features, and which towers a stack joins. A parameter is named by the path to its field, as
+``training.readout.learning_rate`` or ``towers.image.features.backbone``; widths are written ``512-256``, towers
+``text-density``. Whatever is not in the space stays as the configuration has it. The configuration's own value always
+belongs to the space, so that it can be the first trial.
 """
 
 from __future__ import annotations
@@ -14,9 +15,19 @@ from itertools import combinations, product
 from typing import Any
 
 from registry.errors import ConfigurationError
-from train.config.config import PhaseConfig, TrainConfig
+from train.config.config import TrainConfig
+from train.config.kinds import parse_config
+from train.config.schema import (
+    BaselineConfig,
+    ContrastiveConfig,
+    DualEncoder,
+    NetworkJoin,
+    StackConfig,
+    TowerConfig,
+)
+from train.models.regressors.catalog import REGRESSORS
 
-__all__ = ["CHOICES", "SPACES", "Parameter", "apply", "every_choice", "space_of"]
+__all__ = ["Parameter", "apply", "every_choice", "space_of"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Parameter:
     """One dimension of a space: a range, or a choice."""
 
     name: str
+    """Path to the field."""
     low: float | None = None
     high: float | None = None
     log: bool = False
@@ -31,14 +43,15 @@ class Parameter:
     choices: tuple[Any, ...] = ()
 
     def value_in(self, config: TrainConfig) -> Any:
-        """The configuration's value, as the search knows it."""
-        value: Any = config
-        for part in self.name.split("."):
-            value = getattr(value, part)
-        return "-".join(map(str, value)) if isinstance(value, tuple) else value
+        """The configuration's value, as the search represents it."""
+        values = config.to_dict()
+        if self.name == "towers":
+            return "-".join(tower["modality"] for tower in values["towers"])
+        value = _holder(values, self.name)[self.name.rpartition(".")[2]]
+        return "-".join(map(str, value)) if isinstance(value, list) else value
 
-    def holding(self, config: TrainConfig) -> Parameter:
-        """The parameter, widened where the configuration's own value lies outside."""
+    def including(self, config: TrainConfig) -> Parameter:
+        """The parameter, widened where the configuration's own value is outside of it."""
         value = self.value_in(config)
         if self.choices:
             return self if value in self.choices else replace(self, choices=(*self.choices, value))
@@ -47,82 +60,14 @@ class Parameter:
         return replace(self, low=min(self.low, value), high=max(self.high, value))
 
     def suggest(self, trial: Any) -> Any:
-        """Ask an Optuna trial for a value."""
+        """Take a value from an Optuna trial."""
         if self.choices:
             return trial.suggest_categorical(self.name, list(self.choices))
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
 
-def _phase(name: str, low: float, high: float) -> tuple[Parameter, ...]:
-    return (
-        Parameter(f"{name}.learning_rate", low, high, log=True),
-        Parameter(f"{name}.weight_decay", choices=(0.0, 1e-4, 1e-3, 1e-2, 1e-1)),
-        Parameter(f"{name}.batch_size", choices=(16, 32, 64)),
-    )
-
-
-def _tower(kind: str, *widths: str) -> tuple[Parameter, ...]:
-    return (
-        Parameter(f"{kind}_widths", choices=widths),
-        Parameter(f"{kind}_dropout", 0.0, 0.6),
-        *_phase("readout", 1e-4, 5e-3),
-    )
-
-
-SPACES: Mapping[str, tuple[Parameter, ...]] = {
-    "image": _tower("image", "1024-512-256", "512-256", "256", "1024-256"),
-    "text": _tower("text", "512-512-256", "512-256", "256", "128"),
-    "composition": _tower("composition", "512-512-256", "256-256", "256", "128-64"),
-    "density": _tower("density", "512-512-256", "256-256", "256", "128-64"),
-    "stacked": (
-        Parameter("stacked_widths", choices=("256", "512-256", "128", "64")),
-        Parameter("stacked_dropout", 0.0, 0.6),
-        *_phase("readout", 1e-4, 5e-3),
-        Parameter("finetune.learning_rate", 1e-6, 1e-3, log=True),
-    ),
-    "dual-encoder": (
-        Parameter("projection_dim", choices=(128, 256, 512)),
-        Parameter("align.learning_rate", 1e-4, 1e-2, log=True),
-        Parameter("align.weight_decay", choices=(0.0, 1e-3, 1e-2, 1e-1)),
-        *_phase("readout", 3e-5, 3e-3),
-    ),
-    "clip": _phase("readout", 3e-5, 3e-3),
-    "baseline-magpie": (Parameter("n_estimators", choices=(100, 200, 400, 800)),),
-}
-"""What is searched for each kind of network. Rates of a stack act on its towers too, trained anew in every trial."""
-
-
-_REGRESSORS = ("gaussian-process", "gradient-boosting", "kernel", "ridge", "trees")
-
-CHOICES: Mapping[str, tuple[Parameter, ...]] = {
-    "image": (
-        Parameter("image_backbone", choices=("pixel_statistics", "efficientnet_lite0")),
-        Parameter("image_regressor", choices=_REGRESSORS),
-    ),
-    "text": (Parameter("text_regressor", choices=_REGRESSORS),),
-    "composition": (
-        Parameter("composition_backbone", choices=("elements", "magpie")),
-        Parameter("composition_regressor", choices=_REGRESSORS),
-    ),
-    "density": (Parameter("density_regressor", choices=_REGRESSORS),),
-}
-"""What is searched for each kind that a regressor reads."""
-
-
-def _joined(config: TrainConfig) -> tuple[Parameter, ...]:
-    """The space of a stack that a regressor joins: which of its towers, joined how, and what they read."""
-    subsets = ["-".join(towers) for n in range(len(config.towers), 1, -1) for towers in combinations(config.towers, n)]
-    # What is joined by features has no regressors of single towers to search; elsewhere these stay as they are.
-    read = [p for tower in config.towers for p in CHOICES[tower] if p.name.endswith("_backbone")]
-    return (
-        *((Parameter("stack_towers", choices=tuple(subsets)),) if len(subsets) > 1 else ()),
-        Parameter("join", choices=_REGRESSORS),
-        *read,
-    )
-
-
 def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
-    """The space of a configuration's kind, its own values included.
+    """The space of a configuration, its own values included.
 
     Parameters
     ----------
@@ -134,22 +79,25 @@ def space_of(config: TrainConfig) -> tuple[Parameter, ...]:
     ConfigurationError
         If the kind has no space, or a stack's towers are too many to search with.
     """
-    if config.kind not in SPACES:
-        raise ConfigurationError(f"nothing to search for kind {config.kind!r}; choose from {', '.join(SPACES)}")
-    if not config.is_baseline and not config.is_network:
-        space = _joined(config) if config.kind == "stacked" else CHOICES[config.kind]
-        return tuple(parameter.holding(config) for parameter in space)
-    if config.kind == "stacked" and config.stack_features != "in-sample":
+    space: tuple[Parameter, ...] = ()
+    if isinstance(config, TowerConfig):
+        space = _dense_tower(config.modality) if config.is_network else _regressor_tower("", config.modality)
+    elif isinstance(config, StackConfig):
+        space = _stack(config)
+    elif isinstance(config, ContrastiveConfig):
+        space = _DUAL if isinstance(config.encoder, DualEncoder) else _CLIP
+    elif isinstance(config, BaselineConfig) and config.name == "magpie":
+        space = (Parameter("n_estimators", choices=(100, 200, 400, 800)),)
+    if not space:
         raise ConfigurationError(
-            f"stack_features is {config.stack_features!r}, whose towers are too many to search with; search in-sample,"
-            " and train with what was found"
+            f"nothing to search for kind {config.kind!r}; choose from image, text, composition, density, stacked,"
+            " dual-encoder, clip, baseline-magpie"
         )
-    acting = config.to_dict()
-    return tuple(p.holding(config) for p in SPACES[config.kind] if p.name.partition(".")[0] in acting)
+    return tuple(parameter.including(config) for parameter in space)
 
 
 def every_choice(space: Sequence[Parameter]) -> list[dict[str, Any]] | None:
-    """All that a space of choices alone holds, in a fixed order; None where a parameter has a range.
+    """All members of a space of choices alone, in a fixed order; None where a parameter has a range.
 
     Parameters
     ----------
@@ -172,16 +120,113 @@ def apply(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     values
         By name of the parameter, as :meth:`Parameter.suggest` gave them.
     """
-    fields: dict[str, Any] = {}
+    fields = config.to_dict()
     for name, value in values.items():
-        head, _, inner = name.partition(".")
-        if inner:
-            phase: PhaseConfig = fields.get(head, getattr(config, head))
-            fields[head] = replace(phase, **{inner: value})
-        elif name.endswith("_widths"):
-            fields[name] = tuple(int(width) for width in value.split("-"))
-        elif name == "stack_towers":
-            fields[name] = tuple(value.split("-"))
+        if name == "towers":
+            continue
+        holder, field = _holder(fields, name), name.rpartition(".")[2]
+        if isinstance(holder[field], list):
+            value = [int(width) for width in value.split("-")]
+        holder[field] = value
+        if name == "join.name":
+            holder["reads"] = _reads(value)
+    if "towers" in values:
+        chosen = values["towers"].split("-")
+        fields["towers"] = [tower for tower in fields["towers"] if tower["modality"] in chosen]
+    return parse_config(fields)
+
+
+# ------------------------------------------------------------------------------ private
+
+_REGRESSORS = ("gaussian-process", "gradient-boosting", "kernel", "ridge", "trees")
+
+_WIDTHS: Mapping[str, tuple[str, ...]] = {
+    "image": ("1024-512-256", "512-256", "256", "1024-256"),
+    "text": ("512-512-256", "512-256", "256", "128"),
+}
+_OTHER_WIDTHS = ("512-512-256", "256-256", "256", "128-64")
+
+_BACKBONES: Mapping[str, tuple[str, ...]] = {
+    "image": ("pixel_statistics", "efficientnet_lite0"),
+    "composition": ("elements", "magpie"),
+}
+
+
+def _phase(path: str, low: float, high: float) -> tuple[Parameter, ...]:
+    return (
+        Parameter(f"{path}.learning_rate", low, high, log=True),
+        Parameter(f"{path}.weight_decay", choices=(0.0, 1e-4, 1e-3, 1e-2, 1e-1)),
+        Parameter(f"{path}.batch_size", choices=(16, 32, 64)),
+    )
+
+
+_CLIP = _phase("training.readout", 3e-5, 3e-3)
+_DUAL = (
+    Parameter("encoder.projection_dim", choices=(128, 256, 512)),
+    Parameter("encoder.align.learning_rate", 1e-4, 1e-2, log=True),
+    Parameter("encoder.align.weight_decay", choices=(0.0, 1e-3, 1e-2, 1e-1)),
+    *_phase("training.readout", 3e-5, 3e-3),
+)
+
+
+def _dense_tower(modality: str) -> tuple[Parameter, ...]:
+    return (
+        Parameter("head.widths", choices=_WIDTHS.get(modality, _OTHER_WIDTHS)),
+        Parameter("head.dropout", 0.0, 0.6),
+        *_phase("training.readout", 1e-4, 5e-3),
+    )
+
+
+def _backbone(path: str, modality: str) -> tuple[Parameter, ...]:
+    choices = _BACKBONES.get(modality)
+    return (Parameter(f"{path}features.backbone", choices=choices),) if choices else ()
+
+
+def _regressor_tower(path: str, modality: str) -> tuple[Parameter, ...]:
+    return (*_backbone(path, modality), Parameter(f"{path}head.name", choices=_REGRESSORS))
+
+
+def _stack(config: StackConfig) -> tuple[Parameter, ...]:
+    if not isinstance(config.join, NetworkJoin):
+        return _joined(config)
+    if config.join.tower_features != "in-sample":
+        raise ConfigurationError(
+            f"join.tower_features is {config.join.tower_features!r}, whose towers are too many to search with; search"
+            " in-sample, and train with the result"
+        )
+    # Rates of a stack act on its towers too, which are trained anew in every trial.
+    return (
+        Parameter("join.widths", choices=("256", "512-256", "128", "64")),
+        Parameter("join.dropout", 0.0, 0.6),
+        *_phase("training.readout", 1e-4, 5e-3),
+        Parameter("training.finetune.learning_rate", 1e-6, 1e-3, log=True),
+    )
+
+
+def _joined(config: StackConfig) -> tuple[Parameter, ...]:
+    """The space of a stack that a regressor joins: which of its towers, joined how, and what they read."""
+    names = config.modalities
+    subsets = ["-".join(towers) for n in range(len(names), 1, -1) for towers in combinations(names, n)]
+    # A stack that joins features has no regressors of single towers to search; elsewhere these stay as they are.
+    read = [parameter for name in names for parameter in _backbone(f"towers.{name}.", name)]
+    return (
+        *((Parameter("towers", choices=tuple(subsets)),) if len(subsets) > 1 else ()),
+        Parameter("join.name", choices=_REGRESSORS),
+        *read,
+    )
+
+
+def _holder(fields: dict[str, Any], path: str) -> dict[str, Any]:
+    """The mapping that holds the field of a path."""
+    holder: Any = fields
+    for part in path.split(".")[:-1]:
+        if isinstance(holder, list):
+            holder = next(tower for tower in holder if tower["modality"] == part)
         else:
-            fields[name] = value
-    return replace(config, **fields)
+            holder = holder[part]
+    found: dict[str, Any] = holder
+    return found
+
+
+def _reads(regressor: str) -> str:
+    return "features" if REGRESSORS[regressor].joins_features else "predictions"

@@ -1,8 +1,8 @@
-"""What towers that have not seen a row say of it, for a stack: their features, or their predictions.
+"""Out-of-fold features and predictions of towers, which stacks are fitted to.
 
 A tower fits its own training rows far better than new ones, so a readout trained on those in-sample features
-learns to trust the tower that overfits most. Out-of-fold features say what a tower knows of rows that it has
-not seen: the training rows are dealt into groups, and for each group a tower is trained on the others.
+learns to trust the tower that overfits most. Out-of-fold features describe rows that a tower has not seen: the training
+rows are assigned to groups, and for each group a tower is trained on the others.
 
 Hidden units of two trainings are not the same functions, so the features of such an inner tower are mapped onto
 those of the full tower, by ridge regression towards the identity on the rows that the inner tower was trained on.
@@ -12,143 +12,103 @@ Inner towers start from the full tower's initial weights, which keeps the two cl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from train.config.config import TrainConfig
-from train.features.featurizers import Featurizer
-from train.models.fitting import FittedModel, FittedNetwork, Shown, fit_phases
+from train.models.fitted import FitContext, FittedModel, fit_model
+from train.models.network_fitting import FittedNetwork
 
-__all__ = ["align", "deal", "out_of_fold", "unseen_predictions"]
+__all__ = ["align", "assign_groups", "out_of_fold_features", "out_of_fold_predictions"]
 
 _RIDGES = tuple(10.0**power for power in range(-3, 4))
 
 
-def out_of_fold(
-    towers: Mapping[str, tuple[TrainConfig, FittedNetwork, Mapping[str, int]]],
-    shown: Shown,
-    values: NDArray[np.float64],
-    *,
-    groups: Sequence[str],
-    seed: int,
-    backbones: Mapping[str, Featurizer],
-    n_groups: int = 5,
+def out_of_fold_features(
+    context: FitContext, full: FittedNetwork, *, groups: Sequence[str], n_groups: int = 5
 ) -> NDArray[np.float32]:
-    """Joined tower features of training rows, each of towers that were not trained on the row.
+    """Penultimate features of training rows, each of a tower that was not trained on the row.
 
     Parameters
     ----------
-    towers
-        By modality: its config, the full tower, and the epochs that each of its phases was trained for.
-    shown, values
-        The N rows that the full towers were fitted to; values in the unit of the target.
+    context
+        Of the full tower: its configuration, the N rows that it was fitted to, and the epochs of its phases.
+    full
+        The full tower.
     groups
         What must stay together, for each row: its material.
-    seed
-        That of the full towers' fold.
-    backbones
-        Pre-trained backbones by modality.
     n_groups
-        Inner towers of each modality.
+        Number of inner towers.
 
     Returns
     -------
     NDArray
-        (N, sum of widths), in the order of ``towers``, in the full towers' bases.
+        (N, width), in the basis of the full tower.
     """
-    dealt = deal(groups, n_groups, seed=seed)
-    parts = []
-    for modality, (config, full, epochs) in towers.items():
-        reference = full.encode(shown)
-        features = np.empty_like(reference)
-        own = {name: backbone for name, backbone in backbones.items() if name == modality}
-        for held, kept, inner in _inner(config, shown, values, dealt, seed=seed, epochs=epochs, backbones=own):
-            assert isinstance(inner, FittedNetwork)
-            features[held] = align(inner.encode(shown.take(kept)), reference[kept], inner.encode(shown.take(held)))
-        parts.append(features)
-    return np.concatenate(parts, axis=1)
+    reference = full.encode(context.batch)
+    features = np.empty_like(reference)
+    for held, kept, inner in _inner_towers(context, assign_groups(groups, n_groups, seed=context.seed)):
+        assert isinstance(inner, FittedNetwork)
+        features[held] = align(
+            inner.encode(context.batch.take(kept)), reference[kept], inner.encode(context.batch.take(held))
+        )
+    return features
 
 
-def unseen_predictions(
-    config: TrainConfig,
-    shown: Shown,
-    values: NDArray[np.float64],
-    *,
-    epochs: Mapping[str, int],
-    groups: Sequence[str],
-    seed: int,
-    backbones: Mapping[str, Featurizer],
-    n_groups: int = 5,
-) -> NDArray[np.float64]:
-    """Predictions of one tower's kind for training rows, each by a tower that was not trained on the row.
+def out_of_fold_predictions(context: FitContext, *, groups: Sequence[str], n_groups: int = 5) -> NDArray[np.float64]:
+    """Predictions for training rows, each by a tower that was not trained on the row.
 
     Parameters
     ----------
-    config
-        Of the tower.
-    shown, values
-        The N training rows; values in the unit of the target.
-    epochs
-        Those that each phase of the full tower was trained for.
+    context
+        Of the full tower: its configuration, the N rows that it was fitted to, and the epochs of its phases.
     groups
         What must stay together, for each row: its material.
-    seed
-        That of the full tower's fold.
-    backbones
-        The tower's pre-trained backbone, by modality.
     n_groups
-        Inner towers.
+        Number of inner towers.
 
     Returns
     -------
     NDArray
         (N,), in the unit of the target.
     """
-    dealt = deal(groups, n_groups, seed=seed)
-    said = np.empty(len(shown))
-    for held, _, inner in _inner(config, shown, values, dealt, seed=seed, epochs=epochs, backbones=backbones):
-        said[held] = inner.predict(shown.take(held))
-    return said
+    predictions = np.empty(len(context.batch))
+    for held, _, inner in _inner_towers(context, assign_groups(groups, n_groups, seed=context.seed)):
+        predictions[held] = inner.predict(context.batch.take(held))
+    return predictions
 
 
-def deal(groups: Sequence[str], n_groups: int, *, seed: int) -> NDArray[np.int64]:
-    """Deal rows into groups of nearly equal size, by a seeded hash; what has one name stays together.
+def assign_groups(names: Sequence[str], n_groups: int, *, seed: int) -> NDArray[np.int64]:
+    """Assign rows to groups of nearly equal size, by a seeded hash; rows of one name stay together.
 
     Parameters
     ----------
-    groups
+    names
         (N,) names.
     n_groups
-        Into how many.
+        Number of groups.
     seed
-        Another one deals anew.
+        Another seed gives another assignment.
 
     Returns
     -------
     NDArray
         (N,), from 0 to ``n_groups - 1``.
     """
-    order = sorted(set(groups), key=lambda name: hashlib.sha256(f"{seed}:group:{name}".encode()).digest())
+    order = sorted(set(names), key=lambda name: hashlib.sha256(f"{seed}:group:{name}".encode()).digest())
     place = {name: rank % n_groups for rank, name in enumerate(order)}
-    return np.array([place[name] for name in groups], dtype=np.int64)
+    return np.array([place[name] for name in names], dtype=np.int64)
 
 
-def _inner(
-    config: TrainConfig,
-    shown: Shown,
-    values: NDArray[np.float64],
-    dealt: NDArray[np.int64],
-    *,
-    seed: int,
-    epochs: Mapping[str, int],
-    backbones: Mapping[str, Featurizer],
+def _inner_towers(
+    context: FitContext, assigned: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], FittedModel]]:
-    """For each group that rows were dealt into: the rows held back, the others, and the tower trained on those."""
-    for group in np.unique(dealt):
-        held, kept = np.flatnonzero(dealt == group), np.flatnonzero(dealt != group)
-        *_, inner = fit_phases(config, shown.take(kept), values[kept], seed=seed, epochs=epochs, backbones=backbones)
+    """For each group of rows: the rows held back, the others, and the tower trained on the others."""
+    for group in np.unique(assigned):
+        held, kept = np.flatnonzero(assigned == group), np.flatnonzero(assigned != group)
+        *_, inner = fit_model(replace(context, batch=context.batch.take(kept), targets=context.targets[kept]))
         yield held, kept, inner
 
 

@@ -1,158 +1,62 @@
-"""The towers that a stack is built on: trained before it on the same split and seed, and read back fold by fold."""
+"""Stored towers of a stack: trained before it on the same split and seed, and read back fold by fold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
-from registry.files.artifacts import ArtifactStore
 from registry.models import ModelVersion, Prediction
 from train.config.config import TrainConfig
-from train.experiments.stacking import out_of_fold, unseen_predictions
-from train.features.cache import FeatureCache
+from train.experiments.context import ExperimentContext
+from train.experiments.folds import TrainedTower
+from train.experiments.rows import Rows
+from train.experiments.stacking import out_of_fold_predictions
 from train.features.featurizers import Featurizer
-from train.models.fitting import FittedModel, FittedNetwork, Shown, derived_seed, restore
+from train.models.fitted import FitContext, RestoreContext, restore_model
 
-__all__ = ["TrainedTowers"]
+__all__ = ["StoredTowers"]
 
 
-class TrainedTowers:
-    """Towers of one stack.
+class StoredTowers:
+    """Towers of one stack in the model store.
 
     Parameters
     ----------
-    engine
-        Only read.
-    store
-        Where weights are kept.
+    context
+        Of the experiment.
     config
-        Of the stack.
+        Configuration of the stack.
     experiments
         Experiment of each tower, by modality.
+    rows
+        The cross-validated rows.
     backbones
-        Pre-trained backbones by modality.
-    cache
-        Keeps what several stacks of one process ask of the same towers.
-    seed
-        Of the experiment.
+        Featurizers by modality.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        store: ArtifactStore,
+        context: ExperimentContext,
         config: TrainConfig,
         experiments: Mapping[str, int],
         *,
+        rows: Rows,
         backbones: Mapping[str, Featurizer],
-        cache: FeatureCache,
-        seed: int,
     ) -> None:
-        self._engine = engine
-        self._store = store
+        self._context = context
         self._config = config
         self._experiments = experiments
+        self._rows = rows
         self._backbones = backbones
-        self._cache = cache
-        self._seed = seed
 
-    def fitted(self, fold: int | None) -> dict[str, tuple[FittedModel, dict[str, int]]]:
-        """By modality: the tower of a fold (None: the refit), and the epochs that its phases were trained for."""
-        return {name: self._tower(name, fold) for name in self._config.towers}
-
-    def features(
-        self,
-        fitted: Mapping[str, tuple[FittedModel, Mapping[str, int]]],
-        shown: Shown,
-        values: NDArray[np.float64],
-        *,
-        groups: Sequence[str],
-        fold: int | None,
-    ) -> NDArray[np.float32]:
-        """Joined penultimate features of training rows, each of towers that were not trained on the row, (N, width).
-
-        Parameters
-        ----------
-        fitted
-            As :meth:`fitted` gives them.
-        shown, values
-            The N rows that the towers of this fold were fitted to.
-        groups
-            What must stay together, for each row: its material.
-        fold
-            The fold that is scored; None for the refit.
-        """
-        networks = {
-            name: (self._config.tower_config(name), tower, counts)
-            for name, (tower, counts) in fitted.items()
-            if isinstance(tower, FittedNetwork)
-        }
-        seed = derived_seed(self._seed, "fold", fold)
-        return out_of_fold(networks, shown, values, groups=groups, seed=seed, backbones=self._backbones)
-
-    def unseen(
-        self,
-        fitted: Mapping[str, tuple[FittedModel, Mapping[str, int]]],
-        shown: Shown,
-        values: NDArray[np.float64],
-        *,
-        revision_ids: NDArray[np.int64],
-        groups: Sequence[str],
-        fold: int | None,
-    ) -> NDArray[np.float64]:
-        """What towers say of training rows that they have not seen, (N, T), in the unit of the target.
-
-        For the refit that is what the towers of the folds said of the rows that they were scored on. A fold, whose own
-        rows nothing may be fitted to, has towers trained inside its training rows.
-
-        Parameters
-        ----------
-        fitted, shown, values, groups, fold
-            As for :meth:`features`.
-        revision_ids
-            (N,), of the rows.
-        """
-        columns = []
-        for name, (_, epochs) in fitted.items():
-            if fold is None:
-                columns.append(self._said_in_validation(name, revision_ids))
-                continue
-            config = self._config.tower_config(name)
-            key = [config.to_dict(), self._experiments[name], self._seed, fold, revision_ids.tolist()]
-            columns.append(
-                self._cache.remember(
-                    json_sha256(["unseen", *key]),
-                    lambda name=name, config=config, epochs=epochs: unseen_predictions(  # type: ignore[misc]
-                        config,
-                        shown,
-                        values,
-                        epochs=epochs,
-                        groups=groups,
-                        seed=derived_seed(self._seed, "fold", fold),
-                        backbones={name: self._backbones[name]},
-                    ),
-                )
-            )
-        return np.column_stack(columns)
-
-    def _said_in_validation(self, name: str, revision_ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        with Session(self._engine) as session:
-            said = dict(
-                session.execute(
-                    select(Prediction.revision_id, Prediction.value)
-                    .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
-                    .where(ModelVersion.experiment_id == self._experiments[name], Prediction.subset == "validation")
-                ).all()
-            )
-        return np.array([said[int(rid)] for rid in revision_ids], dtype=np.float64)
-
-    def _tower(self, modality: str, fold: int | None) -> tuple[FittedModel, dict[str, int]]:
-        with Session(self._engine) as session:
+    def tower(self, modality: str, fold: int | None) -> TrainedTower:
+        """The tower of a fold, or of the refit; see :class:`train.experiments.folds.TowerSource`."""
+        with Session(self._context.engine) as session:
             found = session.scalars(
                 select(ModelVersion).where(
                     ModelVersion.experiment_id == self._experiments[modality],
@@ -160,7 +64,33 @@ class TrainedTowers:
                 )
             ).all()
         (ready,) = [version for version in found if version.status == "ready"]
-        data = self._store.read(ready.artifact_uri or "", ready.artifact_sha256 or "")
-        backbones = {name: b for name, b in self._backbones.items() if name == modality}
-        tower = restore(self._config.tower_config(modality), data, backbones=backbones)
-        return tower, {version.phase: version.best_epoch or 1 for version in found}
+        data = self._context.store.read(ready.artifact_uri or "", ready.artifact_sha256 or "")
+        backbones = RestoreContext(self._backbones).only(modality)
+        model = restore_model(self._config.tower_config(modality), data, backbones)
+        return TrainedTower(model, {version.phase: version.best_epoch or 1 for version in found})
+
+    def predictions(
+        self, modality: str, fold: int | None, context: FitContext, groups: list[str]
+    ) -> NDArray[np.float64]:
+        """Predictions for rows that a tower had not seen; see :class:`train.experiments.folds.TowerSource`.
+
+        For the refit these are the predictions of the folds for the rows that they scored. A fold, whose own rows
+        nothing may be fitted to, has towers trained inside its training rows.
+        """
+        if fold is None:
+            return self._validation(modality)
+        key = [context.config.to_dict(), self._experiments[modality], context.seed, fold, groups]
+        return self._context.cache.once(
+            json_sha256(["out-of-fold", *key]), lambda: out_of_fold_predictions(context, groups=groups)
+        )
+
+    def _validation(self, modality: str) -> NDArray[np.float64]:
+        with Session(self._context.engine) as session:
+            found = dict(
+                session.execute(
+                    select(Prediction.revision_id, Prediction.value)
+                    .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
+                    .where(ModelVersion.experiment_id == self._experiments[modality], Prediction.subset == "validation")
+                ).all()
+            )
+        return np.array([found[int(rid)] for rid in self._rows.revision_ids], dtype=np.float64)

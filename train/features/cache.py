@@ -1,10 +1,10 @@
-"""Features of frozen encoders, computed once for each crystal and kept as embeddings.
+"""Cache of features: vectors of frozen featurizers, computed once for each crystal and kept as embeddings.
 
-A frozen encoder is a pre-trained backbone with the recipe or text level that it reads, or features that a fixed
-rule makes of a composition or a density; nothing in it is fitted, so its features belong to the crystal and not to a
-split. They are named like ``efficientnet_lite0:metric`` and ``minilm:keywords``. What is there already
-is read in one query; what is missing, or was made from another input, is computed and committed in
-batches, so that a run that is cut off loses no more than a batch.
+A frozen featurizer is a pre-trained backbone with the recipe or text level that it reads, or a fixed rule on a
+composition or a density. Nothing in it is fitted, so its features belong to the crystal and not to a split. Encoders
+are named like ``efficientnet_lite0:metric`` and ``minilm:keywords``. Stored features are read in one query; missing
+ones, and those of another input, are computed and committed in batches, so that an interruption loses one batch at
+most.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
@@ -26,25 +26,13 @@ from registry.encoders import ensure_encoder, read_embeddings, take_name, write_
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
-from registry.models import ImageRecipe, SliceImage, SliceInput
-from registry.properties import TARGETS
-from train.backbones.image_loaders import load_image_backbone
-from train.backbones.text import load_text_backbone
-from train.config.config import TrainConfig
-from train.experiments.rows import Inputs, crystal_inputs, load_images, text_sha256
-from train.features.densities import load_densities
-from train.features.featurizers import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer, load_featurizer
-from train.features.loading import load_backbone
+from train.config.base import validated
+from train.config.features import FeatureConfig
+from train.features.crystals import CrystalInputs, read_crystals
+from train.features.featurizers import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer
+from train.modalities import MODALITIES, load_featurizer
 
-__all__ = [
-    "FeatureCache",
-    "FeatureTable",
-    "add_encoder",
-    "check_known",
-    "described",
-    "input_sha256",
-    "recipe_channels",
-]
+__all__ = ["FeatureCache", "FeatureTable", "add_encoder", "check_known", "described", "input_sha256"]
 
 _BATCH = 64
 """Crystals between two commits."""
@@ -80,7 +68,7 @@ class FeatureTable:
 
 
 class FeatureCache:
-    """Frozen features and the backbones that make them, each loaded at most once.
+    """Frozen features and the featurizers that make them, each loaded at most once.
 
     Parameters
     ----------
@@ -89,9 +77,9 @@ class FeatureCache:
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
     progress
-        Told of what is computed.
+        Receives what is computed.
     grids
-        Where the density grids lie, for models that read them.
+        Store of density grids, for models that read densities.
     """
 
     def __init__(
@@ -101,226 +89,154 @@ class FeatureCache:
         self._models = models
         self._progress = progress
         self._grids = grids
-        self._backbones: dict[str, Featurizer] = {}
+        self._featurizers: dict[str, Featurizer] = {}
         self._tables: dict[tuple[int, str], FeatureTable] = {}
-        self._remembered: dict[str, NDArray[np.float64]] = {}
+        self._results: dict[str, NDArray[np.float64]] = {}
 
-    def backbone(self, config: TrainConfig, modality: str, *, channels: Sequence[str] = ()) -> Featurizer:
-        """The pre-trained backbone that a config names for a modality; shared, never to be trained.
+    def featurizer(self, modality: str, config: FeatureConfig, crystals: CrystalInputs) -> Featurizer:
+        """The featurizer that a configuration names for a modality; shared, never to be trained.
 
         Parameters
         ----------
-        config
-            Names the backbone and what it sees.
         modality
-            ``image``, ``text``, ``composition`` or ``density``.
-        channels
-            For images: what each channel shows, as :func:`recipe_channels` says.
+            Name in ``MODALITIES``.
+        config
+            Names the featurizer.
+        crystals
+            The crystals that it will read.
 
         Raises
         ------
         ConfigurationError
-            If the backbone cannot be resolved here.
+            If it cannot be found here.
         """
-        if config.kind == "clip":
-            half: dict[str, Any] = {"family": "clip", "modality": modality, "name": config.clip}
-            half |= {"channels": list(channels)} if modality == "image" else {"max_tokens": config.max_tokens}
-            key = json_sha256(half)
-            if key not in self._backbones:
-                self._backbones[key] = load_backbone(half, models=self._models)
-        elif modality == "image":
-            key = json_sha256(["image", config.image_backbone, list(channels), config.image_size])
-            if key not in self._backbones:
-                self._backbones[key] = load_image_backbone(
-                    config.image_backbone, channels=list(channels), image_size=config.image_size, models=self._models
-                )
-        elif modality == "text":
-            key = json_sha256(["text", config.text_backbone, config.max_tokens])
-            if key not in self._backbones:
-                self._backbones[key] = load_text_backbone(
-                    config.text_backbone, max_tokens=config.max_tokens, models=self._models
-                )
-        else:
-            name = config.fixed_backbone(modality)
-            key = json_sha256([modality, name])
-            if key not in self._backbones:
-                self._backbones[key] = load_featurizer(modality, name)
-        return self._backbones[key]
+        return self._load(MODALITIES[modality].spec(config, crystals.columns[modality]))
 
-    def remember(self, key: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """What several experiments need and none stores: computed once for each key, and lost with the process.
+    def once(self, key: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """A result that several experiments of this process need and that is not stored, computed once.
 
         Parameters
         ----------
         key
-            Checksum of everything that the answer depends on.
+            Checksum of everything that the result depends on.
         compute
-            Makes it.
+            Computes it.
         """
-        if key not in self._remembered:
-            self._remembered[key] = compute()
-        return self._remembered[key]
+        if key not in self._results:
+            self._results[key] = compute()
+        return self._results[key]
 
     def table(
         self,
-        config: TrainConfig,
         modality: str,
-        inputs: Inputs,
+        config: FeatureConfig,
+        crystals: CrystalInputs,
         *,
-        recipe_id: int | None,
         known: Mapping[str, Any] | None = None,
     ) -> FeatureTable:
-        """Frozen features of every crystal of ``inputs`` that has the modality.
+        """Frozen features of every crystal that has the modality.
 
         Parameters
         ----------
-        config
-            Names the backbone and what it sees.
         modality
-            ``image``, ``text``, ``composition`` or ``density``.
-        inputs
-            Crystals; those without an image (or text, or density) are passed over.
-        recipe_id
-            Recipe of the images.
+            Name in ``MODALITIES``.
+        config
+            Names the featurizer and what it reads.
+        crystals
+            Crystals; those without the modality are left out.
         known
-            The backbone as :func:`described` gave it; then it is loaded only if a feature is missing.
+            The featurizer as :func:`described` gave it; then it is loaded only if a feature is missing.
 
         Raises
         ------
         ConfigurationError
-            If the backbone cannot be resolved here.
+            If the featurizer cannot be found here.
         ArtifactError
-            If the backbone that is found here is not the one that is known.
+            If the featurizer found here is not the known one.
         ModelError
-            If features are asked for a modality that is unknown or that no crystal has.
+            If no crystal has the modality.
         """
-        if modality == "image":
-            return self._images(config, inputs, recipe_id, known)
-        if modality == "text":
-            return self._texts(config, inputs, known)
-        if modality in ("composition", "density"):
-            return self._fixed(config, modality, inputs, known)
-        raise ModelError(f"no frozen features of modality {modality!r}; there are image, text, composition and density")
+        one, column = MODALITIES[modality], crystals.columns[modality]
 
-    def _images(
-        self, config: TrainConfig, inputs: Inputs, recipe_id: int | None, known: Mapping[str, Any] | None
-    ) -> FeatureTable:
-        if recipe_id is None:
-            raise ModelError(f"no image recipe to compute features of {config.backbone('image')} from")
-        with Session(self._engine) as session:
-            name = session.scalars(select(ImageRecipe.name).where(ImageRecipe.id == recipe_id)).one()
-            channels = recipe_channels(session, recipe_id)
-
-        def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
-            ids = [int(inputs.revision_ids[i]) for i in positions]
-            return load().features(load_images(session, ids, recipe_id=recipe_id))
-
-        load = self._loader(config, "image", channels, known)
-        return self._table(
-            f"{_short(config.backbone('image'))}:{name}",
-            "image",
-            inputs,
-            [input_sha256(inputs, i, ("image",)) for i in range(len(inputs))],
-            compute,
-            identity=_Identity(**(known or described(load())), recipe_id=recipe_id),
-        )
-
-    def _texts(self, config: TrainConfig, inputs: Inputs, known: Mapping[str, Any] | None) -> FeatureTable:
-        def compute(_: Session, positions: list[int]) -> NDArray[np.float32]:
-            return load().features([inputs.texts[i] or "" for i in positions])
-
-        load = self._loader(config, "text", (), known)
-        return self._table(
-            f"{_short(config.backbone('text'))}:{config.text_level}",
-            "text",
-            inputs,
-            [input_sha256(inputs, i, ("text",)) for i in range(len(inputs))],
-            compute,
-            identity=_Identity(**(known or described(load())), text_level=config.text_level),
-        )
-
-    def _loader(
-        self, config: TrainConfig, modality: str, channels: Sequence[str], known: Mapping[str, Any] | None
-    ) -> Callable[[], Featurizer]:
         def load() -> Featurizer:
-            backbone = self.backbone(config, modality, channels=channels)
+            featurizer = self.featurizer(modality, config, crystals)
             if known is not None:
-                check_known(backbone, known)
-            return backbone
+                check_known(featurizer, known)
+            return featurizer
 
-        return load
+        # Features that are combined of others take these from where they may be stored already.
+        parts = self._parts(load(), crystals) if known is None else {}
 
-    def _fixed(
-        self, config: TrainConfig, modality: str, inputs: Inputs, known: Mapping[str, Any] | None
-    ) -> FeatureTable:
         def compute(session: Session, positions: list[int]) -> NDArray[np.float32]:
-            if modality == "composition":
-                return load().features([inputs.formulas[i] for i in positions])
-            ids = [int(inputs.revision_ids[i]) for i in positions]
-            if isinstance(backbone, CombinedFeaturizer):
-                return backbone.combined({part: table.rows(np.array(ids)) for part, table in tables.items()})
-            if self._grids is None:
-                raise ModelError("features of densities need a grid store; give FeatureCache one")
-            return load().features(load_densities(session, self._grids, ids, [inputs.densities[i] for i in positions]))
+            featurizer = load()
+            ids = crystals.revision_ids[positions]
+            if isinstance(featurizer, CombinedFeaturizer) and parts:
+                return featurizer.combined({part: table.rows(ids) for part, table in parts.items()})
+            inputs = one.load(session, column, positions, [int(i) for i in ids], grids=self._grids)
+            return featurizer.features(inputs)
 
-        load = self._loader(config, modality, (), known)
-        # What is made of other features takes them from where they may long have been.
-        backbone = load() if known is None else None
-        parts = backbone.parts if isinstance(backbone, CombinedFeaturizer) else {}
-        tables = {
-            part: self._fixed(_fixed_config(kind, part, config.target), kind, inputs, None)
-            for part, kind in parts.items()
-        }
-        return self._table(
-            config.fixed_backbone(modality),
-            modality,
-            inputs,
-            [input_sha256(inputs, i, (modality,)) for i in range(len(inputs))],
-            compute,
-            identity=_Identity(**(known or described(load()))),
-            newest=known is None,
-        )
+        identity = dict(known) if known is not None else described(load())
+        return self._table(modality, config, crystals, compute, identity=identity, newest=known is None)
+
+    def _load(self, spec: Mapping[str, Any]) -> Featurizer:
+        key = json_sha256(spec)
+        if key not in self._featurizers:
+            self._featurizers[key] = load_featurizer(spec, models=self._models)
+        return self._featurizers[key]
+
+    def _parts(self, featurizer: Featurizer, crystals: CrystalInputs) -> dict[str, FeatureTable]:
+        if not isinstance(featurizer, CombinedFeaturizer):
+            return {}
+        configs = {part: (name, _named(name, part)) for part, name in featurizer.parts.items()}
+        with Session(self._engine) as session:
+            read = read_crystals(session, dict(configs.values()), crystals.revision_ids.tolist())
+        return {part: self.table(name, config, read) for part, (name, config) in configs.items()}
 
     def _table(
         self,
-        name: str,
         modality: str,
-        inputs: Inputs,
-        shas: Sequence[str | None],
+        config: FeatureConfig,
+        crystals: CrystalInputs,
         compute: Callable[[Session, list[int]], NDArray[np.float32]],
         *,
-        identity: _Identity,
-        newest: bool = False,
+        identity: Mapping[str, Any],
+        newest: bool,
     ) -> FeatureTable:
-        wanted = {int(inputs.revision_ids[i]): (i, sha) for i, sha in enumerate(shas) if sha is not None}
+        column = crystals.columns[modality]
+        named = MODALITIES[modality].encoder(config, column)
+        wanted = {
+            int(crystals.revision_ids[i]): (i, sha256) for i, sha256 in enumerate(column.sha256) if sha256 is not None
+        }
         if not wanted:
-            raise ModelError(f"no crystal has the input of {name}; ingest with this recipe or text level first")
+            raise ModelError(f"no crystal has the input of {named.name}; ingest with this recipe or text level first")
         with session_scope(self._engine) as session:
             encoder = ensure_encoder(
                 session,
-                name=name,
+                name=named.name,
                 modality=modality,
-                dim=identity.dim,
-                weights_sha256=identity.weights_sha256,
-                recipe_id=identity.recipe_id,
-                text_level=identity.text_level,
-                preprocessing=identity.preprocessing,
+                dim=identity["dim"],
+                weights_sha256=identity["weights_sha256"],
+                recipe_id=named.recipe_id,
+                text_level=named.text_level,
+                preprocessing=identity["preprocessing"],
             )
-            if newest and (older := take_name(session, encoder, name)) is not None:
+            # Features by a rule keep their name for the present rule.
+            renames = newest and not MODALITIES[modality].trains_backbone
+            if renames and (older := take_name(session, encoder, named.name)) is not None:
                 self._progress.message(
-                    f"{name!r} is made otherwise than before; the vectors that were there are those of the encoder"
-                    f" {older!r} from now on"
+                    f"{named.name!r} is computed by another rule than before; the vectors of the former rule belong to"
+                    f" the encoder {older!r} from now on"
                 )
             encoder_id, encoder_name = encoder.id, encoder.name
-        memo = (encoder_id, json_sha256(sorted((rid, sha) for rid, (_, sha) in wanted.items())))
+        memo = (encoder_id, json_sha256(sorted((rid, sha256) for rid, (_, sha256) in wanted.items())))
         if memo in self._tables:
             return self._tables[memo]
         vectors = self._complete(encoder_id, encoder_name, wanted, compute)
         table = FeatureTable(
             encoder_id=encoder_id,
             encoder=encoder_name,
-            identity_sha256=json_sha256([identity.weights_sha256, identity.preprocessing]),
-            dim=identity.dim,
+            identity_sha256=json_sha256([identity["weights_sha256"], identity["preprocessing"]]),
+            dim=identity["dim"],
             index={rid: row for row, rid in enumerate(vectors)},
             vectors=np.stack(list(vectors.values())),
         )
@@ -336,7 +252,7 @@ class FeatureCache:
     ) -> dict[int, NDArray[np.float32]]:
         with Session(self._engine) as session:
             stored = read_embeddings(session, encoder_id, list(wanted))
-        vectors = {rid: vector for rid, (sha, vector) in stored.items() if sha == wanted[rid][1]}
+        vectors = {rid: vector for rid, (sha256, vector) in stored.items() if sha256 == wanted[rid][1]}
         missing = [rid for rid in wanted if rid not in vectors]
         if missing:
             self._progress.begin(f"features of {encoder_name}", len(missing))
@@ -364,13 +280,13 @@ def add_encoder(
     engine
         Written to batch by batch.
     name
-        Of ``train.features.featurizers.COMPOSITION_FEATURIZERS`` or ``DENSITY_FEATURIZERS``.
+        Name in ``COMPOSITION_FEATURIZERS`` or ``DENSITY_FEATURIZERS``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
     progress
-        Told of what is computed.
+        Receives what is computed.
     grids
-        Where the density grids lie, for features of densities.
+        Store of density grids, for features of densities.
 
     Returns
     -------
@@ -382,110 +298,63 @@ def add_encoder(
     UnknownNameError
         If there are no such features.
     ModelError
-        If no crystal has what they are made of.
+        If no crystal has their input.
     """
-    kind = "density" if name in DENSITY_FEATURIZERS else "composition"
-    config = _fixed_config(kind, name, TARGETS[0])
+    modality = "density" if name in DENSITY_FEATURIZERS else "composition"
+    config = _named(modality, name)
     with Session(engine) as session:
-        inputs = crystal_inputs(session, densities=kind == "density")
+        crystals = read_crystals(session, {modality: config})
     cache = FeatureCache(engine, models=models, progress=progress, grids=grids)
-    return cache.table(config, kind, inputs, recipe_id=None).encoder_id
+    return cache.table(modality, config, crystals).encoder_id
 
 
-def _fixed_config(kind: str, name: str, target: str) -> TrainConfig:
-    """A configuration that reads the features of this name, and nothing else."""
-    return TrainConfig.from_dict({"kind": kind, "target": target, f"{kind}_backbone": name})
-
-
-def described(backbone: Featurizer) -> dict[str, Any]:
-    """What tells a backbone from another, as JSON takes it: checksum of its weights, dimension, preprocessing."""
+def described(featurizer: Featurizer) -> dict[str, Any]:
+    """What identifies a featurizer, as JSON takes it: checksum of its weights, dimension, preprocessing."""
     return {
-        "weights_sha256": backbone.weights_sha256,
-        "dim": backbone.dim,
-        "preprocessing": backbone.preprocessing(),
+        "weights_sha256": featurizer.weights_sha256,
+        "dim": featurizer.dim,
+        "preprocessing": featurizer.preprocessing(),
     }
 
 
-def check_known(backbone: Featurizer, known: Mapping[str, Any]) -> None:
-    """Make sure that a backbone is the one that :func:`described` told of.
+def check_known(featurizer: Featurizer, known: Mapping[str, Any]) -> None:
+    """Make sure that a featurizer is the one that :func:`described` identified.
 
     Raises
     ------
     ArtifactError
         If its weights or its preprocessing differ.
     """
-    if described(backbone) != dict(known):
+    if described(featurizer) != dict(known):
         raise ArtifactError(
-            f"{backbone.modality} backbone {backbone.name!r} is not the one that the model was trained with (weights"
-            f" {backbone.weights_sha256[:12]}, not {str(known['weights_sha256'])[:12]}, or another preprocessing);"
-            " bring that one back, or train the model again"
+            f"{featurizer.modality} backbone {featurizer.name!r} is not that of the training"
+            f" (weights {featurizer.weights_sha256[:12]}, not {str(known['weights_sha256'])[:12]}, or another preprocessing);"
+            " restore that one, or train the model again"
         )
 
 
-def input_sha256(inputs: Inputs, row: int, modalities: Sequence[str]) -> str | None:
-    """Checksum of what an encoder reads of one crystal; None where a part is missing.
+def input_sha256(crystals: CrystalInputs, row: int, modalities: Sequence[str]) -> str | None:
+    """Checksum of what an encoder reads of one crystal; None where a modality is missing.
 
     Parameters
     ----------
-    inputs
-        Crystals.
+    crystals
+        With a column for each modality.
     row
-        Which of them.
+        Row of the crystal.
     modalities
-        What the encoder reads, in its order: ``image``, ``text``, ``composition``, ``density``.
+        What the encoder reads, in its order.
     """
     parts: list[str] = []
     for modality in modalities:
-        value = _part_sha256(inputs, row, modality)
-        if value is None:
+        sha256 = crystals.columns[modality].sha256[row]
+        if sha256 is None:
             return None
-        parts.append(value)
+        parts.append(sha256)
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def _part_sha256(inputs: Inputs, row: int, modality: str) -> str | None:
-    if modality == "image":
-        return inputs.image_sha256[row]
-    if modality == "density":
-        files = inputs.densities[row]
-        return None if files is None else files.sha256
-    text = inputs.texts[row] if modality == "text" else inputs.formulas[row]
-    return None if text is None else text_sha256(text)
-
-
-def recipe_channels(session: Session, recipe_id: int) -> tuple[str, ...]:
-    """What each channel of a recipe's images shows: a density kind, ``fourier`` or ``imported``.
-
-    Raises
-    ------
-    NotFoundError
-        If the recipe has no image.
-    """
-    image = session.execute(
-        select(SliceImage.revision_id, SliceImage.channels).where(SliceImage.recipe_id == recipe_id).limit(1)
-    ).one_or_none()
-    if image is None:
-        raise NotFoundError(f"no images under recipe {recipe_id}; `ecdreg ingest` makes them")
-    kinds = session.scalars(
-        select(SliceInput.kind)
-        .where(SliceInput.revision_id == image.revision_id, SliceInput.recipe_id == recipe_id)
-        .order_by(SliceInput.channel)
-    ).all()
-    if not kinds:
-        return ("imported",) * int(image.channels)
-    unit = session.scalars(select(ImageRecipe.unit).where(ImageRecipe.id == recipe_id)).one()
-    return tuple(kinds) if unit is not None else ("fourier",) * len(kinds)
-
-
-@dataclass(frozen=True)
-class _Identity:
-    weights_sha256: str
-    dim: int
-    preprocessing: dict[str, Any]
-    recipe_id: int | None = None
-    text_level: str | None = None
-
-
-def _short(backbone: str) -> str:
-    # A folder or a hub id is named by its last part.
-    return backbone.rstrip("/").rsplit("/", 1)[-1]
+def _named(modality: str, name: str) -> FeatureConfig:
+    """Features of a modality by the featurizer of this name."""
+    config: FeatureConfig = validated(MODALITIES[modality].config, {"backbone": name})
+    return config

@@ -1,4 +1,4 @@
-"""What a model is shown of crystals of the registry: cached frozen features, and raw inputs where they are needed."""
+"""Inputs of a model: cached frozen features of crystals, and raw inputs where backbones are fine-tuned."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from train.config.config import FIXED_MODALITIES, TrainConfig
-from train.experiments.rows import crystal_inputs, load_images
-from train.features.cache import FeatureCache, FeatureTable, input_sha256, recipe_channels
+from registry.files.grids import GridStore
+from train.config.config import TrainConfig
+from train.features.batch import Batch
+from train.features.cache import FeatureCache, FeatureTable, input_sha256
+from train.features.crystals import read_crystals
 from train.features.featurizers import Featurizer
-from train.models.fitting import Shown
+from train.modalities import MODALITIES
 
 __all__ = ["ModelInputs"]
 
 
 class ModelInputs:
-    """Inputs of one config's model for a set of crystals.
+    """Inputs of the model of one configuration for a set of crystals.
 
     Parameters
     ----------
     engine
-        Pixels are read from it when backbones are fine-tuned.
+        Raw inputs are read from it when backbones are fine-tuned.
     config
-        Decides the modalities, the backbones and whether raw inputs are needed.
+        States the modalities, the featurizers, and whether raw inputs are needed.
     revision_ids
-        Crystals that the model is to be shown; None: the current revision of every crystal. Those that lack
-        a modality are passed over.
-    recipe_id
-        Recipe of the images, for a config that has an image tower.
+        Crystals; None: the current revision of every crystal. Those that lack a modality have no features.
     cache
-        Holds features and backbones from one experiment to the next.
-    known
-        By modality, the backbones as :func:`train.features.cache.described` gave them, where a model names them.
+        Holds features and featurizers from one experiment to the next.
+    trained_on
+        What a trained model was trained on; with ``backbones`` among it, its featurizers are compared with these.
     raw_alone
-        No frozen features of images and texts, for a model with backbones of its own.
+        No frozen features of modalities whose backbones can be fine-tuned, for a model with backbones of its own.
+    grids
+        Store of density grids.
 
     Raises
     ------
@@ -52,53 +53,46 @@ class ModelInputs:
         config: TrainConfig,
         revision_ids: list[int] | None,
         *,
-        recipe_id: int | None,
         cache: FeatureCache,
-        known: Mapping[str, Mapping[str, Any]] | None = None,
+        trained_on: Mapping[str, Any] | None = None,
         raw_alone: bool = False,
+        grids: GridStore | None = None,
     ) -> None:
         self._engine = engine
-        self.config = config
-        self.recipe_id = recipe_id
-        with Session(engine) as session:
-            crystals = crystal_inputs(
-                session,
-                revision_ids,
-                recipe_id=recipe_id,
-                text_level=config.text_level if "text" in config.towers else None,
-                densities="density" in config.towers,
-            )
-            self._channels = recipe_channels(session, recipe_id) if recipe_id is not None else ()
-        self.crystals = crystals
         self._cache = cache
+        self._grids = grids
+        self.config = config
+        with Session(engine) as session:
+            self.crystals = read_crystals(session, config.inputs, revision_ids, trained_on=trained_on)
+        known = (trained_on or {}).get("backbones", {})
         self.tables: dict[str, FeatureTable] = {
-            modality: cache.table(config, modality, crystals, recipe_id=recipe_id, known=(known or {}).get(modality))
-            for modality in self.modalities
-            if not raw_alone or modality in FIXED_MODALITIES
+            name: cache.table(name, features, self.crystals, known=known.get(name))
+            for name, features in config.inputs.items()
+            if not raw_alone or not MODALITIES[name].trains_backbone
         }
-        self._texts = {int(rid): text for rid, text in zip(crystals.revision_ids, crystals.texts, strict=True)}
+        self._rows = {int(rid): row for row, rid in enumerate(self.crystals.revision_ids)}
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Modalities of the frozen features: the towers', or the composition for the Magpie baseline."""
-        return ("composition",) if self.config.kind == "baseline-magpie" else self.config.towers
+        """Modalities that the model reads."""
+        return self.config.modalities
 
     @property
     def backbones(self) -> dict[str, Featurizer]:
-        """The pre-trained backbones of the towers; shared, never to be trained."""
+        """Featurizers by modality; shared, never to be trained."""
         return {
-            tower: self._cache.backbone(self.config, tower, channels=self._channels) for tower in self.config.towers
+            name: self._cache.featurizer(name, features, self.crystals) for name, features in self.config.inputs.items()
         }
 
-    def shown(self, revision_ids: NDArray[np.int64], *, modalities: Sequence[str] | None = None) -> Shown:
-        """What the model is shown of these crystals, in their order.
+    def batch(self, revision_ids: NDArray[np.int64], *, modalities: Sequence[str] | None = None) -> Batch:
+        """Inputs of these crystals, in their order.
 
         Parameters
         ----------
         revision_ids
             (N,)
         modalities
-            Of these alone; None: of all that it reads.
+            Of these alone; None: of all that the model reads.
 
         Raises
         ------
@@ -107,35 +101,31 @@ class ModelInputs:
         """
         wanted = self.modalities if modalities is None else modalities
         features = {name: table.rows(revision_ids) for name, table in self.tables.items() if name in wanted}
-        raw: dict[str, NDArray[np.float32] | list[str]] = {}
+        raw: dict[str, Any] = {}
         if self.config.finetune_enabled:
-            if "image" in wanted:
-                raw["image"] = self.images(revision_ids)
-            if "text" in wanted:
-                raw["text"] = self._read(revision_ids)
-        return Shown(n=len(revision_ids), features=features, raw=raw)
+            raw = {name: self.raw(name, revision_ids) for name in wanted if MODALITIES[name].trains_backbone}
+        return Batch(n=len(revision_ids), features=features, raw=raw)
 
     def frozen(self, revision_ids: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Features of the pre-trained backbones by modality, (N, D) each: the same for every fold."""
+        """Frozen features by modality, (N, D) each: the same for every fold."""
         return {name: table.rows(revision_ids) for name, table in self.tables.items()}
 
-    def complete(self) -> Iterator[tuple[NDArray[np.int64], list[str], Shown]]:
-        """All crystals that can be encoded, in batches: revisions, checksums of their inputs, what is shown."""
+    def complete(self) -> Iterator[tuple[NDArray[np.int64], list[str], Batch]]:
+        """All crystals that can be encoded, in batches: revisions, checksums of their inputs, and the inputs."""
         read = self.config.embedded
         shas = [input_sha256(self.crystals, row, read) for row in range(len(self.crystals))]
-        rows = np.array([row for row, sha in enumerate(shas) if sha is not None], dtype=np.int64)
+        rows = np.array([row for row, sha256 in enumerate(shas) if sha256 is not None], dtype=np.int64)
         # Pixels of all crystals at once may not fit into memory; features do.
         size = 128 if self.config.finetune_enabled else 4096
         for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            ids = self.crystals.revision_ids[batch]
-            yield ids, [sha for row in batch if (sha := shas[row]) is not None], self.shown(ids, modalities=read)
+            part = rows[start : start + size]
+            ids = self.crystals.revision_ids[part]
+            yield ids, [sha256 for row in part if (sha256 := shas[row]) is not None], self.batch(ids, modalities=read)
 
-    def images(self, revision_ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Slices of these crystals, (N, C, H, W) in the unit of the recipe."""
-        assert self.recipe_id is not None  # load_rows has found the recipe of every config with an image tower
+    def raw(self, modality: str, revision_ids: NDArray[np.int64]) -> Any:
+        """Raw inputs of these crystals: pixels (N, C, H, W) in the unit of the recipe, or N texts."""
+        ids = [int(i) for i in revision_ids]
         with Session(self._engine) as session:
-            return load_images(session, [int(i) for i in revision_ids], recipe_id=self.recipe_id)
-
-    def _read(self, revision_ids: NDArray[np.int64]) -> list[str]:
-        return [self._texts[int(i)] or "" for i in revision_ids]
+            return MODALITIES[modality].load(
+                session, self.crystals.columns[modality], [self._rows[i] for i in ids], ids, grids=self._grids
+            )

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.errors import ModelError
+from train.config.features import FeatureConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ONE_VIEW", "Views"]
+__all__ = ["ONE_VIEW", "Views", "views_of"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,8 @@ class Views:
 
 ONE_VIEW = Views()
 """A crystal as one picture."""
+
+
+def views_of(features: FeatureConfig) -> Views:
+    """Views of the inputs that a configuration names."""
+    return Views(features.view_count, average=features.averages_views, augment=features.augments_views)

@@ -15,29 +15,19 @@ from typing import Any
 
 import torch
 
-from registry.errors import ArtifactError, ConfigurationError, IncompatibleInputError, ModelError
+from registry.errors import ArtifactError, ConfigurationError, IncompatibleInputError, ModelError, UnknownNameError
+from train.backbones.base import Backbone
 from train.config.config import TrainConfig
+from train.config.kinds import parse_config
 from train.features.featurizers import Featurizer
-from train.features.loading import load_backbone
+from train.modalities import load_featurizer
 from train.models.building import build_network
 from train.models.networks import StackedNetwork, Tower
+from train.models.records import BackboneRecord
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
-__all__ = ["BackboneRecord", "Checkpoint", "from_bytes", "to_bytes"]
-
-
-@dataclass(frozen=True)
-class BackboneRecord:
-    """Which backbone a tower's features come from."""
-
-    spec: dict[str, Any]
-    """What ``train.features.loading.load_backbone`` needs to make it again."""
-    preprocessing: dict[str, Any]
-    weights_sha256: str
-    """Of its weights: the pre-trained ones, or the fine-tuned ones where they are stored."""
-    stored: bool
-    """Whether the weights lie in the checkpoint."""
+__all__ = ["Checkpoint", "from_bytes", "to_bytes"]
 
 
 @dataclass(frozen=True)
@@ -141,19 +131,19 @@ def from_bytes(
     tensors, about = unpack(data, kind="network")
     given = dict(backbones or {})
     try:
-        config = TrainConfig.from_dict(about["config"])
+        config = parse_config(about["config"])
         records = {name: BackboneRecord(**record) for name, record in about["backbones"].items()}
         scaler = StandardScaler.from_dict(about["target_scaler"])
         network = build_network(config, about["dims"], 0)
         phase, extra = str(about["phase"]), dict(about["extra"])
-    except (KeyError, TypeError, ConfigurationError) as error:
+    except (KeyError, TypeError, ConfigurationError, UnknownNameError) as error:
         raise ArtifactError(f"a network's metadata cannot be used ({error}); train the model again") from None
     for modality, record in records.items():
         if modality in given:
             _compare(given[modality], record)
         if record.stored:
             tower = _towers(network)[modality][1]
-            tower.attach(given.get(modality) or load_backbone(record.spec, models=models))
+            tower.attach(_trainable(given.get(modality) or load_featurizer(record.spec, models=models)))
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -180,3 +170,9 @@ def _compare(backbone: Featurizer, record: BackboneRecord) -> None:
         raise IncompatibleInputError(
             f"backbone {backbone.name!r} prepares its input otherwise than when the model was trained; train again"
         )
+
+
+def _trainable(featurizer: Featurizer) -> Backbone:
+    if not isinstance(featurizer, Backbone):
+        raise ArtifactError(f"the checkpoint has weights of {featurizer.name!r}, which is a fixed rule; train it again")
+    return featurizer

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from registry.errors import ModelError
-from train.config.config import PhaseConfig
+from train.config.phases import PhaseConfig
 from train.models.devices import choose_device
 from train.models.networks import Inputs, Network, StackedNetwork
 

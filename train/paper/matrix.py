@@ -7,12 +7,13 @@ same tower; everything else is free to run at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 from registry.errors import ConfigurationError
 from registry.properties import TARGETS
-from train.config.config import TOKEN_LIMITS, TrainConfig
+from train.config.config import TrainConfig
+from train.config.features import TOKEN_LIMITS
+from train.config.options import ModelOptions, build_config
 
 __all__ = ["PAPER_SEEDS", "PAPER_SPLIT", "STAGES", "Job", "Plan", "TableRow", "enumerate_jobs"]
 
@@ -81,8 +82,12 @@ class Plan:
     """Epochs of each phase at most; None: the default."""
     clip: str | None = None
     """The CLIP, a folder or a hub id; None: the offline dual encoder in its place."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the configuration, for every kind on which they act."""
+    image_backbone: str | None = None
+    """Image backbone; None: the default."""
+    image_size: int | None = None
+    """Pixels a side that the image backbone reads; None: its default."""
+    text_backbone: str | None = None
+    """Text backbone; None: the default."""
 
     def __post_init__(self) -> None:
         for name, given, known in (
@@ -140,46 +145,43 @@ def enumerate_jobs(plan: Plan) -> list[Job]:
 def _one_run(plan: Plan, target: str, split: str, seed: int, jobs: list[Job]) -> None:
     places: dict[TableRow, int] = {}
 
-    def add(row: TableRow, fields: Mapping[str, Any], needs: Sequence[TableRow] = ()) -> None:
-        config = _config(plan, {"target": target, **fields})
+    def add(row: TableRow, kind: str, needs: Sequence[TableRow] = ()) -> None:
         places[row] = len(jobs)
-        jobs.append(Job(row, config, split, seed, tuple(places[need] for need in needs if need in places)))
+        needed = tuple(places[need] for need in needs if need in places)
+        jobs.append(Job(row, _config(plan, kind, target, row), split, seed, needed))
 
     if plan.baselines:
         for kind in BASELINES:
-            add(TableRow(kind, None, None), {"kind": kind})
-    # Towers that a stack is made of are trained with it, whether or not they have rows of their own.
+            add(TableRow(kind, None, None), kind)
+    # Towers of a stack are trained with it, whether or not they have rows of their own.
     if {"image", "image+text"} & set(plan.stages):
         for recipe in plan.recipes:
-            add(TableRow("image", recipe, None), {"kind": "image", "recipe": recipe})
+            add(TableRow("image", recipe, None), "image")
     if {"text", "image+text"} & set(plan.stages):
-        for level in plan.text_levels:
-            add(TableRow("text", None, level), {"kind": "text", "text_level": level})
+        for text_level in plan.text_levels:
+            add(TableRow("text", None, text_level), "text")
     for recipe in plan.recipes:
-        for level in plan.text_levels:
-            both = {"recipe": recipe, "text_level": level}
+        for text_level in plan.text_levels:
             if "image+text" in plan.stages:
-                towers = (TableRow("image", recipe, None), TableRow("text", None, level))
-                stacked = {"kind": "stacked", "stack_towers": ["image", "text"], **both}
-                add(TableRow("image+text", recipe, level), stacked, towers)
+                towers = (TableRow("image", recipe, None), TableRow("text", None, text_level))
+                add(TableRow("image+text", recipe, text_level), "stacked", towers)
             if "clip" in plan.stages:
-                # A CLIP is large and has to be there; the dual encoder is made of the two backbones that always are.
-                clip = {"kind": "clip", "clip": plan.clip} if plan.clip else {"kind": "dual-encoder"}
-                add(TableRow("clip", recipe, level), {**clip, **both})
+                # A CLIP is large and must be available; the dual encoder consists of the two default backbones.
+                add(TableRow("clip", recipe, text_level), "clip" if plan.clip else "dual-encoder")
 
 
-def _config(plan: Plan, fields: Mapping[str, Any]) -> TrainConfig:
-    bare = TrainConfig.from_dict(fields)
-    acting = {name: value for name, value in plan.options.items() if name in bare.to_dict()}
-    config = TrainConfig.from_dict({**fields, **acting})
-    if config.is_baseline:
-        return config
-    config = replace(config, finetune_enabled=plan.finetune)
-    if plan.max_epochs is not None:
-        config = replace(
-            config,
-            readout=replace(config.readout, max_epochs=plan.max_epochs),
-            finetune=replace(config.finetune, max_epochs=plan.max_epochs),
-            align=replace(config.align, max_epochs=plan.max_epochs),
-        )
-    return config
+def _config(plan: Plan, kind: str, target: str, row: TableRow) -> TrainConfig:
+    """Configuration of a row: the published one, with what the plan changes."""
+    images, texts = kind in ("image", "stacked", "dual-encoder"), kind in ("text", "stacked", "dual-encoder")
+    options = ModelOptions(
+        recipe=row.recipe,
+        text_level=row.text_level,
+        image_backbone=plan.image_backbone if images else None,
+        image_size=plan.image_size if images else None,
+        text_backbone=plan.text_backbone if texts else None,
+        clip=plan.clip if kind == "clip" else None,
+        finetune=plan.finetune,
+        max_epochs=plan.max_epochs,
+        dense=True,
+    )
+    return build_config(kind, target, options)

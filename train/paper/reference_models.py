@@ -127,7 +127,7 @@ def run_reference_model(
     if target not in peer.targets:
         raise ConfigurationError(f"{name} does not predict {target}; it predicts {', '.join(peer.targets)}")
     with Session(engine) as session:
-        rows = load_rows(session, split, target=target)
+        rows = load_rows(session, split, target=target, inputs={})
         parts = {"cv": rows.cv, "holdout": rows.holdout}
         chosen = {subset: parts[subset] for subset in subsets if len(parts[subset])}
         structures = _structures(session, chosen.values())

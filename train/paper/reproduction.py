@@ -14,16 +14,15 @@ from sqlalchemy.orm import Session
 from registry.checksums import json_sha256
 from registry.database import session_scope
 from registry.errors import NotFoundError, SplitError
-from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.jobs.progress import Progress, Silent
 from registry.model_store import METRICS
 from registry.models import Experiment, Property, Split, SplitMember
 from registry.settings import Settings
 from registry.splits.creation import create_split
+from train.experiments.context import ExperimentContext
 from train.experiments.jobs import JobOutcome, run_jobs
-from train.experiments.results import read_result
-from train.models.fitting import phases_of
+from train.experiments.results import config_of, read_result
 from train.paper.matrix import Job, Plan, TableRow, enumerate_jobs
 
 __all__ = [
@@ -285,14 +284,15 @@ def finished(session: Session, plan: Plan) -> Reproduction:
     found = session.execute(
         select(Experiment, Split.name)
         .join(Split, Split.id == Experiment.split_id)
-        .where(Experiment.status == "finished", Split.name.in_({job.split for job in jobs}))
+        .where(
+            Experiment.status == "finished",
+            Split.name.in_({job.split for job in jobs}),
+            Experiment.kind.in_({job.config.kind for job in jobs}),
+        )
         .order_by(Experiment.version)
     ).all()
-    # What was read is part of a stored config, beside the config itself; the newest version counts.
-    known = {
-        (split, one.name, one.seed, json_sha256({k: v for k, v in one.config.items() if k != "inputs"})): one
-        for one, split in found
-    }
+    # The newest version counts.
+    known = {(split, one.name, one.seed, json_sha256(config_of(one).to_dict())): one for one, split in found}
     outcomes = []
     for place, job in enumerate(jobs):
         one = known.get((job.split, job.config.kind, job.seed, json_sha256(job.config.to_dict())))
@@ -322,7 +322,7 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
     lines = []
     for (target, row), found in groups.items():
         config = found[0][0].config
-        phases = [phase for phase in phases_of(config) if any((i, phase) in everything for _, i in found)]
+        phases = [phase for phase in config.phases if any((i, phase) in everything for _, i in found)]
         for phase in phases:
             records = {ident: everything.get((ident, phase), []) for _, ident in found}
             lines.append(_line(records, target, units.get(target, ""), row, config.kind, phase, phase == phases[-1]))
@@ -330,7 +330,7 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
 
 
 def reference_lines(session: Session, plan: Plan) -> list[Line]:
-    """Published models of others that :func:`train.paper.reference_models.run_reference_model` scored on the splits of a plan.
+    """Reference models that :mod:`train.paper.reference_models` scored on the splits of a plan.
 
     Nothing of them was fitted here: their numbers are those of the rows that each fold scores, and of the holdout.
 
@@ -453,10 +453,7 @@ def _stat(values: Sequence[float]) -> Stat:
 
 def _compute_features(engine: Engine, settings: Settings, jobs: Sequence[Job], progress: Progress) -> None:
     """Compute the frozen features of all jobs once, before several processes would each begin to."""
-    from train.features.cache import FeatureCache
-    from train.features.inputs import ModelInputs
-
-    cache = FeatureCache(engine, models=settings.models, progress=progress, grids=GridStore(settings.grids_url))
+    context = ExperimentContext.open(engine, settings, progress=progress)
     seen: set[Any] = set()
     for job in jobs:
         # Which features a job reads does not depend on its target.
@@ -464,6 +461,4 @@ def _compute_features(engine: Engine, settings: Settings, jobs: Sequence[Job], p
         if identity in seen:
             continue
         seen.add(identity)
-        with Session(engine) as session:
-            recipe_id = find_recipe(session, job.row.recipe).id if job.row.recipe is not None else None
-        ModelInputs(engine, job.config, None, recipe_id=recipe_id, cache=cache)
+        context.inputs(job.config, None)

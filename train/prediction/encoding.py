@@ -1,32 +1,28 @@
-"""Vectors of inputs that are not in the registry: a sentence, or a crystal that was only just read from files.
+"""Vectors of inputs that are not in the registry: a sentence, an image, or a crystal that was read from files.
 
-An encoder gives them the very vector that it would have written for the same input in the registry: its weights
+An encoder gives them the same vector that it would have written for the same input in the registry: its weights
 and its preprocessing are compared by their checksums before they are used.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
-from registry.image_recipes import recipe_sha256
 from registry.model_store import ResolvedModel
 from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, SliceImage
 from registry.settings import Settings
-from train.backbones.image_loaders import load_image_backbone
-from train.backbones.text import load_text_backbone
-from train.config.config import CLIP_TOKENS, SHARED_SPACE
-from train.features.densities import DENSITY_KINDS, DensityGrids, grids_of
-from train.features.featurizers import Featurizer, load_featurizer
-from train.features.loading import load_backbone
+from train.config.features import CLIP_TOKENS
+from train.experiments.results import config_of
+from train.features.featurizers import Featurizer
+from train.modalities import MODALITIES, load_featurizer
 from train.prediction.predictor import Predictor
 
 __all__ = [
@@ -80,7 +76,7 @@ def reads_sentences(session: Session, encoder: Encoder) -> bool:
     if encoder.model_version_id is None:
         return encoder.modality == "text" or encoder.preprocessing.get("family") == "clip"
     version = session.get_one(ModelVersion, encoder.model_version_id)
-    return encoder.modality == "text" or session.get_one(Experiment, version.experiment_id).kind in SHARED_SPACE
+    return encoder.modality == "text" or config_of(session.get_one(Experiment, version.experiment_id)).shares_space
 
 
 def encode_text(session: Session, settings: Settings, encoder: Encoder, text: str) -> NDArray[np.float32]:
@@ -122,7 +118,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
     if encoder.modality == "image":
         # The other half of the same CLIP.
         half = {"family": "clip", "modality": "text", "name": frozen.name, "max_tokens": CLIP_TOKENS}
-        frozen = load_backbone(half, models=settings.models)
+        frozen = load_featurizer(half, models=settings.models)
     return _checked(encoder, frozen.features([text]))
 
 
@@ -154,15 +150,9 @@ def encode_crystal(session: Session, settings: Settings, encoder: Encoder, cryst
     """
     if encoder.model_version_id is not None:
         return _checked(encoder, _tower(session, settings, encoder).encode([crystal]))
-    if encoder.modality == "composition":
-        return _checked(encoder, _fixed(encoder).features([crystal.formula]))
-    if encoder.modality == "density":
-        return _checked(encoder, _fixed(encoder).features([_grids(encoder, crystal)]))
-    if encoder.modality == "image":
-        values: object = _pixels(session, encoder, crystal)[None]
-    else:
-        values = [_text(encoder, crystal)]
-    return _checked(encoder, _frozen(session, settings, encoder).features(values))
+    modality = MODALITIES[encoder.modality]
+    value = modality.encoder_input(session, encoder, crystal)
+    return _checked(encoder, _frozen(session, settings, encoder).features(modality.batch([value])))
 
 
 def encode_image(
@@ -254,87 +244,41 @@ def _tower(session: Session, settings: Settings, encoder: Encoder) -> Predictor:
 
 
 def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Featurizer:
-    """The backbone of a frozen encoder, verified to be the one that wrote its vectors."""
-    name = _backbone_name(session, encoder)
-    prepared = encoder.preprocessing
-    if prepared.get("family") == "clip":
-        channels = [channel["kind"] for channel in prepared.get("channels", ())]
-        half: dict[str, Any] = {"family": "clip", "modality": encoder.modality, "name": name}
-        half |= {"channels": channels} if channels else {"max_tokens": prepared["max_tokens"]}
-        backbone: Featurizer = load_backbone(half, models=settings.models)
-    elif encoder.modality == "image":
-        backbone = load_image_backbone(
-            name,
-            channels=[channel["kind"] for channel in prepared["channels"]],
-            image_size=prepared["resize"]["size"],
-            models=settings.models,
-        )
-    else:
-        backbone = load_text_backbone(name, max_tokens=prepared["max_tokens"], models=settings.models)
-    if (backbone.weights_sha256, json_sha256(backbone.preprocessing())) != (
+    """The featurizer of a frozen encoder, verified to be the one that made its vectors."""
+    name = _featurizer_name(session, encoder)
+    spec = MODALITIES[encoder.modality].encoder_spec(encoder, name)
+    featurizer = load_featurizer(spec, models=settings.models)
+    if (featurizer.weights_sha256, json_sha256(featurizer.preprocessing())) != (
         encoder.weights_sha256,
         encoder.preprocessing_sha256,
     ):
         raise ModelError(
-            f"backbone {name!r} here is not the one that made the vectors of {encoder.name!r}; restore it, or train"
+            f"{name!r} on this machine is not the one that made the vectors of {encoder.name!r}; restore it, or train"
             " again to make vectors with this one"
         )
-    return backbone
+    return featurizer
 
 
-def _fixed(encoder: Encoder) -> Featurizer:
-    """The features by a fixed rule that a frozen encoder is, verified to be those that wrote its vectors."""
-    backbone = load_featurizer(encoder.modality, encoder.preprocessing["name"])
-    if backbone.weights_sha256 != encoder.weights_sha256:
-        raise ModelError(
-            f"the features {backbone.name!r} here are made otherwise than the vectors of {encoder.name!r}; train again"
-            " to make vectors with these"
-        )
-    return backbone
+def _featurizer_name(session: Session, encoder: Encoder) -> str:
+    """Full name of the featurizer of an encoder.
 
-
-def _grids(encoder: Encoder, crystal: CrystalData) -> DensityGrids:
-    grids = grids_of(crystal)
-    if grids is not None:
-        return grids
-    raise IncompatibleInputError(
-        f"{crystal.source_id} has no {' and '.join(DENSITY_KINDS)} density with a structure, which encoder"
-        f" {encoder.name!r} reads; give them, or choose another encoder"
-    )
-
-
-def _backbone_name(session: Session, encoder: Encoder) -> str:
-    # An encoder carries the last part of a path or a hub id; the experiments that used it know the whole.
-    short = encoder.name.partition(":")[0]
-    family = encoder.preprocessing.get("family")
-    asked = Experiment.config[family or f"{encoder.modality}_backbone"].astext
-    used = session.scalars(select(asked).where(asked.is_not(None)).distinct().order_by(asked)).all()
-    return next((name for name in used if name.rstrip("/").rsplit("/", 1)[-1] == short), short)
-
-
-# ------------------------------------------------------------------------------- inputs
-
-
-def _pixels(session: Session, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
-    recipe = session.get_one(ImageRecipe, encoder.recipe_id)
-    for image in crystal.slices:
-        if recipe_sha256(image.recipe_parameters) == recipe.sha256:
-            return image.pixels
-    has = ", ".join(sorted({image.recipe_name for image in crystal.slices})) or "none"
-    raise IncompatibleInputError(
-        f"{crystal.source_id} has no slice of this version of the recipe {recipe.name!r} (slices: {has}), which encoder"
-        f" {encoder.name!r} reads; give its densities, or choose an encoder that reads texts"
-    )
-
-
-def _text(encoder: Encoder, crystal: CrystalData) -> str:
-    for description in crystal.descriptions:
-        if description.text_level == encoder.text_level:
-            return description.text
-    raise IncompatibleInputError(
-        f"{crystal.source_id} has no text of level {encoder.text_level!r}, which encoder {encoder.name!r} reads; give"
-        " its structure"
-    )
+    An encoder has the last part of a path or a hub id; the experiments that used it have the whole.
+    """
+    short, modality = encoder.name.partition(":")[0], encoder.modality
+    if encoder.preprocessing.get("family") == "clip":
+        paths = ['$.encoder ? (@.type == "clip").name', "$.clip"]
+    else:
+        paths = [
+            f'$.** ? (@.modality == "{modality}").features.backbone',
+            f"$.encoder.{modality}_backbone",
+            f"$.{modality}_backbone",
+        ]
+    names = {
+        str(name)
+        for path in paths
+        for name in session.scalars(select(func.jsonb_path_query(Experiment.config, path)).distinct())
+    }
+    return next((name for name in sorted(names) if name.rstrip("/").rsplit("/", 1)[-1] == short), short)
 
 
 def _checked(encoder: Encoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from registry.jobs.progress import Progress
 from registry.model_store import write_intervals
 from registry.models import Experiment, ModelVersion, Prediction
 from registry.properties import property_named
-from train.experiments.rows import known_values
+from train.features.labels import known_values
 from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Predicting with a trained model: crystals of the registry, or crystals that were only just read from files.
+"""Prediction with a trained model, for crystals of the registry or crystals that were read from files.
 
 A model refuses what it was not trained on: another recipe, density kind, level of theory or text level.
 :mod:`train.prediction.stored` answers for crystals of the model's split.
@@ -21,18 +21,19 @@ from registry.files.artifacts import ArtifactStore
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress, Silent
 from registry.model_store import ResolvedModel
-from registry.models import (
-    ModelVersion,
-)
+from registry.models import ModelVersion
 from registry.settings import Settings
-from train.config.config import FIXED_MODALITIES, SHARED_SPACE, TrainConfig
+from train.config.config import TrainConfig
 from train.experiments.results import config_of
-from train.experiments.rows import crystal_inputs
-from train.features.cache import FeatureCache
+from train.features.batch import Batch
+from train.features.cache import FeatureCache, check_known
+from train.features.crystals import read_crystals
 from train.features.inputs import ModelInputs
-from train.models.fitting import FittedModel, FittedNetwork, Shown, restore
-from train.models.joins import FittedJoin
-from train.prediction.compatibility import Reader
+from train.modalities import MODALITIES, Column, load_featurizer
+from train.models.fitted import FittedModel, RestoreContext, restore_model
+from train.models.fitted_regressors import FittedJoin
+from train.models.network_fitting import FittedNetwork
+from train.prediction.compatibility import check_stored, read_inputs
 from train.prediction.intervals import read_calibration
 from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
 
@@ -41,12 +42,12 @@ __all__ = ["PredictionResult", "Predictor", "reads_raw"]
 
 @dataclass(frozen=True)
 class PredictionResult:
-    """What a model says of one crystal."""
+    """Prediction of one crystal."""
 
     value: float
     """Of the refit, in the unit of the target."""
     spread: float | None
-    """Standard deviation over the models of the folds, in the unit of the target; no error bar."""
+    """Standard deviation over the models of the folds, in the unit of the target; not an error bar."""
     n_models: int
     """Models of the folds that the spread is taken over."""
     lower: float | None = None
@@ -97,9 +98,8 @@ class Predictor:
         self.model = model
         self.config = config
         network = refit if isinstance(refit, FittedNetwork) else None
-        self.described: Mapping[str, Any] = refit.extra
+        self.trained_on: Mapping[str, Any] = refit.extra
         """What the model was trained on."""
-        self._reader = Reader(model.name, config, self.described)
         self._network = network
         self._refit = refit
         self._folds = dict(folds)
@@ -148,7 +148,7 @@ class Predictor:
         ).all()
         own = model.model_version
         refit, *others = [
-            restore(config, store.read(uri or "", sha or ""), models=settings.models)
+            restore_model(config, store.read(uri or "", sha or ""), RestoreContext(models=settings.models))
             for _, uri, sha in [(None, own.artifact_uri, own.artifact_sha256), *(versions if folds else [])]
         ]
         numbers = [int(fold or 0) for fold, _, _ in versions] if folds else []
@@ -207,11 +207,12 @@ class Predictor:
         """
         assert self.calibration is not None
         inputs = self.inputs(engine, revision_ids.tolist(), progress)
-        shown, features = inputs.shown(revision_ids), inputs.frozen(revision_ids)
-        said = {fold: model.predict(shown) for fold, model in self._folds.items()}
+        batch, features = inputs.batch(revision_ids), inputs.frozen(revision_ids)
+        by_fold = {fold: model.predict(batch) for fold, model in self._folds.items()}
         make = self.calibration.intervals
         return {
-            confidence: make(said, features=features, value=value, confidence=confidence) for confidence in confidences
+            confidence: make(by_fold, features=features, value=value, confidence=confidence)
+            for confidence in confidences
         }
 
     def predict(self, inputs: Sequence[CrystalData], *, confidence: float = CONFIDENCE) -> list[PredictionResult]:
@@ -230,7 +231,7 @@ class Predictor:
             If a crystal lacks what the model reads, or offers it of another recipe, density kind, level of theory
             or text level; the message says what to do.
         """
-        return self._predict(self._shown(inputs), confidence=confidence)
+        return self._predict(self._batch(inputs), confidence=confidence)
 
     def encode(self, inputs: Sequence[CrystalData]) -> NDArray[np.float32]:
         """Vectors of such crystals under the refit, (N, width): what it would write as embeddings.
@@ -240,7 +241,7 @@ class Predictor:
         IncompatibleInputError
             As :meth:`predict`; or if the model is a baseline, which has no vectors.
         """
-        return self._encoder().encode(self._shown(inputs, modalities=self.config.embedded))
+        return self._encoder().encode(self._batch(inputs, modalities=self.config.embedded))
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of N texts under the refit, (N, width); in a shared space they are compared with those of images.
@@ -250,9 +251,9 @@ class Predictor:
         IncompatibleInputError
             If the model reads anything else than texts, and has no space that it shares with them.
         """
-        if self.config.towers != ("text",) and self.config.kind not in SHARED_SPACE:
+        if self.config.modalities != ("text",) and not self.config.shares_space:
             raise IncompatibleInputError(f"{self.model.name} does not read texts alone; choose a text model")
-        return self._encoder().encode(self._show({"text": list(texts)}, [""] * len(texts)))
+        return self._encoder().encode(self._batch_of({"text": list(texts)}, len(texts)))
 
     def encode_images(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of N slices under the refit, (N, width).
@@ -269,7 +270,7 @@ class Predictor:
         """
         if self.config.embedded != ("image",):
             raise IncompatibleInputError(f"{self.model.name} does not read images alone; choose an image model")
-        return self._encoder().encode(self._show({"image": pixels}, [""] * len(pixels)))
+        return self._encoder().encode(self._batch_of({"image": pixels}, len(pixels)))
 
     def predict_registered(
         self,
@@ -298,19 +299,12 @@ class Predictor:
             As :meth:`predict`.
         """
         with Session(engine) as session:
-            crystals = crystal_inputs(
-                session,
-                revision_ids,
-                recipe_id=self._reader.recipe_id(session),
-                text_level=self.config.text_level if "text" in self.config.towers else None,
-                densities="density" in self.config.towers,
-            )
-        for row in range(len(crystals)):
-            self._reader.check(crystals, row)
+            crystals = read_crystals(session, self.config.inputs, revision_ids, trained_on=self.trained_on)
+        check_stored(crystals, self.config, self.trained_on, model=self.model.name)
         ids = np.array(revision_ids, dtype=np.int64)
         self.calibrate(engine, progress=progress)
         inputs = self.inputs(engine, ids.tolist(), progress, raw_alone=self.calibration is None)
-        return self._predict(inputs.shown(ids), confidence=confidence)
+        return self._predict(inputs.batch(ids), confidence=confidence)
 
     def fitted(self, fold: int | None = None) -> FittedModel:
         """The refit, or the model of a fold."""
@@ -337,36 +331,33 @@ class Predictor:
         raw_alone
             No frozen features, where the model holds backbones of its own.
         """
-        with Session(engine) as session:
-            recipe_id = self._reader.recipe_id(session)
+        grids = GridStore(self._settings.grids_url)
+        cache = FeatureCache(engine, models=self._settings.models, progress=progress or Silent(), grids=grids)
+        trainable = [name for name in self.config.modalities if MODALITIES[name].trains_backbone]
         return ModelInputs(
             engine,
             self.config,
             revision_ids,
-            recipe_id=recipe_id,
-            cache=FeatureCache(
-                engine,
-                models=self._settings.models,
-                progress=progress or Silent(),
-                grids=GridStore(self._settings.grids_url),
-            ),
-            known=self.described.get("backbones"),
-            raw_alone=raw_alone
-            and all(reads_raw(self._refit, name) for name in self.config.towers if name not in FIXED_MODALITIES),
+            cache=cache,
+            trained_on=self.trained_on,
+            raw_alone=raw_alone and all(reads_raw(self._refit, name) for name in trainable),
+            grids=grids,
         )
 
-    def _predict(self, shown: Shown, *, confidence: float) -> list[PredictionResult]:
-        values = self._refit.predict(shown)
-        said = {fold: model.predict(shown) for fold, model in self._folds.items()}
-        spreads = np.std(list(said.values()), axis=0, ddof=1) if len(said) > 1 else None
+    def _predict(self, batch: Batch, *, confidence: float) -> list[PredictionResult]:
+        values = self._refit.predict(batch)
+        by_fold = {fold: model.predict(batch) for fold, model in self._folds.items()}
+        spreads = np.std(list(by_fold.values()), axis=0, ddof=1) if len(by_fold) > 1 else None
         intervals = None
-        if self.calibration is not None and len(shown):
-            intervals = self.calibration.intervals(said, features=shown.features, value=values, confidence=confidence)
+        if self.calibration is not None and len(batch):
+            intervals = self.calibration.intervals(
+                by_fold, features=batch.features, value=values, confidence=confidence
+            )
         return [
             PredictionResult(
                 float(value),
                 None if spreads is None else float(spreads[i]),
-                len(said),
+                len(by_fold),
                 lower=None if intervals is None else float(intervals.lower[i]),
                 upper=None if intervals is None else float(intervals.upper[i]),
                 confidence=None if intervals is None else confidence,
@@ -378,28 +369,28 @@ class Predictor:
     def _encoder(self) -> FittedNetwork:
         if self._network is None:
             raise IncompatibleInputError(
-                f"{self.model.name} is no network and has no vectors; choose a tower or a stack with dense readouts"
+                f"{self.model.name} is not a network and has no vectors; choose a tower or a stack with dense readouts"
             )
         return self._network
 
-    def _shown(self, inputs: Sequence[CrystalData], *, modalities: Sequence[str] | None = None) -> Shown:
-        return self._show(self._reader.raw(inputs, modalities=modalities), [crystal.formula for crystal in inputs])
+    def _batch(self, crystals: Sequence[CrystalData], *, modalities: Sequence[str] | None = None) -> Batch:
+        read = read_inputs(crystals, self.config, self.trained_on, model=self.model.name, modalities=modalities)
+        return self._batch_of(read, len(crystals))
 
-    def _show(self, raw: dict[str, Any], formulas: list[str]) -> Shown:
-        if self.config.kind == "baseline-magpie":
-            from train.features.magpie import magpie_features
-
-            return Shown(len(formulas), {"composition": np.asarray(magpie_features(formulas), dtype=np.float32)})
-        from train.features.cache import check_known
-        from train.features.loading import load_backbone
-
-        features, kept = {}, {}
-        for tower, values in raw.items():
-            if self._refit.reads_raw and tower not in FIXED_MODALITIES:
-                kept[tower] = values
-                if self.calibration is None and reads_raw(self._refit, tower):
+    def _batch_of(self, read: Mapping[str, Any], n: int) -> Batch:
+        """The inputs of the model, from what it reads of N crystals by modality."""
+        features, raw = {}, {}
+        for name, values in read.items():
+            if self._refit.reads_raw and MODALITIES[name].trains_backbone:
+                raw[name] = values
+                if self.calibration is None and reads_raw(self._refit, name):
                     continue
-            backbone = load_backbone(self._refit.records[tower].spec, models=self._settings.models)
-            check_known(backbone, self.described["backbones"][tower])
-            features[tower] = backbone.features(values)
-        return Shown(len(formulas), features, kept)
+            if (record := self._refit.records.get(name)) is not None:
+                featurizer = load_featurizer(record.spec, models=self._settings.models)
+                check_known(featurizer, self.trained_on["backbones"][name])
+            else:  # a baseline stores no featurizer: it has the one of its kind
+                features_config = self.config.inputs[name]
+                spec = MODALITIES[name].spec(features_config, Column((), ()))
+                featurizer = load_featurizer(spec, models=self._settings.models)
+            features[name] = featurizer.features(values)
+        return Batch(n, features, raw)

@@ -19,7 +19,7 @@ from registry.jobs.progress import Progress
 from registry.model_store import ResolvedModel, write_predictions
 from registry.models import Crystal, CrystalRevision, Experiment, ModelVersion, Prediction, SplitMember
 from registry.settings import Settings
-from train.experiments.rows import known_values, suspect_values
+from train.features.labels import known_values, suspect_values
 from train.prediction.intervals import split_intervals
 from train.prediction.predictor import PredictionResult, Predictor
 from train.prediction.uncertainty import CONFIDENCE

@@ -88,7 +88,9 @@ class MpClient:
         Documents per request of a series.
     """
 
-    def __init__(self, key: ApiKey, manners: RateLimiter, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000) -> None:
+    def __init__(
+        self, key: ApiKey, manners: RateLimiter, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000
+    ) -> None:
         self._key = key
         self._page = page
         self._manners = manners

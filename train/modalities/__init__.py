@@ -1,0 +1,18 @@
+"""Modalities: how each kind of input is found, loaded, checked, and read from a file.
+
+:data:`MODALITIES` lists them; a package of somebody else adds an entry through the entry-point group
+``ecdreg.modalities``. It imports ``train.config.base``, ``train.config.features`` and ``train.features.densities``;
+everything else of ``train`` may import it.
+"""
+
+from train.modalities.base import MODALITIES, Column, EncoderIdentity, Modality, load_featurizer, modality_order
+from train.modalities.composition import CompositionModality
+from train.modalities.density import DensityModality
+from train.modalities.image import ImageModality
+from train.modalities.text import TextModality
+
+__all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "load_featurizer", "modality_order"]
+
+# The order in which a stack joins its towers.
+for _modality in (ImageModality(), TextModality(), CompositionModality(), DensityModality()):
+    MODALITIES.add(_modality.name, _modality)
