@@ -327,8 +327,8 @@ def check_known(featurizer: Featurizer, known: Mapping[str, Any]) -> None:
     """
     if described(featurizer) != dict(known):
         raise ArtifactError(
-            f"{featurizer.modality} backbone {featurizer.name!r} is not that of the training"
-            f" (weights {featurizer.weights_sha256[:12]}, not {str(known['weights_sha256'])[:12]}, or another preprocessing);"
+            f"{featurizer.modality} backbone {featurizer.name!r} is not the one of the training: weights"
+            f" {featurizer.weights_sha256[:12]} instead of {str(known['weights_sha256'])[:12]} or other preprocessing;"
             " restore that one, or train the model again"
         )
 

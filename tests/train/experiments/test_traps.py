@@ -38,6 +38,7 @@ import pytest
 import torch
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from train.models.fitting import FittedNetwork, derived_seed, restore
 
 from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
@@ -51,7 +52,6 @@ from train.experiments.rows import inner_stop, load_images, load_rows
 from train.experiments.run import run_experiment
 from train.features.featurizers import DENSITY_FEATURIZERS, FixedFeaturizer
 from train.models.building import build_network
-from train.models.fitting import FittedNetwork, derived_seed, restore
 
 KINDS = ("image", "text", "stacked")
 

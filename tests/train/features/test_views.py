@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from train.models.fitting import FittedNetwork, Shown, fit_phases, restore
 
 from registry.errors import ConfigurationError, ModelError
 from registry.models import Metric, ModelVersion
@@ -17,7 +18,6 @@ from tests.train.conftest import SmallRegistry
 from train.config.config import TrainConfig
 from train.features.views import ONE_VIEW, Views
 from train.models.building import build_network
-from train.models.fitting import FittedNetwork, Shown, fit_phases, restore
 from train.models.networks import Tower
 from train.models.optimization import predict, to_inputs
 

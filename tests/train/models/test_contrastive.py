@@ -11,6 +11,7 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from torch import nn
+from train.models.fitting import FittedNetwork, Shown, fit_phases
 
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ModelError
@@ -21,7 +22,6 @@ from train.config.config import PhaseConfig, TrainConfig
 from train.models.building import build_network
 from train.models.checkpoints import from_bytes, to_bytes
 from train.models.contrastive_networks import ContrastiveNetwork, contrastive_loss
-from train.models.fitting import FittedNetwork, Shown, fit_phases
 from train.models.scalers import StandardScaler
 from train.prediction.encoding import encode_text, reads_sentences
 from train.prediction.predictor import Predictor

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from train.models.fitting import Shown, fit_phases, restore
+from train.models.joins import FittedJoin, FittedRegressor, tower_predictions
 
 from registry.errors import ArtifactError, ConfigurationError, ModelError
 from registry.files.artifacts import ArtifactStore
@@ -15,8 +17,6 @@ from registry.models import Experiment, ModelVersion, Prediction
 from tests.train.experiments.test_traps import POISON, blind_r2, change, members, scored, weights
 from train.config.config import TrainConfig
 from train.experiments.stacking import unseen_predictions
-from train.models.fitting import Shown, fit_phases, restore
-from train.models.joins import FittedJoin, FittedRegressor, tower_predictions
 from train.models.regressors.catalog import REGRESSORS
 from train.models.regressors.ridge import RidgeRegressor
 from train.prediction.stored import predict_crystals

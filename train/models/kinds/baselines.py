@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from train.config.config import TrainConfig
 from train.config.schema import BaselineConfig
 from train.features.batch import Batch
-from train.models.baselines import MagpieBaseline, MeanBaseline
 from train.models.fitted import FitContext, FittedModel, RestoreContext
 from train.models.optimization import FitResult
 from train.models.records import BackboneRecord
+from train.models.regressors.baselines import MagpieBaseline, MeanBaseline
 
 __all__ = ["FittedBaseline", "fit", "restore"]
 
