@@ -1,8 +1,8 @@
-"""One way to extend everything: named entries.
+"""Catalogs of named entries, which packages can extend through entry points.
 
-Sources, image recipes, text levels, backbones, networks and targets are entries of a
-:class:`Catalog`. A package adds its own through an entry point of the group
-``ecdreg.<kind>`` (for instance ``ecdreg.recipes``), which is looked up when first needed.
+Sources, image recipes, text levels, backbones, model kinds, modalities and the like are entries of a :class:`Catalog`.
+Another package adds its entries through an entry point of the group ``ecdreg.<kind>`` (for instance
+``ecdreg.recipes``), which is loaded when a name is first looked up.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Catalog(Generic[T]):
     Parameters
     ----------
     kind
-        What the entries are, in the plural and as the user says it: ``"recipes"``.
-        Also names the entry-point group ``ecdreg.<kind>``, with ``_`` for a space.
+        Kind of the entries, in the plural and in the user's words: ``"recipes"``. The entry-point group is
+        ``ecdreg.<kind>``, with ``_`` instead of spaces.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Catalog(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
-        self._plugins_loaded = False
+        self._entry_points_loaded = False
 
     def add(self, name: str, entry: T) -> T:
         """Add an entry.
@@ -50,7 +50,7 @@ class Catalog(Generic[T]):
         Raises
         ------
         ConfigurationError
-            If the name is taken.
+            If the catalog already has an entry with this name.
         """
         if name in self._entries:
             raise ConfigurationError(f"{self.kind} already has an entry {name!r}; choose another name")
@@ -58,7 +58,7 @@ class Catalog(Generic[T]):
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Add the decorated object under ``name``; see :meth:`add` for what it raises."""
+        """Decorator that adds an object under a name; see :meth:`add` for the errors."""
 
         def decorate(entry: T) -> T:
             return self.add(name, entry)
@@ -67,12 +67,12 @@ class Catalog(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        self._load_plugins()
+        self._load_entry_points()
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            self._load_plugins()
+            self._load_entry_points()
         try:
             return self._entries[name]
         except KeyError:
@@ -81,7 +81,7 @@ class Catalog(Generic[T]):
             raise UnknownNameError(f"no entry {name!r} in {self.kind}; {hint}") from None
 
     def __contains__(self, name: object) -> bool:
-        self._load_plugins()
+        self._load_entry_points()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
@@ -90,9 +90,14 @@ class Catalog(Generic[T]):
     def __len__(self) -> int:
         return len(self.names())
 
-    def _load_plugins(self) -> None:
-        if self._plugins_loaded:
+    def _load_entry_points(self) -> None:
+        if self._entry_points_loaded:
             return
-        self._plugins_loaded = True
-        for point in entry_points(group="ecdreg." + self.kind.replace(" ", "_")):
-            self.add(point.name, point.load())
+        self._entry_points_loaded = True  # before loading, because a loaded module may look up names
+        try:
+            loaded = [(p.name, p.load()) for p in entry_points(group="ecdreg." + self.kind.replace(" ", "_"))]
+        except BaseException:
+            self._entry_points_loaded = False  # the next lookup reports the error again
+            raise
+        for name, entry in loaded:
+            self.add(name, entry)

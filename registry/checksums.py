@@ -1,4 +1,4 @@
-"""Checksums that name the version of a set of parameters."""
+"""Checksums of JSON values, which name the version of a set of parameters."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["json_sha256", "text_sha256"]
 
 
 def json_sha256(value: Any) -> str:
-    """SHA-256 (hex) of a JSON value, whatever the order of its keys.
+    """SHA-256 (hex) of a JSON value; the order of keys does not matter.
 
     Raises
     ------
     TypeError
-        If it is no JSON value.
+        If it is not a JSON value.
     ValueError
-        If it holds NaN or an infinity, which JSON does not know.
+        If it contains NaN or an infinity, which JSON does not have.
 
     Examples
     --------

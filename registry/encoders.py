@@ -1,7 +1,8 @@
-"""Encoders and their embeddings: whatever yields vectors, and the vectors.
+"""Encoders and their embeddings.
 
-An encoder is its weights with what it reads and how: another recipe, text level or preprocessing is
-another encoder. Each embedding carries the checksum of its input, so that a stale one is seen.
+An encoder computes vectors. It is identified by its weights, its inputs and their preprocessing: another recipe, text
+level or preprocessing is another encoder. Each embedding has the checksum of its input, so that outdated ones are
+found.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from registry.errors import ConfigurationError, ModelError, NotFoundError, Query
 from registry.models import Encoder, EncoderAlias
 
 __all__ = [
-    "BY_RULE",
     "DEFAULT_ALIAS",
+    "FEATURIZERS",
+    "assign_name",
     "ensure_encoder",
     "read_embeddings",
     "resolve_encoder",
     "set_encoder_alias",
-    "take_name",
     "write_embeddings",
 ]
 
 DEFAULT_ALIAS = "default"
-"""Alias of the encoder that a search uses that names none."""
+"""Alias of the encoder of a search without the name of an encoder."""
 
-BY_RULE = ("fingerprint", "pettifor", "magpie", "elements", "density-statistics")
-"""Encoders that ``ecdreg encoders add`` makes by a rule that nothing is trained for."""
+FEATURIZERS = ("fingerprint", "pettifor", "magpie", "elements", "density-statistics")
+"""Encoders without trained weights, which ``ecdreg encoders add`` creates."""
 
 
 def ensure_encoder(
@@ -51,30 +52,30 @@ def ensure_encoder(
     text_level: str | None = None,
     model_version_id: int | None = None,
 ) -> Encoder:
-    """The encoder of this identity, which is added if it is not there.
+    """The encoder with this identity; a new encoder is added.
 
     Parameters
     ----------
     name
-        Name that it gets if it is new; where another encoder has it, with ``-`` and eight digits of
-        this one's identity behind.
+        Name of a new encoder. If another encoder has this name, ``-`` and eight digits of the checksum of the identity
+        are appended.
     modality
         image, text, composition, density or stacked.
     dim
-        Length of its vectors.
+        Length of the vectors.
     weights_sha256, preprocessing, recipe_id, text_level
-        Its identity: the weights, and what happens to which input before they see it (JSON values).
+        The identity: the weights, the input, and the preprocessing of the input (JSON values).
     model_version_id
-        The refit it is a part of; None for a frozen backbone.
+        The refit that the encoder is part of; None for a frozen backbone.
 
     Raises
     ------
     ModelError
-        If the same identity is registered with another length of vectors.
+        If the identity exists with another length of the vectors.
     """
     preprocessing_sha256 = json_sha256(preprocessing)
     identity = (weights_sha256, recipe_id, text_level, preprocessing_sha256)
-    # With NULL equal to NULL, as in the unique constraint.
+    # NULL equals NULL, as in the unique constraint.
     same = [
         column.is_not_distinct_from(value)
         for column, value in zip(
@@ -100,36 +101,36 @@ def ensure_encoder(
                 preprocessing_sha256=preprocessing_sha256,
                 model_version_id=model_version_id,
             )
-            # Two trainings may find the same backbone missing at once.
+            # Two processes may add the same backbone at the same time.
             .on_conflict_do_nothing()
         )
         encoder = session.scalars(query).one()
     if encoder.dim != dim:
         raise ModelError(
-            f"encoder {encoder.name!r} has vectors of {encoder.dim} numbers, not {dim}; its weights or preprocessing"
-            " have changed without their checksums"
+            f"encoder {encoder.name!r} has vectors of length {encoder.dim}, not {dim}; its weights or preprocessing"
+            " have changed, but not their checksums"
         )
     return encoder
 
 
-def take_name(session: Session, encoder: Encoder, name: str) -> str | None:
-    """Give an encoder a name that another one may have: the vectors that are made today are found by it.
+def assign_name(session: Session, encoder: Encoder, name: str) -> str | None:
+    """Assign a name to an encoder; another encoder with this name is renamed.
 
-    For features by a rule, of which a name has one version at a time. Where a network reads pictures of two sizes, both
-    encoders go on, and keep their names.
+    A featurizer has one name, which belongs to its current version. Networks that read images of two sizes are two
+    encoders, which keep their names.
 
     Parameters
     ----------
     encoder
         The encoder.
     name
-        A name without a suffix.
+        The name, without a suffix.
 
     Returns
     -------
     str or None
-        What the other encoder is called from now on: the name, with ``-`` and eight digits of its identity behind.
-        None where the encoder had the name.
+        The new name of the other encoder: the name with ``-`` and eight digits of the checksum of its identity. None
+        if no other encoder had the name.
     """
     if encoder.name == name:
         return None
@@ -137,31 +138,31 @@ def take_name(session: Session, encoder: Encoder, name: str) -> str | None:
     if other is not None:
         identity = (other.weights_sha256, other.recipe_id, other.text_level, other.preprocessing_sha256)
         other.name = _suffixed(name, identity)
-        session.flush()  # a name is of one encoder at any moment
+        session.flush()  # names are unique after each statement
     encoder.name = name
     session.flush()
     return None if other is None else other.name
 
 
 def write_embeddings(session: Session, encoder: Encoder | int, rows: Iterable[tuple[int, ArrayLike, str]]) -> int:
-    """Write vectors; those that are there are replaced.
+    """Write embeddings; existing ones are replaced.
 
     Parameters
     ----------
     encoder
         The encoder, or its id.
     rows
-        (revision id, vector of the encoder's length, checksum of the input).
+        Revision id, vector of length ``dim``, and checksum of the input.
 
     Returns
     -------
     int
-        Number of vectors written.
+        Number of written vectors.
 
     Raises
     ------
     QueryError
-        If a vector has another length, or is zero or not finite; nothing is written then.
+        If a vector has another length, is zero or is not finite; nothing is written.
     NotFoundError
         If there is no such encoder.
     """
@@ -188,7 +189,7 @@ def write_embeddings(session: Session, encoder: Encoder | int, rows: Iterable[tu
             copy.set_types(["int8", "vector", "text"])
             for revision_id, vector, sha in checked:
                 copy.write_row((revision_id, Vector(vector), sha))
-        # Sorted, so that two writers lock the same rows in the same order.
+        # Sorted, so that concurrent writers lock rows in the same order.
         cursor.execute(
             "INSERT INTO embeddings (encoder_id, revision_id, dim, embedding, input_sha256)"
             " SELECT %s, revision_id, %s, embedding, input_sha256 FROM incoming_embeddings ORDER BY revision_id"
@@ -202,14 +203,14 @@ def write_embeddings(session: Session, encoder: Encoder | int, rows: Iterable[tu
 def read_embeddings(
     session: Session, encoder_id: int, revision_ids: Sequence[int] | None = None
 ) -> dict[int, tuple[str, NDArray[np.float32]]]:
-    """Stored vectors by revision, each with the checksum of the input that it was made from.
+    """Stored embeddings by revision, with the checksums of their inputs.
 
     Parameters
     ----------
     encoder_id
         The encoder.
     revision_ids
-        Revisions that are asked for; None: all. Those without a vector are missing in the answer.
+        The requested revisions; None: all. Revisions without an embedding are missing in the result.
 
     Returns
     -------
@@ -226,7 +227,7 @@ def read_embeddings(
     if revision_ids is not None:
         query += " AND revision_id = ANY(%s)"
         values.append([int(revision_id) for revision_id in revision_ids])
-    # Binary: a vector of 1280 numbers is 5 kB instead of 14 kB of text to parse.
+    # Binary: a vector of 1280 numbers has 5 kB, and 14 kB as text.
     with connection.cursor(binary=True) as cursor:
         cursor.execute(query, values)
         return {
@@ -235,12 +236,12 @@ def read_embeddings(
 
 
 def set_encoder_alias(session: Session, alias: str, encoder: Encoder | int) -> None:
-    """Let an alias point to an encoder; it leaves the one it pointed to.
+    """Set an alias of an encoder; an alias belongs to one encoder.
 
     Raises
     ------
     ConfigurationError
-        If it cannot be an alias, or is the name of an encoder.
+        If the alias is not valid, or is the name of an encoder.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_.-]*", alias):
         raise ConfigurationError(f"{alias!r} cannot be an alias; start with a lower case letter, then a-z 0-9 _ . -")
@@ -255,12 +256,12 @@ def set_encoder_alias(session: Session, alias: str, encoder: Encoder | int) -> N
 
 
 def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
-    """The encoder of a name or an alias; None: that of the alias ``default``.
+    """The encoder with a name or an alias; None: the alias ``default``.
 
     Raises
     ------
     NotFoundError
-        If there is none; the message names those that there are, and how one is made that could be there.
+        If there is none; the message names the existing ones, and the command that creates a featurizer.
     """
     wanted = name or DEFAULT_ALIAS
     encoder = session.scalars(
@@ -273,14 +274,14 @@ def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
     if encoder is not None:
         return encoder
     names = session.scalars(select(Encoder.name).order_by(Encoder.name)).all()
-    if wanted in BY_RULE:
-        raise NotFoundError(f"no encoder {wanted!r} yet; `ecdreg encoders add {wanted}` makes it")
+    if wanted in FEATURIZERS:
+        raise NotFoundError(f"no encoder {wanted!r} yet; `ecdreg encoders add {wanted}` creates it")
     if not names:
-        raise NotFoundError("there are no embeddings yet; `ecdreg train` makes them")
-    near = difflib.get_close_matches(wanted, [*names, *BY_RULE], n=1)
+        raise NotFoundError("there are no embeddings yet; `ecdreg train` creates them")
+    near = difflib.get_close_matches(wanted, [*names, *FEATURIZERS], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
     if near and near[0] not in names:
-        hint += f" `ecdreg encoders add {near[0]}` makes it"
+        hint += f" `ecdreg encoders add {near[0]}` creates it"
     what = "encoder has the alias 'default'" if name is None else f"encoder {name!r}"
     raise NotFoundError(f"no {what}; {hint}")
 
@@ -300,12 +301,12 @@ def _vector(vector: ArrayLike, encoder: Encoder, revision_id: int) -> NDArray[np
     array = np.asarray(vector, dtype=np.float32)
     if array.shape != (encoder.dim,):
         raise QueryError(
-            f"vector of revision {revision_id} has shape {array.shape}; encoder {encoder.name!r} yields"
-            f" ({encoder.dim},)"
+            f"vector of revision {revision_id} has shape {array.shape}; encoder {encoder.name!r} computes"
+            f" vectors of shape ({encoder.dim},)"
         )
     if not np.isfinite(array).all() or not np.any(array):
         raise QueryError(
-            f"vector of revision {revision_id} is zero or not finite, and has no direction to compare; encoder"
-            f" {encoder.name!r} cannot read this crystal"
+            f"vector of revision {revision_id} is zero or not finite, and cannot be compared; encoder"
+            f" {encoder.name!r} cannot be used for this crystal"
         )
     return array

@@ -1,24 +1,23 @@
-"""Every error that ecdreg raises on purpose.
+"""Errors of ecdreg.
 
     EcdregError
-    ├── ConfigurationError          a setting, an option or an argument that cannot be used
-    │   └── UnknownNameError        a name that is in no catalog
+    ├── ConfigurationError          an invalid setting, option or argument
+    │   └── UnknownNameError        a name that is not in a catalog
     ├── DatabaseError
     │   ├── DatabaseUnreachableError   no server answers
-    │   ├── UnsuitableServerError      a server without pgvector, or too old
-    │   └── SchemaBehindError          the schema is older (or newer) than the code
+    │   ├── UnsuitableServerError      a server that is too old, or without pgvector
+    │   └── SchemaBehindError          the schema is older or newer than the code
     ├── NotFoundError               no such crystal, split, model, encoder
-    │   └── AmbiguousIdError        more than one crystal of that id
-    ├── QueryError                  a filter or a vector that cannot be searched with
-    ├── SourceError                 a source that cannot be read at all
-    ├── InputError                  one file or value of one crystal that cannot be used
-    ├── SplitError                  a split that cannot be made or used
+    │   └── AmbiguousIdError        more than one crystal with that id
+    ├── QueryError                  an invalid filter or vector of a search
+    ├── SourceError                 a source that cannot be read
+    ├── InputError                  an invalid file or value of one crystal
+    ├── SplitError                  a split that cannot be created or used
     └── ModelError
-        ├── ArtifactError           weights that are missing or do not match their checksum
-        └── IncompatibleInputError  an input other than the one that the model was trained on
+        ├── ArtifactError           a file that is missing or does not match its checksum
+        └── IncompatibleInputError  an input of another kind than the training inputs
 
-A message is one line: what, which value, what to do. Only ``cli`` turns these into
-exit codes:
+A message is one line: what is wrong, with which value, and what to do. Only ``cli`` converts errors to exit codes:
 
 >>> try:
 ...     raise NotFoundError("no crystal 'mp-0'; `ecdreg db shell` lists them in v_materials")
@@ -50,15 +49,15 @@ __all__ = [
 
 
 class EcdregError(Exception):
-    """Base of every error that ecdreg raises on purpose."""
+    """Base class of all errors of ecdreg."""
 
 
 class ConfigurationError(EcdregError):
-    """A setting, an option or an argument that cannot be used."""
+    """An invalid setting, option or argument."""
 
 
 class UnknownNameError(ConfigurationError):
-    """A name that is in no catalog; the message proposes the nearest ones."""
+    """A name that is not in a catalog; the message proposes similar names."""
 
 
 class DatabaseError(EcdregError):
@@ -70,35 +69,35 @@ class DatabaseUnreachableError(DatabaseError):
 
 
 class UnsuitableServerError(DatabaseError):
-    """The server answers, but lacks pgvector or is too old."""
+    """The server is too old, or does not have pgvector."""
 
 
 class SchemaBehindError(DatabaseError):
-    """The schema and the code are not of the same revision."""
+    """The schema and the code have different revisions."""
 
 
 class NotFoundError(EcdregError):
-    """No crystal, split, model or encoder of that name."""
+    """No crystal, split, model or encoder has that name."""
 
 
 class AmbiguousIdError(NotFoundError):
-    """More than one crystal of that id; ``source:id`` tells them apart."""
+    """More than one crystal has that id; ``source:id`` is unique."""
 
 
 class QueryError(EcdregError):
-    """A filter or a vector that cannot be searched with."""
+    """An invalid filter or vector of a search."""
 
 
 class SourceError(EcdregError):
-    """A source that cannot be read at all; nothing was ingested."""
+    """A source that cannot be read; nothing was ingested."""
 
 
 class InputError(EcdregError):
-    """One file or value of one crystal that cannot be used; becomes a recorded outcome."""
+    """An invalid file or value of one crystal; ingestion records it as an outcome."""
 
 
 class SplitError(EcdregError):
-    """A split that cannot be made or used."""
+    """A split that cannot be created or used."""
 
 
 class ModelError(EcdregError):
@@ -106,8 +105,8 @@ class ModelError(EcdregError):
 
 
 class ArtifactError(ModelError):
-    """Weights that are missing or do not match their checksum."""
+    """A file of weights or of a density that is missing or does not match its checksum."""
 
 
 class IncompatibleInputError(ModelError):
-    """An input of another density kind, level of theory, recipe or text level."""
+    """An input of another density kind, level of theory, recipe or text level than the training inputs."""

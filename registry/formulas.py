@@ -1,4 +1,4 @@
-"""Chemical formulas, as far as a registry needs them: elements, chemical system, composition."""
+"""Chemical formulas: composition, elements and chemical system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"([A-Z][a-z]?|[()])([0-9]+(?:\.[0-9]+)?)?")
 
 
 def composition(formula: str) -> dict[str, float]:
-    """Amounts of the elements in a formula, in alphabetical order.
+    """Amounts of the elements in a formula, in the alphabetical order of their symbols.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def composition(formula: str) -> dict[str, float]:
     Raises
     ------
     InputError
-        If it is no formula.
+        If it is not a formula.
 
     Examples
     --------
@@ -62,11 +62,13 @@ def composition(formula: str) -> dict[str, float]:
         elif token in _SYMBOLS:
             stack[-1][token] += count
         else:
-            raise InputError(f"formula {formula!r} names no element {token!r}; give element symbols with amounts")
+            raise InputError(
+                f"formula {formula!r} contains {token!r}, which is not an element; give element symbols with amounts"
+            )
     else:
         if compact and end == len(compact) and len(stack) == 1 and stack[0]:
             return dict(sorted(stack[0].items()))
-    raise InputError(f"{formula!r} is no chemical formula; give element symbols with amounts, as in 'Mg2SiO4'")
+    raise InputError(f"{formula!r} is not a chemical formula; give element symbols with amounts, as in 'Mg2SiO4'")
 
 
 def chemical_system(formula: str) -> tuple[list[str], str]:
@@ -75,19 +77,19 @@ def chemical_system(formula: str) -> tuple[list[str], str]:
     Raises
     ------
     InputError
-        If it is no formula.
+        If it is not a formula.
     """
     elements = list(composition(formula))
     return elements, "-".join(elements)
 
 
 def composition_key(formula: str) -> str:
-    """One spelling for all formulas of one composition: ``"H4O2"`` and ``"OH2"`` give the same.
+    """Canonical formula of a composition: ``"H4O2"`` and ``"OH2"`` have the same.
 
     Raises
     ------
     InputError
-        If it is no formula.
+        If it is not a formula.
     """
     amounts = composition(formula)
     total = sum(amounts.values())

@@ -1,4 +1,4 @@
-"""Image recipes in the registry: a name for people, and the checksum of the parameters as version."""
+"""Image recipes in the registry: their names, and the checksums of their parameters as versions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["ensure_recipe", "ensure_recipes", "find_recipe", "recipe_sha256"]
 
 
 def recipe_sha256(parameters: Mapping[str, Any]) -> str:
-    """Version of an image recipe: the checksum of its parameters, whatever its name and their order.
+    """Version of an image recipe: the checksum of its parameters, independent of their order.
 
     Raises
     ------
     ValueError
-        If a parameter is not finite or no JSON value.
+        If a parameter is not finite, or not a JSON value.
     """
     return json_sha256(parameters)
 
 
 def ensure_recipe(session: Session, name: str, parameters: Mapping[str, Any], unit: str | None) -> int:
-    """Id of the recipe with these parameters, which is added if it is not there.
+    """Id of the recipe with these parameters; a new recipe is added.
 
     Parameters
     ----------
     name
-        Name that it gets if it is new. The parameters are what counts.
+        Name of a new recipe. Recipes are identified by their parameters only.
     parameters
         JSON values.
     unit
@@ -46,12 +46,12 @@ def ensure_recipe(session: Session, name: str, parameters: Mapping[str, Any], un
 def ensure_recipes(
     session: Session, recipes: Mapping[str, tuple[str, Mapping[str, Any], str | None]]
 ) -> dict[str, int]:
-    """Ids of several recipes at once; as :func:`ensure_recipe`, in one statement where all are there.
+    """Ids of several recipes, as :func:`ensure_recipe`; one statement if all of them exist.
 
     Parameters
     ----------
     recipes
-        (name, parameters, unit) by :func:`recipe_sha256` of the parameters.
+        (name, parameters, unit) of each recipe, by :func:`recipe_sha256` of the parameters.
 
     Returns
     -------
@@ -72,12 +72,12 @@ def ensure_recipes(
 
 
 def find_recipe(session: Session, name: str) -> ImageRecipe:
-    """The newest recipe of a name that has images.
+    """The newest recipe with this name that has images.
 
     Raises
     ------
     NotFoundError
-        If there is none; the message names those that there are.
+        If there is none; the message names the existing ones.
     """
     with_images = exists().where(SliceImage.recipe_id == ImageRecipe.id)
     recipe = session.scalars(
@@ -85,6 +85,6 @@ def find_recipe(session: Session, name: str) -> ImageRecipe:
     ).one_or_none()
     if recipe is None:
         names = session.scalars(select(ImageRecipe.name).where(with_images).distinct().order_by(ImageRecipe.name)).all()
-        hint = f"there are: {', '.join(names)}" if names else "the registry has no images; `ecdreg ingest` makes them"
+        hint = f"there are: {', '.join(names)}" if names else "the registry has no images; `ecdreg ingest` creates them"
         raise NotFoundError(f"no images of recipe {name!r}; {hint}")
     return recipe

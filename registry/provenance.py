@@ -1,4 +1,4 @@
-"""Runs of ingestion and what became of each crystal in them."""
+"""Ingest runs, the outcome of each crystal in them, and the version of the code."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = [
     "start_run",
 ]
 
-# First key of PostgreSQL's two-key advisory locks; tells ours from those of other programs.
+# First key of the two-key advisory locks of PostgreSQL; it distinguishes them from locks of other programs.
 _LOCK_CLASS = 0x656364
-# Connections whose locks hold a source, by database and source.
+# Connections that hold the lock of a source, by database and source.
 _held: dict[tuple[str, str], Connection] = {}
 
 
 @dataclass(frozen=True)
 class StandingOutcome:
-    """What last became of a crystal of a source, unless that was "nothing changed"."""
+    """The last outcome of a crystal of a source that is not ``unchanged``."""
 
     outcome: str
     reason: str | None
@@ -47,12 +47,12 @@ class StandingOutcome:
 
 @cache
 def code_version() -> str:
-    """Version of this code: the package's, and the git commit where it runs from a checkout.
+    """Version of this code: that of the package, and the git commit if it runs from a checkout.
 
     Returns
     -------
     str
-        As ``0.1.0`` or ``0.1.0+git.5e64d82``, with ``.dirty`` behind where tracked files differ
+        For example ``0.1.0`` or ``0.1.0+git.5e64d82``, with the suffix ``.dirty`` if tracked files differ
         from the commit.
     """
     try:
@@ -66,34 +66,33 @@ def code_version() -> str:
         commit = _git(root, "rev-parse", "--short=12", "HEAD")
         dirty = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        # git is missing, or refuses a checkout of another user's: the package's version is still true.
+        # git is missing, or refuses the checkout of another user; the version of the package is still correct.
         return package
     return f"{package}+git.{commit}{'.dirty' if dirty else ''}"
 
 
 def start_run(session: Session, *, source: str, source_release: str | None, parameters: Mapping[str, Any]) -> IngestRun:
-    """Begin a run and hold its source until :func:`finish_run`.
+    """Start a run and lock its source until :func:`finish_run`.
 
-    The source is held by an advisory lock on a connection of its own, so that the caller may
-    commit and return connections to the pool between crystals; PostgreSQL lets go of it when the
-    process dies. A run of the same source that is still ``running`` then is one whose process
-    died: it is marked ``interrupted``.
+    A separate connection holds the advisory lock of the source, so that the caller may commit and return connections
+    to the pool between crystals. PostgreSQL releases the lock when the process ends. If an earlier run of the source
+    is still ``running``, its process has ended: the run is marked ``interrupted``.
 
     Parameters
     ----------
     source
         Name of the source.
     source_release
-        The source's own version of its data.
+        Version of the data, as the source names it.
     parameters
         Options of the run; JSON values.
 
     Raises
     ------
     SourceError
-        If another run of this source is under way.
+        If another run of this source is in progress.
     """
-    _hold(session, source)
+    _lock(session, source)
     session.execute(
         update(IngestRun)
         .where(IngestRun.source == source, IngestRun.status == "running")
@@ -117,27 +116,27 @@ def record_outcome(
     input_sha256: str | None = None,
     revision_id: int | None = None,
 ) -> None:
-    """Write what became of one crystal in a run; a second word on the same crystal replaces the first.
+    """Write the outcome of one crystal in a run; it replaces an earlier outcome of the same crystal.
 
     Parameters
     ----------
     run
         The run, or its id.
     source_id
-        The crystal's id in its source.
+        Id of the crystal in its source.
     outcome
         created, updated, unchanged, partial, deferred or rejected.
     reason
-        Why it is partial, deferred or rejected.
+        Reason of the outcomes partial, deferred and rejected.
     input_sha256
-        Of everything that the source offered and every option that shapes the result.
+        Checksum of all data of the source and all options that affect the result.
     revision_id
-        The revision that was written or found.
+        The written or existing revision.
 
     Raises
     ------
     sqlalchemy.exc.IntegrityError
-        If there is a reason where none belongs, or none where one does.
+        If an outcome that needs a reason has none, or another outcome has one.
     """
     row = {
         "run_id": run if isinstance(run, int) else run.id,
@@ -158,7 +157,7 @@ def record_outcome(
 
 
 def finish_run(session: Session, run: IngestRun | int, status: str = "finished") -> None:
-    """End a run and let go of its source.
+    """End a run and release the lock of its source.
 
     Parameters
     ----------
@@ -174,14 +173,11 @@ def finish_run(session: Session, run: IngestRun | int, status: str = "finished")
         .values(status=status, finished_at=func.clock_timestamp())
         .returning(IngestRun.source)
     ).one()
-    _let_go(session, source)
+    _unlock(session, source)
 
 
 def standing_outcomes(session: Session, source: str) -> dict[str, StandingOutcome]:
-    """What last became of every crystal of a source, by its id; ``unchanged`` does not count.
-
-    One query, whatever the number of crystals.
-    """
+    """The last outcome of every crystal of a source that is not ``unchanged``, by id; one query for all crystals."""
     rows = session.execute(
         text(
             "SELECT source_id, outcome, reason, input_sha256, revision_id FROM v_ingest_outcomes WHERE source = :source"
@@ -191,47 +187,47 @@ def standing_outcomes(session: Session, source: str) -> dict[str, StandingOutcom
     return {row.source_id: StandingOutcome(row.outcome, row.reason, row.input_sha256, row.revision_id) for row in rows}
 
 
-def _holder(session: Session, source: str) -> tuple[str, str]:
+def _lock_key(session: Session, source: str) -> tuple[str, str]:
     return session.get_bind().engine.url.render_as_string(), source
 
 
-def _hold(session: Session, source: str) -> None:
-    holder = _holder(session, source)
+def _lock(session: Session, source: str) -> None:
+    key = _lock_key(session, source)
     connection = session.get_bind().engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    # Out of the pool, or a small pool would wait for it for ever.
+    # Detached, because a small pool would otherwise wait for this connection without limit.
     connection.detach()
     if connection.scalar(select(func.pg_try_advisory_lock(_LOCK_CLASS, func.hashtext(source)))):
-        _held[holder] = connection
+        _held[key] = connection
         return
     connection.close()
-    raise SourceError(f"source {source!r} is being ingested by another run; wait for it, or stop it")
+    raise SourceError(f"source {source!r} is being ingested by another run; wait for its end, or stop it")
 
 
-def _let_go(session: Session, source: str) -> None:
-    # A run may also be closed by a process that did not start it.
-    if connection := _held.pop(_holder(session, source), None):
+def _unlock(session: Session, source: str) -> None:
+    # A process that did not start the run may also end it.
+    if connection := _held.pop(_lock_key(session, source), None):
         release(connection, select(func.pg_advisory_unlock(_LOCK_CLASS, func.hashtext(source))))
 
 
 def release(connection: Connection, unlock: Select[Any]) -> None:
-    """Give a lock back and close the connection that holds it.
+    """Release a lock and close the connection that holds it.
 
-    Closing alone would do so too, but only when the server has noticed: whoever asks right after might be refused.
+    Closing would also release the lock, but only after the server has noticed it: until then another process could
+    not take the lock.
 
     Parameters
     ----------
     connection
-        Detached from its pool.
+        The connection, detached from its pool.
     unlock
-        The statement that gives back what it holds.
+        The statement that releases the lock.
     """
-    # A connection that is broken holds nothing any more.
+    # A broken connection does not hold a lock.
     with suppress(DBAPIError):
         connection.execute(unlock)
     connection.close()
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # The arguments are this module's own.
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=5)
     return done.stdout.strip()

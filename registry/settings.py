@@ -1,15 +1,14 @@
-"""Where a user's state lies, and which database is meant.
+"""Settings from environment variables: folders of the user's data, and the database.
 
 ``ECDREG_HOME``
-    One folder for all state (embedded database, artifacts, caches). Without it:
-    ``/var/lib/ecdreg`` for root, the platform's user data folder otherwise.
+    Folder of the embedded database, the model weights and the caches. Default:
+    ``/var/lib/ecdreg`` for root, and the user data folder of the platform for other users.
 ``ECDREG_DATABASE_URL``
-    A PostgreSQL server of the user's own, as a SQLAlchemy or libpq URL. Without it the
-    embedded database is used.
+    SQLAlchemy or libpq URL of a database on a server of the user. Default: the embedded database.
 ``ECDREG_CACHE``
-    An fsspec URL for the density grids. Without it: ``ECDREG_HOME/grids``.
+    fsspec URL of the density grids. Default: ``ECDREG_HOME/grids``.
 ``ECDREG_MODELS``
-    A folder with pre-trained backbones, looked into before any hub.
+    Folder with pre-trained backbones, which is searched before any hub.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 __all__ = ["POSTGRES_MAJOR", "Settings"]
 
 POSTGRES_MAJOR = 18
-"""Major version of the embedded PostgreSQL; part of its data directory's name."""
+"""Major version of the embedded PostgreSQL; part of the name of its data directory."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from environment variables (``os.environ`` by default); touches no file."""
+        """Settings from environment variables (default: ``os.environ``); reads and writes no file."""
         env = os.environ if environ is None else environ
         home = env.get("ECDREG_HOME")
         models = env.get("ECDREG_MODELS")
@@ -60,12 +59,12 @@ class Settings:
 
     @property
     def artifacts(self) -> Path:
-        """Folder of the content-addressed model weights."""
+        """Folder of the model weights, which are named by their checksum."""
         return self.home / "artifacts"
 
     @property
     def grids_url(self) -> str:
-        """fsspec URL of the content-addressed density grids."""
+        """fsspec URL of the density grids, which are named by their checksum."""
         return self.cache_url or (self.home / "grids").as_uri()
 
 

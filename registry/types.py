@@ -1,4 +1,4 @@
-"""Column types of the registry's own: float32 arrays as little-endian ``bytea``."""
+"""Column types: float32 arrays, stored as little-endian ``bytea``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Float32Array"]
 class Float32Array(TypeDecorator[NDArray[np.float32]]):
     """A float32 array, stored as little-endian bytes (4 bytes a value, C order).
 
-    What comes back is flat and read-only: its shape lies in columns beside it.
+    The result of a query is one-dimensional and read-only; other columns of the row contain the shape.
     """
 
     impl = LargeBinary

@@ -1,4 +1,4 @@
-"""The artifact store: files named by their checksum, weights above all."""
+"""The artifact store: files, mostly model weights, that are named by their checksum."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ __all__ = ["ArtifactStore", "StoredArtifact"]
 
 @dataclass(frozen=True)
 class StoredArtifact:
-    """Where weights lie: their path inside the store, and their checksum."""
+    """Path of a file inside the store, and its checksum."""
 
     uri: str
     sha256: str
 
 
 class ArtifactStore:
-    """Files named by their checksum in one folder; nothing in it is ever changed.
+    """A folder of files that are named by their checksum and never changed.
 
     Parameters
     ----------
     root
-        The folder; made when something is first put into it.
+        The folder. The first :meth:`put` creates it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def put(self, data: bytes, suffix: str = ".safetensors") -> StoredArtifact:
-        """Store a file; the same bytes again are the same file.
+        """Store a file; equal bytes are one file.
 
-        Returns only when the file is safe on disk under its final name.
+        The file is on disk under its final name when this method returns.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class ArtifactStore:
             part.replace(path)
             _sync_folder(path.parent)
         except OSError as error:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
+            with contextlib.suppress(OSError):  # the first error is reported
                 part.unlink()
             raise ArtifactError(
                 f"cannot write weights to {path.parent}: {error.strerror or error}; make room there, or set ECDREG_HOME"
@@ -65,7 +65,7 @@ class ArtifactStore:
         return stored
 
     def read(self, uri: str, sha256: str) -> bytes:
-        """The bytes of a file.
+        """Read a file and verify its checksum.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class ArtifactStore:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The new name is on disk only when its folder is.
+    # The new name is on disk only after its folder is.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""What lies in the grid store, what of it a registry needs, and what may go."""
+"""Content of the grid store, its use by a registry, and removal of unused files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["CacheStatus", "PrunePlan", "cache_status", "plan_prune", "prune"]
 
 @dataclass(frozen=True)
 class CacheStatus:
-    """What a grid store holds."""
+    """Content of a grid store."""
 
     url: str
     grids: int
     grid_bytes: int
     objects: int
-    """Downloaded objects whose grids are known."""
+    """Entries of downloaded objects with their grids."""
     object_bytes: int
-    """Of the files that say so; the objects themselves are not kept, only their grids."""
+    """Size of the entries; the objects themselves are not stored, only their grids."""
     referenced: int
-    """Grids that this registry's densities refer to."""
+    """Grids that the densities of this registry refer to."""
     referenced_bytes: int
     missing: int
-    """Grids that it refers to and that are not in the store."""
+    """Grids that the registry refers to, but that are not in the store."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,32 @@ class PrunePlan:
 
     grids: tuple[StoredFile, ...]
     objects: tuple[StoredFile, ...]
-    """Entries of objects whose grids go, or are gone."""
+    """Entries of objects with grids that are removed or missing."""
     leftovers: tuple[StoredFile, ...]
-    """Of writers that were killed."""
+    """Partial files of killed writers."""
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        """All of them, entries before the grids that they name."""
+        """All files, entries before their grids."""
         return (*self.objects, *self.grids, *self.leftovers)
 
     @property
     def bytes(self) -> int:
-        """Room that they take."""
+        """Total size of the files [byte]."""
         return sum(file.bytes for file in self.files)
 
 
 def cache_status(session: Session | None, grids: GridStore) -> CacheStatus:
-    """What the store holds and what of it this registry refers to, in any revision.
+    """Content of the store, and the part of it that any revision of this registry refers to.
 
     Parameters
     ----------
     session
-        On the registry's database; None: there is none yet.
+        Session of the registry's database; None if there is no database.
     grids
         The store.
     """
-    held, objects, _ = _sorted(grids)
+    held, objects, _ = _files_by_kind(grids)
     referenced = _referenced(session)
     needed = [file for name, file in held.items() if name in referenced]
     return CacheStatus(
@@ -81,63 +81,65 @@ def cache_status(session: Session | None, grids: GridStore) -> CacheStatus:
 
 
 def plan_prune(session: Session, grids: GridStore, *, older_than: timedelta, now: datetime | None = None) -> PrunePlan:
-    """What may go: neither referred to by this registry, nor written or used lately.
+    """Plan the removal of files that this registry does not refer to and that were not written or used recently.
 
-    The grids of one object stay together: where the registry refers to one of them, all stay. Files
-    whose age the file system does not say stay too.
+    The grids of one object stay together: if the registry refers to one of them, all stay. Files of unknown age stay,
+    too.
 
     Parameters
     ----------
     session
-        On the registry's database.
+        Session of the registry's database.
     grids
         The store.
     older_than
-        Younger files stay: another registry may use them, an ingest may be writing them.
+        Minimum age. Younger files may be in use by another registry or a running ingest.
     now
-        The present, with a time zone; None: the clock's.
+        The current time, with a time zone; None: the time of the clock.
     """
-    held, objects, leftovers = _sorted(grids)
+    held, objects, leftovers = _files_by_kind(grids)
     limit = (datetime.now(UTC) if now is None else now) - older_than
 
-    def old(file: StoredFile) -> bool:
+    def is_old(file: StoredFile) -> bool:
         return file.changed is not None and file.changed <= limit
 
     needed = _referenced(session)
     cache = ObjectCache(grids)
-    named = {}
+    grids_of_entry: dict[str, set[str]] = {}
     for name in objects:
         entry = cache.entry(name)
-        named[name] = set() if entry is None else {grid.uri for grid in entry.grids.values()}
-    for together in named.values():
+        grids_of_entry[name] = set() if entry is None else {grid.uri for grid in entry.grids.values()}
+    for together in grids_of_entry.values():
         if together & needed:
             needed |= together
-    going = {name: file for name, file in held.items() if name not in needed and old(file)}
-    stays = set(held) - set(going)
+    removed = {name: file for name, file in held.items() if name not in needed and is_old(file)}
+    stays = set(held) - set(removed)
     return PrunePlan(
-        grids=tuple(going.values()),
-        # An entry without all of its grids is of no use.
+        grids=tuple(removed.values()),
+        # An entry is useful only with all of its grids.
         objects=tuple(
-            file for name, file in objects.items() if not (named[name] and named[name] <= stays) and old(file)
+            file
+            for name, file in objects.items()
+            if not (grids_of_entry[name] and grids_of_entry[name] <= stays) and is_old(file)
         ),
-        leftovers=tuple(file for file in leftovers if old(file)),
+        leftovers=tuple(file for file in leftovers if is_old(file)),
     )
 
 
 def prune(grids: GridStore, plan: PrunePlan) -> None:
-    """Remove what a plan says.
+    """Remove the files of a plan.
 
     Raises
     ------
     ConfigurationError
-        If the store cannot be written to.
+        If the store is not writable.
     """
     for file in plan.files:
         grids.remove(file.name)
 
 
-def _sorted(grids: GridStore) -> tuple[dict[str, StoredFile], dict[str, StoredFile], list[StoredFile]]:
-    """Grids, entries of objects, and what a killed writer left; foreign files are none of them."""
+def _files_by_kind(grids: GridStore) -> tuple[dict[str, StoredFile], dict[str, StoredFile], list[StoredFile]]:
+    """Grids, entries of objects, and partial files of killed writers; other files are ignored."""
     held: dict[str, StoredFile] = {}
     objects: dict[str, StoredFile] = {}
     leftovers: list[StoredFile] = []

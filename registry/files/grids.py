@@ -1,8 +1,8 @@
-"""The grid store: density grids in content-addressed HDF5 files, outside the database.
+"""The grid store: density grids in HDF5 files that are named by their checksum, outside the database.
 
-A grid lies at ``<sha256[:2]>/<sha256>.h5`` under the store's root, which is any fsspec URL. The
-name is the checksum of the file, so a grid is written once, and one that was damaged is noticed.
-Beside the grids lies what :mod:`registry.files.object_cache` knows of downloaded objects.
+A grid is stored at ``<sha256[:2]>/<sha256>.h5`` under the root of the store, which is any fsspec URL. The name is the
+checksum of the file, so that a grid is written once and damage is detected. The store also contains the entries of
+downloaded objects (:mod:`registry.files.object_cache`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["GridStore", "StoredFile", "StoredGrid"]
 
 @dataclass(frozen=True)
 class StoredGrid:
-    """Where a grid lies: its path inside the store, and the checksum of the file."""
+    """Path of a grid inside the store, and the checksum of the file."""
 
     uri: str
     sha256: str
@@ -34,17 +34,17 @@ class StoredGrid:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the store, whatever it holds."""
+    """A file of the store, of any kind."""
 
     name: str
     """Path inside the store."""
     bytes: int
     changed: datetime | None
-    """When it was written or last used; None where the file system does not say."""
+    """Time of the last write or use; None if the file system does not report it."""
 
 
 class GridStore:
-    """A content-addressed store of periodic grids.
+    """A store of periodic grids, named by their checksums.
 
     Parameters
     ----------
@@ -53,50 +53,50 @@ class GridStore:
 
     Notes
     -----
-    Holds nothing but the URL until it is used, so that it can be sent to a worker process.
+    An instance contains only the URL, so that it can be sent to a worker process.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def put(self, values: NDArray[np.floating[Any]], lattice: NDArray[np.float64]) -> StoredGrid:
-        """Store a grid; the same grid again is the same file.
+        """Store a grid; equal grids are one file.
 
         Parameters
         ----------
         values
-            Shape (n1, n2, n3), in e/Å^3. float32 and float64 stay what they are.
+            Shape (n1, n2, n3) [e/Å^3]; float32 or float64, which is preserved.
         lattice
             Shape (3, 3), lattice vectors as rows [Å].
 
         Raises
         ------
         InputError
-            If the shapes or the number type are others.
+            If a shape or the number type is different.
         ConfigurationError
-            If the store cannot be written to.
+            If the store is not writable.
         """
         data = _to_hdf5(values, lattice)
         sha256 = hashlib.sha256(data).hexdigest()
         uri = f"{sha256[:2]}/{sha256}.h5"
         fs, path = self._locate(uri)
         try:
-            there = fs.exists(path) and fs.size(path) == len(data)
+            exists = fs.exists(path) and fs.size(path) == len(data)
         except OSError as error:
             raise self._unwritable(error) from error
-        if there:
+        if exists:
             self.touch(uri)
         else:
             self.write(uri, data)
         return StoredGrid(uri, sha256)
 
     def get(self, uri: str, sha256: str) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
-        """Read a grid and check it.
+        """Read a grid and verify its checksum.
 
         Returns
         -------
         values, lattice
-            As they were given to :meth:`put`: (n1, n2, n3) [e/Å^3] and (3, 3) [Å].
+            The arguments of :meth:`put`: (n1, n2, n3) [e/Å^3] and (3, 3) [Å].
 
         Raises
         ------
@@ -108,7 +108,7 @@ class GridStore:
             data: bytes = fs.cat_file(path)
         except FileNotFoundError:
             raise ArtifactError(
-                f"density grid {uri} is not in {self.url}; point ECDREG_CACHE to the store that has it, or restore it"
+                f"density grid {uri} is not in {self.url}; set ECDREG_CACHE to the store with this grid, or restore it"
                 " from a copy"
             ) from None
         if hashlib.sha256(data).hexdigest() != sha256:
@@ -118,20 +118,20 @@ class GridStore:
         return _from_hdf5(data)
 
     def holds(self, stored: StoredGrid) -> bool:
-        """Whether there is a file of that name; :meth:`get` tells whether it is whole."""
+        """Whether the file of a grid exists; only :meth:`get` verifies its checksum."""
         fs, path = self._locate(stored.uri)
         return bool(fs.exists(path))
 
     @property
     def folder(self) -> Path | None:
-        """The store's folder, where it is one of this machine; it need not be there yet."""
+        """Folder of a store on this machine, which may not exist yet; None for other stores."""
         from fsspec.implementations.local import LocalFileSystem
 
         fs, root = self._locate("")
         return Path(root) if isinstance(fs, LocalFileSystem) else None
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes; None where there is none.
+        """Bytes of a file; None if there is no such file.
 
         Parameters
         ----------
@@ -146,47 +146,47 @@ class GridStore:
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all; it takes the place of one of that name.
+        """Write a file atomically; an existing file is replaced.
 
         Parameters
         ----------
         name
             Path inside the store.
         data
-            What it is to hold.
+            Content of the file.
 
         Raises
         ------
         ConfigurationError
-            If the store cannot be written to.
+            If the store is not writable.
         """
         fs, path = self._locate(name)
-        # Never a half-written file under the final name: a reader trusts what it finds there.
+        # Written under a temporary name, because readers trust a file with the final name to be complete.
         part = f"{path}.{uuid.uuid4().hex}.part"
         try:
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             fs.pipe_file(part, data)
             fs.mv(part, path)
         except OSError as error:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
+            with contextlib.suppress(OSError):  # the first error is reported
                 fs.rm_file(part)
             raise self._unwritable(error) from error
 
     def touch(self, name: str) -> None:
-        """Note that a file is in use, on a file system of this machine; others keep no such time."""
+        """Set the time of the last use of a file; only a file system of this machine stores it."""
         if self.folder is not None:
             fs, path = self._locate(name)
-            # A cache that others own may be read-only; it is theirs to clear.
+            # A cache of another user may be read-only. Its owner removes old files.
             with contextlib.suppress(OSError):
                 fs.touch(path, truncate=False)
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is gone already is none to remove.
+        """Remove a file, if it exists.
 
         Raises
         ------
         ConfigurationError
-            If the store cannot be written to.
+            If the store is not writable.
         """
         fs, path = self._locate(name)
         try:
@@ -197,16 +197,16 @@ class GridStore:
             raise self._unwritable(error) from error
 
     def files(self, under: str = "") -> list[StoredFile]:
-        """All files of the store, by name.
+        """All files of the store, sorted by name.
 
         Parameters
         ----------
         under
-            Only those in this folder of it.
+            Folder inside the store; empty: all files.
         """
         fs, path = self._locate(under)
         _, root = self._locate("")
-        fs.invalidate_cache()  # other processes write here too
+        fs.invalidate_cache()  # other processes write here, too
         found: dict[str, dict[str, Any]] = fs.find(path.rstrip("/"), detail=True)
         return [
             StoredFile(name.removeprefix(root), int(about.get("size") or 0), _changed(about))
@@ -215,8 +215,8 @@ class GridStore:
 
     def _unwritable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(
-            f"cannot write density grids to {self.url} ({error.strerror or error}); set ECDREG_CACHE to a place"
-            " that can be written to"
+            f"cannot write density grids to {self.url} ({error.strerror or error}); set ECDREG_CACHE to a writable"
+            " place"
         )
 
     def _locate(self, uri: str) -> tuple[Any, str]:
@@ -232,7 +232,7 @@ class GridStore:
 
 
 def _changed(about: dict[str, Any]) -> datetime | None:
-    # File systems name it differently: local, S3, others.
+    # The name of the field depends on the file system: local, S3, others.
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
         value = about.get(name)
         if isinstance(value, (int, float)):
@@ -256,7 +256,7 @@ def _to_hdf5(values: NDArray[np.floating[Any]], lattice: NDArray[np.float64]) ->
             " be stored; give (n1, n2, n3) of float32 or float64 and (3, 3)"
         )
     buffer = io.BytesIO()
-    # No times, a fixed layout: equal grids must give equal bytes.
+    # Without times and with a fixed layout, so that equal grids have equal bytes.
     with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
         grid = file.create_dataset(
             "values", data=np.ascontiguousarray(values), compression="gzip", compression_opts=4, shuffle=True

@@ -1,10 +1,10 @@
-"""Which grids came out of which downloaded object, so that another registry downloads nothing again.
+"""Cache of downloaded objects: the grids of each object, so that no registry downloads it again.
 
-Kept in the grid store itself, so that all registries with the same ``ECDREG_CACHE`` share it:
-``objects/<sha256 of bucket and key>.json`` names the object (ETag, checksum, size), the structure
-in it, and the grid of each density kind at its native resolution. Its level of theory is not part
-of an object; the source says that. An entry holds its own checksum, and a grid is checked whenever
-it is read: what is damaged counts as not there, is removed, and comes anew with the next download.
+The cache is part of the grid store, so that all registries with the same ``ECDREG_CACHE`` share it. The entry
+``objects/<sha256 of bucket and key>.json`` contains the ETag, checksum and size of an object, its structure, and the
+grid of each density kind at the native resolution. The level of theory is not part of an object, but of its source.
+An entry contains its own checksum, and a grid is verified when it is read. A damaged entry or grid is treated as
+missing, is removed, and is written again after the next download.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ Grids = dict[str, tuple[NDArray[np.floating[Any]], NDArray[np.float64]]]
 
 @dataclass(frozen=True, eq=False)
 class CachedObject:
-    """A downloaded object and what came out of it."""
+    """A downloaded object and its content."""
 
     bucket: str
     key: str
     etag: str | None
     sha256: str
-    """Of the object as it came (hex)."""
+    """Checksum of the downloaded object (hex)."""
     bytes: int
     structure: dict[str, Any]
-    """pymatgen ``Structure.as_dict()``: the cell of the grids [Å]."""
+    """pymatgen ``Structure.as_dict()``, in the cell of the grids [Å]."""
     grids: Mapping[str, StoredGrid]
-    """By density kind."""
+    """Grids by density kind."""
 
 
 class ObjectCache:
-    """The entries of a grid store. Picklable.
+    """Entries of downloaded objects in a grid store; it can be pickled.
 
     Parameters
     ----------
     grids
-        The store that has them and their grids.
+        The store of the entries and their grids.
     """
 
     def __init__(self, grids: GridStore) -> None:
@@ -62,25 +62,25 @@ class ObjectCache:
 
     @staticmethod
     def name(bucket: str, key: str) -> str:
-        """Path of an object's entry inside the store."""
+        """Path of the entry of an object inside the store."""
         return f"{OBJECTS}{hashlib.sha256(f'{bucket}/{key}'.encode()).hexdigest()}.json"
 
     def names(self) -> frozenset[str]:
-        """Paths of all entries, whole or not, in one listing."""
+        """Paths of all entries, also of damaged ones, in one listing."""
         return frozenset(file.name for file in self.grids.files(OBJECTS) if file.name.endswith(".json"))
 
     def find(self, bucket: str, key: str) -> CachedObject | None:
-        """The entry of an object; None where there is none that is whole."""
+        """The entry of an object; None if it is missing or damaged."""
         found = self.entry(self.name(bucket, key))
         return found if found is not None and (found.bucket, found.key) == (bucket, key) else None
 
     def entry(self, name: str) -> CachedObject | None:
-        """An entry by its path; None where there is none that is whole.
+        """The entry with a path; None if it is missing or damaged.
 
         Parameters
         ----------
         name
-            As :meth:`name` makes it.
+            Result of :meth:`name`.
         """
         data = self.grids.read(name)
         if data is None:
@@ -95,19 +95,19 @@ class ObjectCache:
             return None
 
     def load(self, found: CachedObject) -> Grids | None:
-        """The grids of an object, each with its lattice; None where one is missing or damaged.
+        """Grids of an object with their lattices; None if one of them is missing or damaged.
 
-        What is damaged is removed then, so that it is written anew after the next download.
+        In that case the entry and the damaged grid are removed, so that the next download writes them again.
 
         Parameters
         ----------
         found
-            From :meth:`find`.
+            Result of :meth:`find`.
 
         Raises
         ------
         ConfigurationError
-            If something is damaged and cannot be removed.
+            If a damaged file cannot be removed.
         """
         loaded: Grids = {}
         for kind, stored in found.grids.items():
@@ -117,18 +117,18 @@ class ObjectCache:
                 self.grids.remove(self.name(found.bucket, found.key))
                 self.grids.remove(stored.uri)
                 return None
-        # What is in use is not old, whoever wrote it.
+        # The time of the last use protects the files from removal, also if another user wrote them.
         for name in (self.name(found.bucket, found.key), *(stored.uri for stored in found.grids.values())):
             self.grids.touch(name)
         return loaded
 
     def add(self, found: CachedObject) -> None:
-        """Remember an object whose grids are in the store; it takes the place of an earlier version.
+        """Write the entry of an object after its grids; an earlier version of the object is replaced.
 
         Raises
         ------
         ConfigurationError
-            If the store cannot be written to.
+            If the store is not writable.
         """
         content = {"format": _FORMAT, **asdict(found)}
         content["checksum"] = json_sha256(content)

@@ -246,7 +246,7 @@ def nothing_to_tell_by(folder: Path) -> None:
         (partial_occupancy, "rejected", "partial occupancy", None),
         (edit_row(k_vrh="about 90"), "partial", "k_vrh is 'about 90', which is not a number", {"total", "deformation"}),
         (edit_row(formula="NaCl"), "rejected", "does not agree with the structure", None),
-        (edit_row(formula="none"), "rejected", "no chemical formula", None),
+        (edit_row(formula="none"), "rejected", "not a chemical formula", None),
         (colour_png, "partial", "colour mode RGB", {"total", "deformation"}),
         (other_space_group, "rejected", "is not F-centred cubic", None),
         (nothing_to_tell_by, "rejected", "no structure", None),

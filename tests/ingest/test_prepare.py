@@ -131,8 +131,8 @@ def test_the_density_can_bring_the_structure() -> None:
     [
         ("KCl", "formula 'KCl' does not agree with the structure, which is LiH"),
         ("Li2H", "does not agree"),
-        ("Lih", "is no chemical formula|names no element"),
-        ("12", "is no chemical formula"),
+        ("Lih", "is not a chemical formula|is not an element"),
+        ("12", "is not a chemical formula"),
     ],
 )
 def test_a_wrong_formula_rejects(formula: str, reason: str) -> None:

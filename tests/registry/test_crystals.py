@@ -171,7 +171,7 @@ def test_unknown_levels_of_theory_are_added(session: Session, add_crystal: AddCr
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"formula": "Xx"}, InputError, "no element 'Xx'"),
+        ({"formula": "Xx"}, InputError, "contains 'Xx', which is not an element"),
         ({"properties": (PropertyData("k_vrh", float("nan"), "GGA"),)}, InputError, "k_vrh of a is nan"),
         ({"properties": (PropertyData("colour", 1.0, "GGA"),)}, UnknownNameError, "no property 'colour'"),
         ({"slices": (SliceData("m", {}, None, np.ones((4, 4), np.float32)),)}, InputError, "shape"),

@@ -14,7 +14,7 @@ from registry.encoders import (
     read_embeddings,
     resolve_encoder,
     set_encoder_alias,
-    take_name,
+    assign_name,
     write_embeddings,
 )
 from registry.errors import ConfigurationError, ModelError, NotFoundError, QueryError
@@ -39,7 +39,7 @@ def test_the_same_identity_is_the_same_encoder(session: Session) -> None:
     first = _encoder(session)
     assert _encoder(session, name="another name").id == first.id
     assert _encoder(session, preprocessing={"size": 160}).id == first.id
-    with pytest.raises(ModelError, match="vectors of 4 numbers, not 5"):
+    with pytest.raises(ModelError, match="vectors of length 4, not 5"):
         _encoder(session, dim=5)
 
 
@@ -63,8 +63,8 @@ def test_a_name_passes_to_the_newest(session: Session) -> None:
     old, new = _encoder(session), _encoder(session, weights_sha256=OTHER)
     suffixed = new.name
     set_encoder_alias(session, "default", old)
-    assert take_name(session, old, "net") is None  # it has it
-    former = take_name(session, new, "net")
+    assert assign_name(session, old, "net") is None  # it has it
+    former = assign_name(session, new, "net")
     assert former == old.name
     assert former is not None
     assert former.startswith("net-")
@@ -72,7 +72,7 @@ def test_a_name_passes_to_the_newest(session: Session) -> None:
     assert resolve_encoder(session, former).id == old.id
     assert resolve_encoder(session).id == old.id  # an alias stays where it was put
     # As it would have been called, had it come second; and back again.
-    assert take_name(session, old, "net") == new.name == suffixed
+    assert assign_name(session, old, "net") == new.name == suffixed
     with pytest.raises(NotFoundError):
         resolve_encoder(session, former)
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, read_embeddings, take_name, write_embeddings
+from registry.encoders import assign_name, ensure_encoder, read_embeddings, write_embeddings
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
@@ -222,7 +222,7 @@ class FeatureCache:
             )
             # Features by a rule keep their name for the present rule.
             renames = newest and not MODALITIES[modality].trains_backbone
-            if renames and (older := take_name(session, encoder, named.name)) is not None:
+            if renames and (older := assign_name(session, encoder, named.name)) is not None:
                 self._progress.message(
                     f"{named.name!r} is computed by another rule than before; the vectors of the former rule belong to"
                     f" the encoder {older!r} from now on"

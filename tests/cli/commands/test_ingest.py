@@ -120,7 +120,7 @@ def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Callable[..., Any]
     assert "2 of 2 crystals" in done.stdout
     assert "partial" in done.stdout
     assert "rejected" in done.stdout
-    assert "names no element 'Xy'" in done.stdout
+    assert "contains 'Xy', which is not an element" in done.stdout
     assert "colour" in done.stderr
     assert "v_ingest_outcomes" in done.stderr
     assert "next:" in done.stderr

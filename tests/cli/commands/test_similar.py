@@ -360,14 +360,14 @@ def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vector
 
 
 def test_encoders_that_can_be_added_are_hinted_at(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
-    from registry.encoders import BY_RULE
+    from registry.encoders import FEATURIZERS
     from train.features.featurizers import COMPOSITION_FEATURIZERS
 
-    assert set(COMPOSITION_FEATURIZERS) <= set(BY_RULE)
+    assert set(COMPOSITION_FEATURIZERS) <= set(FEATURIZERS)
     for command in (("similar", "mp-1"), ("plot", "map"), ("evaluate", "search")):
         done = invoke(*command, "--encoder", "pettifor")
         assert (done.exit_code, done.stdout) == (1, "")
-        assert "no encoder 'pettifor' yet; `ecdreg encoders add pettifor` makes it" in done.stderr
+        assert "no encoder 'pettifor' yet; `ecdreg encoders add pettifor` creates it" in done.stderr
     assert "`ecdreg encoders add pettifor`" in invoke("evaluate", "search", "--fuse", "circle:metric,pettifor").stderr
     assert "did you mean 'pettifor'? `ecdreg encoders add" in invoke("similar", "mp-1", "--encoder", "petifor").stderr
 
