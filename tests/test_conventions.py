@@ -203,6 +203,30 @@ class TestVocabulary:
         assert found == {"WishList", "told", "peer", "was_asked", "taught", "deal", "said", "claims"}
 
 
+class TestTests:
+    def test_fixtures_have_types(self) -> None:
+        """Each argument and result of a fixture has an annotation without ``Any``."""
+        untyped = []
+        for path in sorted((ROOT / "tests").rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.FunctionDef) or not any(map(_is_fixture, node.decorator_list)):
+                    continue
+                arguments = [a.annotation for a in node.args.args if a.arg != "self"]
+                if any(a is None or "Any" in ast.unparse(a) for a in [*arguments, node.returns]):
+                    untyped.append(f"{_name(path)}:{node.lineno}: {node.name}")
+        _assert_none("fixtures without exact types", untyped)
+
+    def test_tests_mirror_the_packages(self) -> None:
+        """Each folder of tests is named like a package, or contains tests of the repository."""
+        folders = {_name(p.parent).removeprefix("tests") for p in (ROOT / "tests").rglob("test_*.py")}
+        packages = {f"/{_name(p.parent)}" for p in MODULES} | {"", "/docs"}
+        _assert_none("folders of tests without a package", sorted(folders - packages))
+
+
+def _is_fixture(decorator: ast.expr) -> bool:
+    return "pytest.fixture" in ast.unparse(decorator)
+
+
 # -------------------------------------------------------------------------- documentation
 
 

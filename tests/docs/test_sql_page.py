@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,13 +21,16 @@ from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.conftest import Clones
+
 SHA = "0" * 64
 # Results that depend on vectors or models, which are not made here.
 LEARNT = re.compile(r"similar_crystals|similar_to_vector|embedding_of|v_leaderboard|v_predictions|v_ingest_runs")
 
 
 @pytest.fixture(scope="module")
-def sample(clones: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def sample(clones: Clones, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """The sample's values and texts, with vectors of numbers for its two frozen encoders."""
     url = clones.server.url(clones.make())
     engine = connect(Settings(home=Path("/nonexistent"), database_url=url))

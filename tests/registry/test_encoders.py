@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
 from registry.encoders import (
+    assign_name,
     ensure_encoder,
     read_embeddings,
     resolve_encoder,
     set_encoder_alias,
-    assign_name,
     write_embeddings,
 )
 from registry.errors import ConfigurationError, ModelError, NotFoundError, QueryError

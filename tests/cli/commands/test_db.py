@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -17,9 +17,12 @@ from sqlalchemy.exc import ProgrammingError
 
 from registry.postgres import embedded
 
+if TYPE_CHECKING:
+    from tests.conftest import Invoke
+
 
 @pytest.fixture
-def own_home(open_folder: Path, monkeypatch: pytest.MonkeyPatch, invoke: Any) -> Iterator[Path]:
+def own_home(open_folder: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> Iterator[Path]:
     """A home without a database; the embedded one is meant."""
     home = open_folder / "home of cmd_db"
     monkeypatch.delenv("ECDREG_DATABASE_URL")
@@ -28,7 +31,7 @@ def own_home(open_folder: Path, monkeypatch: pytest.MonkeyPatch, invoke: Any) ->
     embedded.stop(home / "pg18")
 
 
-def test_the_embedded_database_from_nothing_to_stopped(invoke: Any, own_home: Path) -> None:
+def test_the_embedded_database_from_nothing_to_stopped(invoke: Invoke, own_home: Path) -> None:
     answer = invoke("db", "status")
     assert answer.exit_code == 3
     assert "running     no" in answer.stdout
@@ -53,14 +56,14 @@ def test_the_embedded_database_from_nothing_to_stopped(invoke: Any, own_home: Pa
     assert "not running" in invoke("db", "status").stderr
 
 
-def test_status_of_an_own_server(invoke: Any, engine: Engine) -> None:
+def test_status_of_an_own_server(invoke: Invoke, engine: Engine) -> None:
     answer = invoke("db", "status")
     assert answer.exit_code == 0
     assert "kind        own server" in answer.stdout
     assert "schema      current" in answer.stdout
 
 
-def test_schema_behind_on_an_own_server(invoke: Any, engine: Engine) -> None:
+def test_schema_behind_on_an_own_server(invoke: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP FUNCTION ecdreg_surface()"))
     answer = invoke("split", "list")
@@ -73,7 +76,7 @@ def test_schema_behind_on_an_own_server(invoke: Any, engine: Engine) -> None:
     assert invoke("split", "list").exit_code == 0
 
 
-def test_a_missing_extension_is_told(invoke: Any, engine: Engine) -> None:
+def test_a_missing_extension_is_told(invoke: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP EXTENSION vector CASCADE"))
     answer = invoke("db", "status")
@@ -84,13 +87,13 @@ def test_a_missing_extension_is_told(invoke: Any, engine: Engine) -> None:
     assert answer.stderr.count("\n") == 1
 
 
-def test_only_the_embedded_server_is_stopped(invoke: Any, engine: Engine) -> None:
+def test_only_the_embedded_server_is_stopped(invoke: Invoke, engine: Engine) -> None:
     answer = invoke("db", "stop")
     assert answer.exit_code == 2
     assert "server of your own" in answer.stderr
 
 
-def test_downgrade_asks_first(invoke: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downgrade_asks_first(invoke: Invoke, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     answer = invoke("db", "downgrade", "base")
     assert answer.exit_code == 1
@@ -100,9 +103,15 @@ def test_downgrade_asks_first(invoke: Any, engine: Engine, monkeypatch: pytest.M
     assert invoke("db", "downgrade", "zz", "--yes").exit_code == 2
 
 
+class RunShell(Protocol):
+    """Runs ``ecdreg db shell`` with arguments and an input."""
+
+    def __call__(self, *arguments: str, input: str = "") -> subprocess.CompletedProcess[str]: ...
+
+
 class TestShell:
     @pytest.fixture
-    def shell(self, engine: Engine, cluster_url: str) -> Any:
+    def shell(self, engine: Engine, cluster_url: str) -> RunShell:
         """Runs ``ecdreg db shell`` as a process: psql writes past Python's stdout."""
 
         def run(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
@@ -117,14 +126,14 @@ class TestShell:
 
         return run
 
-    def test_runs_sql(self, shell: Any) -> None:
+    def test_runs_sql(self, shell: RunShell) -> None:
         done = shell("-c", "SELECT 6 * 7 AS answer", "-c", "SELECT count(*) FROM v_leaderboard")
         assert done.returncode == 0
         assert "42" in done.stdout
         assert shell("--csv", "-c", "SELECT 1 AS a, 'x,y' AS b").stdout == 'a,b\n1,"x,y"\n'
         assert "42" in shell(input="SELECT 6 * 7;").stdout
 
-    def test_failures(self, shell: Any) -> None:
+    def test_failures(self, shell: RunShell) -> None:
         done = shell("-c", "SELECT * FROM similar_crystals('zz')")
         assert done.returncode == 1
         assert done.stderr.splitlines()[0] == "ERROR:  no crystal 'zz'"
@@ -132,7 +141,7 @@ class TestShell:
         assert shell(input="SELECT nonsense;").returncode == 1
 
 
-def test_grants(invoke: Any, engine: Engine, cluster_url: str) -> None:
+def test_grants(invoke: Invoke, engine: Engine, cluster_url: str) -> None:
     roles = ("dora", "emil", "ecdreg_reader", "ecdreg_writer")
     try:
         answer = invoke("db", "grant-reader", "dora")

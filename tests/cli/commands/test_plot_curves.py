@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from sqlalchemy import Engine
@@ -18,8 +18,14 @@ from train.config.config import TrainConfig
 JOINED = {"kind": "stacked", "target": "k_vrh", "stack_towers": ["image", "text"], "join": "gaussian-process"}
 
 
+class WriteExperiment(Protocol):
+    """Writes a finished experiment of a configuration, with the epochs of its folds if it has any."""
+
+    def __call__(self, session: Session, config: TrainConfig, *, name: str, epochs: bool, seed: int = 0) -> None: ...
+
+
 @pytest.fixture
-def trained(engine: Engine, models: SimpleNamespace, home: Path) -> Any:
+def trained(engine: Engine, models: SimpleNamespace, home: Path) -> WriteExperiment:
     """Writes a finished experiment of a config, with the epochs of one fold if it has any."""
     store = ArtifactStore(home / "artifacts")
 
@@ -40,7 +46,9 @@ def trained(engine: Engine, models: SimpleNamespace, home: Path) -> Any:
     return write
 
 
-def test_a_joined_stack_names_its_network_towers(invoke: Any, engine: Engine, trained: Any, tmp_path: Path) -> None:
+def test_a_joined_stack_names_its_network_towers(
+    invoke: Any, engine: Engine, trained: WriteExperiment, tmp_path: Path
+) -> None:
     config = TrainConfig.from_dict(JOINED)
     out = tmp_path / "curves.png"
     with session_scope(engine) as session:
@@ -63,7 +71,7 @@ def test_a_joined_stack_names_its_network_towers(invoke: Any, engine: Engine, tr
     assert out.stat().st_size > 10_000
 
 
-def test_error_names_the_regressor_and_the_baseline(invoke: Any, engine: Engine, trained: Any) -> None:
+def test_error_names_the_regressor_and_the_baseline(invoke: Any, engine: Engine, trained: WriteExperiment) -> None:
     with session_scope(engine) as session:
         tower = {"kind": "image", "target": "k_vrh", "image_regressor": "kernel"}
         trained(session, TrainConfig.from_dict(tower), name="picture-statistics", epochs=False)

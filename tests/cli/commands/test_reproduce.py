@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -16,14 +15,17 @@ from ecdreg.report.reproduction import COLUMNS, fold_rows, reproduction_markdown
 from train.paper.matrix import Plan, TableRow
 from train.paper.reproduction import Line, Reproduction, Stat
 
+if TYPE_CHECKING:
+    from tests.conftest import Invocation, Invoke
+
 MINE = ("--split", "mine-{target}-{seed}")
 
 
 @pytest.fixture
-def reproduce(invoke: Callable[..., Any], crystals: dict[str, int], tiny_image: Path) -> Callable[..., Any]:
+def reproduce(invoke: Invoke, crystals: dict[str, int], tiny_image: Path) -> Invoke:
     """Reproduce the image and text stages for k_vrh, quickly."""
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object) -> Invocation:
         return invoke(
             "reproduce", "paper", "--target", "k_vrh", "--text-level", "keywords", "--max-epochs", "2",
             "--image-backbone", tiny_image, *MINE, *arguments,

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Engine, text
+
+if TYPE_CHECKING:
+    from tests.conftest import Invocation, Invoke
 
 QUICK = ("--max-epochs", "2", "--no-finetune")
 
 
 @pytest.fixture
-def train(invoke: Callable[..., Any], crystals: dict[str, int], tiny_image: Path) -> Callable[..., Any]:
+def train(invoke: Invoke, crystals: dict[str, int], tiny_image: Path) -> Invoke:
     """Train the image tower for k_vrh, quickly."""
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object) -> Invocation:
         return invoke("train", "image", "--target", "k_vrh", "--image-backbone", tiny_image, *QUICK, *arguments)
 
     return run
 
 
-def test_training_makes_the_split_the_baselines_and_a_leaderboard(train: Any, invoke: Any, engine: Engine) -> None:
+def test_training_creates_split_baselines_and_leaderboard(train: Invoke, invoke: Invoke, engine: Engine) -> None:
     made = train("--name", "tiny")
     assert made.exit_code == 0, made.stderr
     assert "made split 'default' for k_vrh: " in made.stderr
@@ -64,7 +66,7 @@ def test_training_makes_the_split_the_baselines_and_a_leaderboard(train: Any, in
     assert "reads slices of the charge density; give --density FILE" in missing.stderr
 
 
-def test_crystals_that_came_later_are_pointed_out(train: Any, invoke: Any, engine: Engine) -> None:
+def test_crystals_that_came_later_are_pointed_out(train: Invoke, invoke: Invoke, engine: Engine) -> None:
     made = invoke("split", "create", "early", "--target", "k_vrh")
     assert made.exit_code == 0, made.stderr
     with engine.begin() as connection:
@@ -79,7 +81,7 @@ def test_crystals_that_came_later_are_pointed_out(train: Any, invoke: Any, engin
     assert {row["model"] for row in result["leaderboard"]} == {"baseline-mean", "baseline-magpie"}
 
 
-def test_a_registry_of_images_alone_is_trained_on_when_it_says_so(train: Any, invoke: Any, engine: Engine) -> None:
+def test_a_registry_of_images_alone_is_trained_on_explicitly(train: Invoke, invoke: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM descriptions"))
     refused = train()
@@ -96,7 +98,7 @@ def test_a_registry_of_images_alone_is_trained_on_when_it_says_so(train: Any, in
     assert "made split 'default' for efermi: " in bare.stderr
 
 
-def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int]) -> None:
+def test_what_cannot_be_trained_is_one_line(invoke: Invoke, crystals: dict[str, int]) -> None:
     cases = {
         ("image", "--target", "k_vhr"): (2, "no property 'k_vhr'; did you mean 'k_vrh'?"),
         ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
@@ -114,14 +116,14 @@ def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int
         assert message in line
 
 
-def test_an_empty_leaderboard_says_what_to_do(invoke: Any) -> None:
+def test_an_empty_leaderboard_says_what_to_do(invoke: Invoke) -> None:
     shown = invoke("leaderboard")
     assert shown.exit_code == 0
     assert "ecdreg train stacked" in shown.stderr
     assert json.loads(invoke("leaderboard", "--json").stdout) == []
 
 
-def test_a_stack_reads_what_its_towers_read(invoke: Any, crystals: dict[str, int], engine: Engine) -> None:
+def test_a_stack_reads_what_its_towers_read(invoke: Invoke, crystals: dict[str, int], engine: Engine) -> None:
     options = ("--target", "k_vrh", "--towers", "text,composition", *QUICK)
     made = invoke("train", "stacked", *options)
     assert made.exit_code == 0, made.stderr
@@ -135,7 +137,7 @@ def test_a_stack_reads_what_its_towers_read(invoke: Any, crystals: dict[str, int
     assert json.loads(said.stdout)[0]["predicted"] > 0
 
 
-def test_two_models_are_compared_on_the_rows_of_both(train: Any, invoke: Any) -> None:
+def test_two_models_are_compared_on_the_rows_of_both(train: Invoke, invoke: Invoke) -> None:
     assert train("--name", "tiny").exit_code == 0
     shown = invoke("models", "compare", "tiny", "baseline-mean", "--json")
     assert shown.exit_code == 0, shown.stderr

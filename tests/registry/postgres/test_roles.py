@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.rows import TupleRow
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from registry.crystals import WrittenCrystal
 from registry.database import connect
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, DatabaseError, NotFoundError
@@ -24,7 +24,11 @@ from registry.search.indexes import build_index
 from registry.search.vectors import similar_to_crystal
 from registry.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.registry.conftest import AddCrystal
+
 SHA = "0" * 64
+AsRole: TypeAlias = "Callable[[str], psycopg.Connection[TupleRow]]"
 VIEWS = [name.removeprefix("VIEW ") for name in SURFACE_OBJECTS if name.startswith("VIEW ")]
 
 
@@ -41,7 +45,7 @@ def roles(engine: Engine) -> Iterator[None]:
 
 
 @pytest.fixture
-def filled(session: Session, add_crystal: Callable[..., WrittenCrystal], roles: None) -> None:
+def filled(session: Session, add_crystal: AddCrystal, roles: None) -> None:
     """Three crystals with vectors and texts, and a table that is not the registry's."""
     encoder = ensure_encoder(session, name="e", modality="text", dim=2, weights_sha256=SHA, preprocessing={})
     set_encoder_alias(session, "default", encoder)
@@ -56,11 +60,11 @@ def filled(session: Session, add_crystal: Callable[..., WrittenCrystal], roles: 
 
 
 @pytest.fixture
-def as_role(engine: Engine, cluster_url: str) -> Iterator[Callable[[str], Any]]:
+def as_role(engine: Engine, cluster_url: str) -> Iterator[AsRole]:
     """A connection of another role."""
-    opened: list[Any] = []
+    opened: list[psycopg.Connection[TupleRow]] = []
 
-    def open_as(role: str) -> Any:
+    def open_as(role: str) -> psycopg.Connection[TupleRow]:
         opened.append(psycopg.connect(cluster_url, user=role, autocommit=True))
         return opened[-1]
 
@@ -69,7 +73,7 @@ def as_role(engine: Engine, cluster_url: str) -> Iterator[Callable[[str], Any]]:
         connection.close()
 
 
-def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: Callable[[str], Any]) -> None:
+def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: AsRole) -> None:
     assert grant(engine, "reader", "alice", only_registry=True)
     assert not grant(engine, "reader", "alice"), "it is there"
     reader = as_role("alice")
@@ -123,7 +127,7 @@ def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: Callabl
         "SELECT nextval('crystals_id_seq')",
     ],
 )
-def test_a_reader_does_nothing_else(engine: Engine, filled: None, as_role: Callable[[str], Any], sql: str) -> None:
+def test_a_reader_does_nothing_else(engine: Engine, filled: None, as_role: AsRole, sql: str) -> None:
     grant(engine, "writer")
     grant(engine, "reader", "alice", only_registry=True)
     # Views on several tables cannot be written by anyone.
@@ -131,9 +135,7 @@ def test_a_reader_does_nothing_else(engine: Engine, filled: None, as_role: Calla
         as_role("alice").execute(sql)
 
 
-def test_a_writer_writes_rows_and_no_schema(
-    engine: Engine, filled: None, as_role: Callable[[str], Any], cluster_url: str
-) -> None:
+def test_a_writer_writes_rows_and_no_schema(engine: Engine, filled: None, as_role: AsRole, cluster_url: str) -> None:
     name = 'Bob "Carbon" 100 %:x'
     assert grant(engine, "writer", name, only_registry=True)
     writer = as_role(name)
@@ -154,7 +156,7 @@ def test_a_writer_writes_rows_and_no_schema(
     theirs.dispose()
 
 
-def test_an_upgrade_keeps_the_rights(engine: Engine, filled: None, as_role: Callable[[str], Any]) -> None:
+def test_an_upgrade_keeps_the_rights(engine: Engine, filled: None, as_role: AsRole) -> None:
     grant(engine, "reader", "alice")
     upgrade(engine)
     assert as_role("alice").execute("SELECT count(*) FROM v_materials").fetchone() == (3,)
@@ -178,7 +180,7 @@ def test_migrations_neither_make_nor_drop_roles(engine: Engine, roles: None) -> 
         assert granted_roles(connection) == [], "their tables were new"
 
 
-def test_names_that_cannot_be(engine: Engine, roles: None, as_role: Callable[[str], Any], cluster_url: str) -> None:
+def test_names_that_cannot_be(engine: Engine, roles: None, as_role: AsRole, cluster_url: str) -> None:
     for name in ("", " ", "pg_monitor", "x" * 64, "a\x00b"):
         with pytest.raises(ConfigurationError, match="cannot be the name of a role"):
             grant(engine, "reader", name)

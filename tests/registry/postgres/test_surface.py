@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from registry.postgres.surface import SURFACE_OBJECTS, create_surface, drop_surf
 from registry.properties import PROPERTIES
 from registry.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.conftest import Clones
+
 SHA = "0" * 64
 RUN = (
     "INSERT INTO ingest_runs (source, parameters, code_version, status, finished_at)"
@@ -28,7 +31,7 @@ STRUCTURE = '{"lattice": {}}'
 
 
 @pytest.fixture(scope="module")
-def shared(clones: Any) -> Iterator[Engine]:
+def shared(clones: Clones) -> Iterator[Engine]:
     """One database for all tests of this module: each rolls back what it does."""
     engine = connect(Settings(home=Path("/nonexistent"), database_url=clones.server.url(clones.make())))
     yield engine

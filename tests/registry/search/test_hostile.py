@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def asked(
     engine: Engine,
     cluster_url: str,
     make_crystal: Callable[..., CrystalData],
-    tmp_path: Any,
+    tmp_path: Path,
 ) -> Iterator[Session]:
     """A session on twelve crystals, of their owner and of a reader; what they hold is the same afterwards."""
     with session_scope(engine) as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -22,6 +22,9 @@ from registry.search import indexes as vector_indexes
 from registry.search.indexes import BuildOptions, build_index, drop_indexes, index_advice, index_status
 from registry.search.vectors import METRICS
 from registry.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Clones
 
 ROWS, DIM, K = 8_000, 24, 10
 QUICK = BuildOptions(ef_construction=64, workers=0)  # workers wait for each other on a busy machine
@@ -87,14 +90,14 @@ class Searcher:
         return len(set(found) & set(truth.tolist())) / len(truth)
 
 
-def _database(clones: Any, rows: int, dim: int) -> tuple[Engine, str, np.ndarray, np.ndarray]:
+def _database(clones: Clones, rows: int, dim: int) -> tuple[Engine, str, np.ndarray, np.ndarray]:
     url = clones.server.url(clones.make())
     engine = connect(Settings(home=Path("/nonexistent"), database_url=url))
     return engine, url, *fill(engine, rows, dim, 60)
 
 
 @pytest.fixture(scope="module")
-def made(clones: Any) -> Iterator[tuple[Engine, str, np.ndarray, np.ndarray]]:
+def made(clones: Clones) -> Iterator[tuple[Engine, str, np.ndarray, np.ndarray]]:
     """A registry of clustered vectors with indexes for cosine and l2, none for the inner product."""
     database = _database(clones, ROWS, DIM)
     for metric in ("cosine", "l2"):
@@ -142,7 +145,7 @@ class TestRecall:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("share", [1.0, 0.1, 0.01])
-    def test_among_more(self, clones: Any, share: float) -> None:
+    def test_among_more(self, clones: Clones, share: float) -> None:
         engine, url, vectors, queries = _database(clones, 20_000, 64)
         build_index(engine, "bench", options=BuildOptions(workers=0))
         within = None if share == 1 else np.flatnonzero(np.random.default_rng(1).random(len(vectors)) < share)
@@ -154,7 +157,7 @@ class TestRecall:
         assert min(recalls) >= 0.8
 
 
-def test_without_an_index_every_vector_counts_as_it_is(clones: Any) -> None:
+def test_without_an_index_every_vector_counts_as_it_is(clones: Clones) -> None:
     """More crystals than are compared in no time, one of them longer than half precision reaches."""
     engine, url, vectors, queries = _database(clones, 2_100, 8)
     vectors[0] = [1e6, *vectors[0][1:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from train.backbones.clip import ClipImageBackbone, load_clip_image, load_clip_t
 from train.backbones.text import load_text_backbone
 from train.features.loading import load_backbone
 
+if TYPE_CHECKING:
+    from transformers import CLIPModel
+
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2"]
 
 
@@ -26,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_clip_folder: Callable
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> Any:
+def whole(folder: Path) -> CLIPModel:
     """The same folder as transformers itself loads it."""
     from transformers import CLIPModel
     from transformers.utils import logging
@@ -74,7 +77,7 @@ def test_pictures_are_resized_and_cropped_as_the_processor_does(folder: Path, sh
     assert (ours - theirs).abs().max() < 1.5 / 255 / 0.26
 
 
-def test_halves_give_the_projections_of_the_whole(folder: Path, whole: Any) -> None:
+def test_halves_give_the_projections_of_the_whole(folder: Path, whole: CLIPModel) -> None:
     from transformers import AutoTokenizer
 
     pixels = np.random.default_rng(0).random((3, 1, 32, 32), dtype=np.float32)

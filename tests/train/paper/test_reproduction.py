@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import func, select, text
@@ -22,11 +22,14 @@ from train.experiments.jobs import run_jobs
 from train.paper.matrix import Job, Plan, TableRow, enumerate_jobs
 from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
+if TYPE_CHECKING:
+    from tests.train.conftest import SmallRegistry
+
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def plan(small: Any) -> Plan:
+def plan(small: SmallRegistry) -> Plan:
     """Image, text and their stack on the split ``small``, two runs; small networks."""
     fast = small.config("stacked")
     options = {
