@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from registry.search.constraints import Value
+    from registry.search.constraints import PropertyEstimate
 
 __all__ = [
     "AllElementsOption",
@@ -57,7 +57,7 @@ def columns_of(names: Sequence[str]) -> dict[str, str]:
     return {name: f"{PROPERTIES[name].label} [{PROPERTIES[name].unit}]" for name in names}
 
 
-def value_cell(value: Value) -> str:
+def value_cell(value: PropertyEstimate) -> str:
     """A value in a table: ``212 known``, or ``212 (195 to 230) predicted``."""
     if value.known:
         return f"{value.value:.4g} known"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecdreg.results import Results
 from registry.properties import PROPERTIES
-from registry.search.constraints import Constraint, Objective, Value, parse_constraint, parse_objective
+from registry.search.constraints import Constraint, Objective, PropertyEstimate, parse_constraint, parse_objective
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
@@ -46,7 +46,7 @@ class FoundCrystal:
     intervals."""
     out_of_domain: bool | None
     """Whether a model that predicts a value of it was trained on nothing like it; None where all is known."""
-    values: Mapping[str, Value]
+    values: Mapping[str, PropertyEstimate]
     """Value of every property of the constraints and objectives, in the unit of the property."""
 
     @property
@@ -226,7 +226,7 @@ def element_filter(any_of: str | Sequence[str], all_of: str | Sequence[str], non
     return Elements(*(tuple(symbol.strip() for symbol in one if symbol.strip()) for one in lists))
 
 
-def value_dict(value: Value, name: str) -> dict[str, Any]:
+def value_dict(value: PropertyEstimate, name: str) -> dict[str, Any]:
     """A value of a property in the JSON output: with its unit, and whether it is known or predicted."""
     return {
         "value": value.value,

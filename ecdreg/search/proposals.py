@@ -16,7 +16,7 @@ from registry.errors import ConfigurationError, InputError
 from registry.formulas import composition
 from registry.jobs.progress import Progress, Silent
 from registry.properties import PROPERTIES
-from registry.search.constraints import Constraint, Objective, Value, parse_objective
+from registry.search.constraints import Constraint, Objective, PropertyEstimate, parse_objective
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -62,9 +62,9 @@ class ProposedCrystal:
     """Whether a model that counts was trained on nothing like it."""
     described: bool
     """Whether models of texts have predicted it, too."""
-    values: Mapping[str, Value]
+    values: Mapping[str, PropertyEstimate]
     """By property, the prediction of the best model that can read it, in the unit of the property."""
-    others: Mapping[str, tuple[Value, ...]]
+    others: Mapping[str, tuple[PropertyEstimate, ...]]
     """By property, the predictions of the other models, the better model first."""
 
     @property

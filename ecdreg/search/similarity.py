@@ -13,8 +13,8 @@ from ecdreg.files import CrystalFiles, warnings_on_error
 from ecdreg.results import Results
 from ecdreg.search.similarity_query import WORDS, SimilarityQuery, explanations
 from registry.properties import target_names
-from registry.search.explanations import facts_of
-from registry.search.fusion import FULL_TEXT, Checked, Hit, contenders, fuse
+from registry.search.explanations import material_rows
+from registry.search.fusion import FULL_TEXT, Hit, WordCheck, fuse, ids_of_best_tiers
 from registry.search.indexes import index_advice
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class SimilarCrystal:
     """Sum of 1 / (60 + rank) over the rankings; None for a single ranking."""
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     """Place in each ranking, by name; for a single ranking only where explanations are requested."""
-    checked: Checked | None = None
+    checked: WordCheck | None = None
     """Words of the text that are true of it, not true, and unknown; None where no word can be checked."""
     why: Mapping[str, Any] | None = None
-    """What it has in common with the query (``registry.search.explanations.explain``), and that as a ``sentence``;
+    """What it has in common with the query (``registry.search.explanations.explain_neighbour``), and that as a ``sentence``;
     None where explanations are not requested."""
 
     @property
@@ -197,10 +197,10 @@ def _fused(query: SimilarityQuery, *, k: int, where: str | None) -> tuple[list[S
     """The best crystals of several rankings with their scores; and why there are none, or no words in them."""
     checked = query.checked(where=where)
     # A ranking cannot change what the words decide: it only orders the crystals that are left.
-    within = contenders(checked, k=k) if query.meanings else None
+    within = ids_of_best_tiers(checked, k=k) if query.meanings else None
     rankings = query.rankings(k=k, where=where, within=within)
     best = fuse(rankings, k=k, checked=checked)
-    facts = facts_of(query.session, [(one.source, one.source_id) for one in best])
+    facts = material_rows(query.session, [(one.source, one.source_id) for one in best])
     rows = [
         SimilarCrystal(
             rank=rank,
@@ -226,7 +226,7 @@ def _about(query: SimilarityQuery, encoders: Sequence[Encoder]) -> list[str]:
         notes.append(f"encoder: {encoder.name}")
         if unread := query.unread_density(encoder):
             notes.append(unread)
-    notes += [f"word: {meaning.told}" for meaning in query.meanings]
+    notes += [f"word: {meaning.summary}" for meaning in query.meanings]
     advice = [index_advice(query.session, encoder, query.metric) for encoder in encoders]
     return notes + [one for one in advice if one]
 

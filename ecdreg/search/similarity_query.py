@@ -16,18 +16,25 @@ from registry.encoders import DEFAULT_ALIAS, resolve_encoder
 from registry.errors import ConfigurationError, NotFoundError
 from registry.formulas import chemical_system
 from registry.models import Encoder, EncoderAlias
-from registry.search.explanations import Facts, common_words, explain, facts_of, from_row, sentence
+from registry.search.explanations import (
+    Facts,
+    common_words,
+    explain_neighbour,
+    explanation_sentence,
+    facts_from_row,
+    material_rows,
+)
 from registry.search.fusion import (
     FULL_TEXT,
-    Checked,
+    WordCheck,
     Hit,
     check_sentence,
     check_words,
-    depth,
-    ranked,
+    ranking_depth,
+    as_ranking,
     search_descriptions,
 )
-from registry.search.text import Meaning, affirmed, interpret
+from registry.search.text import Meaning, interpret, without_negated_words
 from registry.search.vectors import Neighbour, similar_to_crystal, similar_to_vector
 
 if TYPE_CHECKING:
@@ -145,7 +152,7 @@ class SimilarityQuery:
             self.session, vector, encoder=encoder.name, k=k, where=where, within=within, metric=self.metric
         )
 
-    def checked(self, *, where: str | None) -> dict[tuple[str, str], Checked]:
+    def checked(self, *, where: str | None) -> dict[tuple[str, str], WordCheck]:
         """Which words are true of each crystal, by (source, id); empty where no word can be checked.
 
         Raises
@@ -170,10 +177,10 @@ class SimilarityQuery:
         EcdregError
             As :meth:`nearest`.
         """
-        found = {e.name: ranked(self.nearest(e, k=depth(k), where=where, within=within)) for e in self.encoders}
+        found = {e.name: as_ranking(self.nearest(e, k=ranking_depth(k), where=where, within=within)) for e in self.encoders}
         if self.text is not None and self.by_words:
             found[FULL_TEXT] = search_descriptions(
-                self.session, affirmed(self.text), limit=depth(k), where=where, within=within
+                self.session, without_negated_words(self.text), limit=ranking_depth(k), where=where, within=within
             )
         return found
 
@@ -191,7 +198,7 @@ class SimilarityQuery:
         if self.id is not None:
             crystal = resolve(self.session, self.id)
             key = (crystal.source, crystal.source_id)
-            return from_row(facts_of(self.session, [key])[key])
+            return facts_from_row(material_rows(self.session, [key])[key])
         if not self.files:
             return None
         read = self._crystal
@@ -323,15 +330,15 @@ def explanations(query: SimilarityQuery, rows: Sequence[Mapping[str, Any]]) -> l
     """
     session = query.session
     keys = [(row["source"], row["source_id"]) for row in rows]
-    facts = {key: from_row(row) for key, row in facts_of(session, keys).items()}
+    facts = {key: facts_from_row(row) for key, row in material_rows(session, keys).items()}
     own = query.facts()
     text = query.text if own is None else own.description
     described = {key: one.description for key, one in facts.items() if one.description}
     words = common_words(session, text, described) if text and described else {}
     found = []
     for key, row in zip(keys, rows, strict=True):
-        one = explain(session, own, facts[key], words=words.get(key, ()), met=row["met"])
-        found.append({**one, "sentence": sentence(one, facts[key])})
+        one = explain_neighbour(session, own, facts[key], words=words.get(key, ()), met=row["met"])
+        found.append({**one, "sentence": explanation_sentence(one, facts[key])})
     return found
 
 

@@ -1,9 +1,9 @@
-"""Wishes: what a crystal's properties should be, and in which order those that meet them are wanted.
+"""Constraints and objectives on properties, and the ranking of crystals by them.
 
-``k_vrh=250:300`` is a constraint, ``formation_energy_per_atom=min`` a preference. Who meets every constraint comes before who does
-not; among those that do, the Pareto front over the objectives comes first, and among those that do not, the front over
-what they lack (K. Deb et al., IEEE Transactions on Evolutionary Computation 6, 182 (2002): constraint-domination and
-non-dominated sorting).
+``k_vrh=250:300`` is a constraint, ``formation_energy_per_atom=min`` an objective. Crystals that meet every constraint
+are ranked before the others. Among those that do, the first Pareto front of the objectives comes first; among those
+that do not, the first front of the constraint violations (K. Deb et al., IEEE Transactions on Evolutionary Computation
+6, 182 (2002): constraint-domination and non-dominated sorting).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from registry.properties import property_named
 __all__ = [
     "Constraint",
     "Objective",
-    "Value",
-    "chance",
-    "fronts",
-    "lacking",
-    "order",
+    "PropertyEstimate",
+    "pareto_fronts",
     "parse_constraint",
     "parse_objective",
+    "probability",
+    "rank_by_constraints",
+    "violation",
 ]
 
 NORMAL_90 = 1.6448536269514722
@@ -38,12 +38,13 @@ NORMAL_90 = 1.6448536269514722
 
 @dataclass(frozen=True)
 class Constraint:
-    """A range that a property should lie in; both ends belong to it."""
+    """A range for a property; both ends are part of it."""
 
     property: str
     low: float
-    """In the property's unit; minus infinity where any small value will do."""
+    """In the property's unit; minus infinity where there is no lower end."""
     high: float
+    """In the property's unit; infinity where there is no upper end."""
 
     def __str__(self) -> str:
         low, high = ("" if math.isinf(end) else f"{end:g}" for end in (self.low, self.high))
@@ -52,7 +53,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Objective:
-    """Of two crystals that meet the constraints, which is preferred."""
+    """A property to minimize, to maximize, or to bring near a value."""
 
     property: str
     sense: str
@@ -61,7 +62,7 @@ class Objective:
     """For ``near``, in the property's unit."""
 
     def cost(self, value: float) -> float:
-        """What is to be small, in the property's unit."""
+        """Cost of a value, to be minimized, in the property's unit."""
         if self.sense == "near":
             return abs(value - self.target)
         return value if self.sense == "min" else -value
@@ -71,29 +72,30 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Value:
-    """A property of a crystal, known or predicted."""
+class PropertyEstimate:
+    """Value of a property of a crystal, known or predicted."""
 
     value: float
     """In the property's unit."""
     known: bool
-    """Measured or calculated by the source; else a model says it."""
+    """Whether the source measured or calculated it; else a model predicts it."""
     lower: float | None = None
-    """Lower end of the 90 % interval of a prediction; None where the model gives none."""
+    """Lower end of the 90 % interval of a prediction; None where the model has none."""
     upper: float | None = None
+    """Upper end of the 90 % interval."""
     model: str | None = None
-    """The model that says it."""
+    """Name of the model that predicts it; None for a known value."""
 
 
 def parse_constraint(text: str) -> Constraint:
-    """A constraint from ``PROPERTY=LOW:HIGH``, where either end may be left out.
+    """Parse a constraint from ``PROPERTY=LOW:HIGH``; either end may be left out.
 
     Raises
     ------
     UnknownNameError
         If there is no such property; the message proposes the nearest name.
     ConfigurationError
-        If it is no such range, an end is no finite number, or the ends are the wrong way round.
+        If it is not such a range, an end is not a finite number, or the lower end is above the upper one.
 
     Examples
     --------
@@ -104,7 +106,7 @@ def parse_constraint(text: str) -> Constraint:
     low, colon, high = span.partition(":")
     if not equals or not colon or not (low.strip() or high.strip()):
         raise ConfigurationError(
-            f"{_short(text)} is no constraint; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300"
+            f"{_short(text)} is not a constraint; write it as k_vrh=250:300, k_vrh=250: or k_vrh=:300"
         )
     found = property_named(name.strip())
     ends = (
@@ -113,41 +115,43 @@ def parse_constraint(text: str) -> Constraint:
     )
     if ends[0] > ends[1]:
         raise ConfigurationError(
-            f"{_short(text)} begins above its end; did you mean {found.name}={ends[1]:g}:{ends[0]:g}?"
+            f"the lower end of {_short(text)} is above its upper end;"
+            f" did you mean {found.name}={ends[1]:g}:{ends[0]:g}?"
         )
     return Constraint(found.name, *ends)
 
 
 def parse_objective(text: str) -> Objective:
-    """A preference from ``PROPERTY=min``, ``PROPERTY=max`` or ``PROPERTY=NUMBER``, as near to which as can be.
+    """Parse an objective from ``PROPERTY=min``, ``PROPERTY=max``, or ``PROPERTY=NUMBER`` for the nearest to a number.
 
     Raises
     ------
     UnknownNameError
         If there is no such property; the message proposes the nearest name.
     ConfigurationError
-        If it is something else.
+        If it is none of these.
     """
     name, equals, sense = text.partition("=")
     sense = sense.strip().lower()
     if not equals or not sense:
-        raise ConfigurationError(f"{_short(text)} is no preference; write it as k_vrh=max, k_vrh=min or k_vrh=200")
+        raise ConfigurationError(f"{_short(text)} is not an objective; write it as k_vrh=max, k_vrh=min or k_vrh=200")
     found = property_named(name.strip())
     if sense in ("min", "max"):
         return Objective(found.name, sense)
     return Objective(found.name, "near", _number(sense, text))
 
 
-def lacking(constraint: Constraint, value: float) -> float:
-    """How far a value lies outside a constraint, in the property's unit; 0 inside."""
+def violation(constraint: Constraint, value: float) -> float:
+    """Distance of a value to the range of a constraint, in the property's unit; 0 inside."""
     return max(constraint.low - value, value - constraint.high, 0.0)
 
 
-def chance(constraint: Constraint, value: Value) -> float | None:
+def probability(constraint: Constraint, value: PropertyEstimate) -> float | None:
     """Probability that a crystal meets a constraint.
 
-    1 or 0 for a known value. For a prediction, that of a normal distribution about it whose central 90 % are the
-    interval's half width on either side: an assumption, good for an order. None where there is no interval.
+    1 or 0 for a known value. For a prediction, that of a normal distribution with the prediction as its mean and the
+    90 % interval as its central 90 %, with a width of its own on either side. This is an assumption, sufficient for a
+    ranking. None where there is no interval.
 
     Parameters
     ----------
@@ -155,14 +159,15 @@ def chance(constraint: Constraint, value: Value) -> float | None:
         The range.
     value
         Of the constraint's property.
+
     """
     if value.known:
-        return float(lacking(constraint, value.value) == 0)
+        return float(violation(constraint, value.value) == 0)
     if value.lower is None or value.upper is None:
         return None
     if value.upper <= value.lower:
-        return float(lacking(constraint, value.value) == 0)
-    # Intervals need not be symmetric; each side has a width of its own.
+        return float(violation(constraint, value.value) == 0)
+    # Intervals need not be symmetric: each side has its own width.
     below = max(value.value - value.lower, 1e-12) / NORMAL_90
     above = max(value.upper - value.value, 1e-12) / NORMAL_90
 
@@ -175,18 +180,18 @@ def chance(constraint: Constraint, value: Value) -> float | None:
     return cumulative(constraint.high) - cumulative(constraint.low)
 
 
-def fronts(costs: ArrayLike) -> NDArray[np.int64]:
-    """Number of the Pareto front of each row, from 1: who is in front 1 is beaten by nobody in every column at once.
+def pareto_fronts(costs: ArrayLike) -> NDArray[np.int64]:
+    """Number of the Pareto front of each row, from 1; no row dominates one in front 1.
 
     Parameters
     ----------
     costs
-        (N, M), each to be small; M may be 0, and then all are in front 1.
+        Shape (N, M), each to be minimized; with M = 0 all rows are in front 1.
     """
     array = np.asarray(costs, dtype=np.float64)
     if not array.size:
         return np.ones(len(array), dtype=np.int64)
-    # In lexicographic order nobody is beaten by who comes later, so that one pass gives the front of each.
+    # In lexicographic order no row is dominated by a later one, so that one pass gives the front of each.
     rows, place = np.unique(array, axis=0, return_inverse=True)
     if rows.shape[1] == 1:
         numbers = np.arange(1, len(rows) + 1)
@@ -197,51 +202,54 @@ def fronts(costs: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(numbers[place.reshape(-1)], dtype=np.int64)
 
 
-def order(
-    constraints: Sequence[Constraint], objectives: Sequence[Objective], rows: Sequence[Mapping[str, Value]]
+def rank_by_constraints(
+    constraints: Sequence[Constraint], objectives: Sequence[Objective], rows: Sequence[Mapping[str, PropertyEstimate]]
 ) -> list[tuple[int, bool, int]]:
-    """The order in which crystals are wanted.
+    """Rank crystals by constraints and objectives.
 
     Parameters
     ----------
     constraints, objectives
-        What is wanted.
+        Ranges and preferences; either may be empty.
     rows
-        N crystals with a value for every property of these.
+        N crystals, each with an estimate of every property of these.
 
     Returns
     -------
     list of (row, meets, front)
-        Rows in order: those that meet every constraint first, by front over the objectives (then known before predicted,
-        then by chance); then the others, by front over what they lack, each in units of its median lack.
+        Row numbers in order. Those that meet every constraint come first: known before predicted ones, then by Pareto
+        front of the objectives, then by probability. The others follow by front of the violations, then by the sum of
+        the violations, each divided by its median.
     """
-    lacks = np.array([[lacking(w, row[w.property].value) for w in constraints] for row in rows], dtype=np.float64)
-    lacks = lacks.reshape(len(rows), len(constraints))
-    wants = np.array([[p.cost(row[p.property].value) for p in objectives] for row in rows], dtype=np.float64)
-    wants = wants.reshape(len(rows), len(objectives))
-    meets = np.asarray(~(lacks > 0).any(axis=1), dtype=bool)
+    violations = np.array(
+        [[violation(c, row[c.property].value) for c in constraints] for row in rows], dtype=np.float64
+    )
+    violations = violations.reshape(len(rows), len(constraints))
+    costs = np.array([[o.cost(row[o.property].value) for o in objectives] for row in rows], dtype=np.float64)
+    costs = costs.reshape(len(rows), len(objectives))
+    meets = np.asarray(~(violations > 0).any(axis=1), dtype=bool)
     numbers = np.zeros(len(rows), dtype=np.int64)
-    numbers[meets] = fronts(wants[meets])
-    numbers[~meets] = fronts(lacks[~meets])
-    scale = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in lacks.T])
-    total = (lacks / scale).sum(axis=1) if constraints else np.zeros(len(rows))
+    numbers[meets] = pareto_fronts(costs[meets])
+    numbers[~meets] = pareto_fronts(violations[~meets])
+    scale = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in violations.T])
+    total = (violations / scale).sum(axis=1) if constraints else np.zeros(len(rows))
 
     def place(i: int) -> tuple[float, ...]:
         row = rows[i]
-        names = [w.property for w in constraints] + [p.property for p in objectives]
+        names = [c.property for c in constraints] + [o.property for o in objectives]
         known = all(row[name].known for name in names)
-        chances = [chance(w, row[w.property]) for w in constraints]
-        likely = math.prod(c for c in chances if c is not None)
+        probabilities = [probability(c, row[c.property]) for c in constraints]
+        joint = math.prod(p for p in probabilities if p is not None)
         if not meets[i]:
             return (1, 0, int(numbers[i]), float(total[i]))
-        return (0, 0 if known else 1, int(numbers[i]), -likely, *map(float, wants[i]))
+        return (0, 0 if known else 1, int(numbers[i]), -joint, *map(float, costs[i]))
 
     return [(i, bool(meets[i]), int(numbers[i])) for i in sorted(range(len(rows)), key=place)]
 
 
 def _fronts_of_two(second: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Fronts of different rows in lexicographic order, given their second column, in N log N steps."""
-    least: list[float] = []  # of each front; grows from front to front
+    """Fronts of distinct rows in lexicographic order, given their second column, in N log N steps."""
+    least: list[float] = []  # smallest cost of each front; increases from front to front
     numbers = np.empty(len(second), dtype=np.int64)
     for i, cost in enumerate(second.tolist()):
         number = bisect_right(least, cost)
@@ -251,21 +259,21 @@ def _fronts_of_two(second: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _fronts_of_many(others: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Fronts of different rows in lexicographic order, given all columns but the first; one behind who beats them."""
+    """Fronts of distinct rows in lexicographic order, given all columns but the first."""
     columns = np.ascontiguousarray(others.T)
     numbers = np.zeros(len(others), dtype=np.int64)
     for i in range(len(others)):
-        beaten_by = columns[0, :i] <= columns[0, i]
+        dominating = columns[0, :i] <= columns[0, i]
         for column in columns[1:]:
-            beaten_by &= column[:i] <= column[i]
-        numbers[i] = 1 + (numbers[:i] * beaten_by).max(initial=0)
+            dominating &= column[:i] <= column[i]
+        numbers[i] = 1 + (numbers[:i] * dominating).max(initial=0)
     return numbers
 
 
 def _number(text: str, whole: str) -> float:
-    # float() takes more than a number is written as: 1_000, nan, ١.
+    # float() accepts more than decimal numbers: 1_000, nan, ١.
     if not re.fullmatch(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*", text, flags=re.ASCII):
-        raise ConfigurationError(f"{_short(text)} in {_short(whole)} is no number; write it as k_vrh=250:300")
+        raise ConfigurationError(f"{_short(text)} in {_short(whole)} is not a number; write it as k_vrh=250:300")
     number = float(text)
     if math.isinf(number):
         raise ConfigurationError(f"{_short(text)} in {_short(whole)} is too large a number")

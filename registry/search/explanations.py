@@ -1,7 +1,7 @@
-"""What made two crystals near: elements, structure, properties and words that they share, their places in rankings.
+"""Explanations of similarity: elements, structure, properties and words that two crystals share.
 
-An encoder gives no reasons. What stands here is what can be seen of both crystals; it may or may not be what the
-encoder went by, and a neighbour without any of it is one to be careful with.
+An encoder gives no reasons. This module compares what is known of both crystals, which need not be what the encoder
+used; a neighbour with nothing in common should be treated with caution.
 """
 
 from __future__ import annotations
@@ -17,21 +17,29 @@ from sqlalchemy.types import Text
 
 from registry.properties import PROPERTIES, property_named, target_names
 
-__all__ = ["Facts", "common_words", "explain", "facts_of", "from_row", "nearness", "sentence"]
+__all__ = [
+    "Facts",
+    "common_words",
+    "explain_neighbour",
+    "explanation_sentence",
+    "facts_from_row",
+    "material_rows",
+    "share_farther",
+]
 
 _CLOSE = 0.8
-"""A property is called close where this share of the registry's crystals is farther from the one that was asked for."""
+"""A property is called near where this share of the registry's crystals is farther from the query's value."""
 
 _COMMON = 0.3
-"""Words that more than this share of the descriptions have say nothing of likeness."""
+"""Words in more than this share of the descriptions do not count."""
 
 _COUNTED = 2000
-"""Descriptions that the frequency of words is taken from."""
+"""Number of descriptions in which the frequency of words is counted."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a crystal, whether or not it is in the registry."""
+    """Known data of a crystal, in the registry or from a file."""
 
     name: str
     """``source:id``, or the file's name."""
@@ -40,22 +48,22 @@ class Facts:
     prototype: str | None = None
     space_group_symbol: str | None = None
     values: Mapping[str, float] = field(default_factory=dict)
-    """Properties [the property's unit] that are known and not suspect."""
+    """Properties that are known and not suspect, each in its unit."""
     description: str | None = None
 
 
-def facts_of(session: Session, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of ``v_materials`` of some crystals, by (source, id).
+def material_rows(session: Session, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of ``v_materials`` of given crystals, by (source, id).
 
     Parameters
     ----------
     keys
-        (source, id) of crystals that are there; others are missing in the answer.
+        (source, id) of crystals; those that the registry does not have are missing in the result.
     """
     wanted = list(keys)
     rows = session.execute(
         text(
-            "SELECT m.* FROM unnest(:sources, :ids) AS asked (source, source_id)"
+            "SELECT m.* FROM unnest(:sources, :ids) AS given (source, source_id)"
             " JOIN v_materials m USING (source, source_id)"
         ).bindparams(bindparam("sources", type_=ARRAY(Text())), bindparam("ids", type_=ARRAY(Text()))),
         {"sources": [source for source, _ in wanted], "ids": [ident for _, ident in wanted]},
@@ -63,8 +71,8 @@ def facts_of(session: Session, keys: Iterable[tuple[str, str]]) -> dict[tuple[st
     return {(row["source"], row["source_id"]): dict(row) for row in rows.mappings()}
 
 
-def from_row(row: Mapping[str, Any]) -> Facts:
-    """The facts of a row of ``v_materials``; suspect values are not believed."""
+def facts_from_row(row: Mapping[str, Any]) -> Facts:
+    """Data of a row of ``v_materials``; suspect values are left out."""
     suspect = set(row["suspect"] or ())
     return Facts(
         name=f"{row['source']}:{row['source_id']}",
@@ -77,17 +85,17 @@ def from_row(row: Mapping[str, Any]) -> Facts:
     )
 
 
-def nearness(session: Session, query: Facts, name: str, value: float) -> float | None:
-    """Share of the registry's crystals whose property lies farther from the asked crystal's than a value does.
+def share_farther(session: Session, query: Facts, name: str, value: float) -> float | None:
+    """Share of the registry's crystals with a property farther from the query's value than a given value is.
 
     Parameters
     ----------
     query
-        The crystal that was asked for.
+        The crystal of the query.
     name
         A property.
     value
-        Of the neighbour, in the property's unit.
+        That of the neighbour, in the property's unit.
 
     Returns
     -------
@@ -111,12 +119,12 @@ def nearness(session: Session, query: Facts, name: str, value: float) -> float |
 
 
 def common_words(session: Session, query: str, descriptions: Mapping[tuple[str, str], str]) -> dict[Any, list[str]]:
-    """Words that a text has in common with descriptions, by their stems, without those that most descriptions have.
+    """Words that a text has in common with descriptions, as stems, without those that many descriptions have.
 
     Parameters
     ----------
     query
-        A sentence, or the description of the crystal that was asked for.
+        A sentence, or the description of the query's crystal.
     descriptions
         By any key.
 
@@ -137,14 +145,14 @@ def common_words(session: Session, query: str, descriptions: Mapping[tuple[str, 
                 SELECT lexeme FROM counted, unnest(tsvector_to_array(words)) AS lexeme
                 GROUP BY lexeme HAVING count(*) > :common * (SELECT count(*) FROM counted)
             ),
-            asked AS (
+            wanted AS (
                 SELECT unnest(tsvector_to_array(to_tsvector('english'::regconfig, :query))) AS lexeme
                 EXCEPT SELECT lexeme FROM everywhere
             )
             SELECT n, array_agg(lexeme ORDER BY lexeme) AS words
             FROM unnest(CAST(:texts AS text[])) WITH ORDINALITY AS given (text, n),
                  unnest(tsvector_to_array(to_tsvector('english'::regconfig, given.text))) AS lexeme
-            WHERE lexeme IN (SELECT lexeme FROM asked) AND lexeme ~ '[a-z]{3}'
+            WHERE lexeme IN (SELECT lexeme FROM wanted) AND lexeme ~ '[a-z]{3}'
             GROUP BY n
             """
         ),
@@ -160,30 +168,30 @@ def common_words(session: Session, query: str, descriptions: Mapping[tuple[str, 
     return found
 
 
-def explain(
+def explain_neighbour(
     session: Session, query: Facts | None, neighbour: Facts, *, words: Sequence[str] = (), met: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What can be seen that makes a crystal near.
+    """Compare a neighbour with the crystal of the query.
 
     Parameters
     ----------
     query
-        The crystal that was asked for; None: a sentence or a vector was.
+        The crystal of the query; None where the query was a sentence or a vector.
     neighbour
-        The answer.
+        One answer of the search.
     words
-        Words in common, as :func:`common_words` gives them.
+        Words in common, as :func:`common_words` returns them.
     met
-        Words of the sentence whose meaning the neighbour meets.
+        Words of the sentence with a filter that the neighbour meets.
 
     Returns
     -------
     dict
-        ``shared_elements``, ``same_prototype`` and ``same_space_group`` (None where it cannot be said), ``properties``
-        (by name: ``value``, ``query`` and their ``difference`` in the property's ``unit``, and ``nearer_than``, the
-        share of crystals that are farther), ``words`` and ``met``.
+        ``shared_elements``, ``same_prototype`` and ``same_space_group`` (None where one of both is unknown),
+        ``properties`` (by name: ``value``, ``query`` and their ``difference`` in the property's ``unit``, and
+        ``nearer_than``, the share of crystals that are farther), ``words`` and ``met``.
     """
-    told: dict[str, Any] = {
+    explanation: dict[str, Any] = {
         "shared_elements": [],
         "same_prototype": None,
         "same_space_group": None,
@@ -192,56 +200,56 @@ def explain(
         "met": list(met),
     }
     if query is None:
-        return told
-    told["shared_elements"] = sorted(set(query.elements) & set(neighbour.elements))
+        return explanation
+    explanation["shared_elements"] = sorted(set(query.elements) & set(neighbour.elements))
     if query.prototype and neighbour.prototype:
-        told["same_prototype"] = query.prototype == neighbour.prototype
+        explanation["same_prototype"] = query.prototype == neighbour.prototype
     if query.space_group_symbol and neighbour.space_group_symbol:
-        told["same_space_group"] = query.space_group_symbol == neighbour.space_group_symbol
+        explanation["same_space_group"] = query.space_group_symbol == neighbour.space_group_symbol
     for name in target_names():
         if name not in query.values or name not in neighbour.values:
             continue
         value = neighbour.values[name]
-        told["properties"][name] = {
+        explanation["properties"][name] = {
             "value": value,
             "query": query.values[name],
             "difference": value - query.values[name],
             "unit": PROPERTIES[name].unit,
-            "nearer_than": nearness(session, query, name, value),
+            "nearer_than": share_farther(session, query, name, value),
         }
-    return told
+    return explanation
 
 
-def sentence(told: Mapping[str, Any], neighbour: Facts) -> str:
-    """The explanation in words, one line.
+def explanation_sentence(explanation: Mapping[str, Any], neighbour: Facts) -> str:
+    """An explanation as one line of text.
 
     Parameters
     ----------
-    told
-        As :func:`explain` gives it.
+    explanation
+        As :func:`explain_neighbour` returns it.
     neighbour
-        The answer.
+        The same neighbour.
     """
     parts = []
-    if told["met"]:
-        parts.append("is " + ", ".join(told["met"]))
-    if told["shared_elements"]:
-        parts.append("shares " + ", ".join(told["shared_elements"]))
-    if told["same_prototype"]:
+    if explanation["met"]:
+        parts.append("is " + ", ".join(explanation["met"]))
+    if explanation["shared_elements"]:
+        parts.append("shares " + ", ".join(explanation["shared_elements"]))
+    if explanation["same_prototype"]:
         parts.append(f"same prototype {neighbour.prototype}")
-    elif told["same_space_group"]:
+    elif explanation["same_space_group"]:
         parts.append(f"same space group {neighbour.space_group_symbol}, another prototype {neighbour.prototype}")
-    elif told["same_space_group"] is False:
+    elif explanation["same_space_group"] is False:
         parts.append(f"another space group {neighbour.space_group_symbol}")
-    for name, one in told["properties"].items():
+    for name, one in explanation["properties"].items():
         if one["nearer_than"] is not None and one["nearer_than"] >= _CLOSE:
             share = min(99, int(100 * one["nearer_than"]))
             parts.append(
                 f"{PROPERTIES[name].label} {one['value']:.4g} for {one['query']:.4g} {one['unit']}, nearer than"
                 f" {share} % of crystals"
             )
-    if told["words"]:
-        some = told["words"][:8]
-        more = len(told["words"]) - len(some)
+    if explanation["words"]:
+        some = explanation["words"][:8]
+        more = len(explanation["words"]) - len(some)
         parts.append("words in common: " + " ".join(some) + (f" and {more} more" if more else ""))
-    return "; ".join(parts) or "nothing that can be seen: no element, structure, property or word in common"
+    return "; ".join(parts) or "no element, structure, property or word in common"

@@ -1,10 +1,12 @@
-"""Several searches made one: crystals ranked under several encoders, or by words, joined by their ranks.
+"""Fusion of rankings: crystals ranked under several encoders or by full text, joined by reciprocal ranks.
 
-Distances of two encoders do not compare, ranks do: a crystal scores the sum over the rankings of ``1 / (60 + rank)``,
-and nothing where a ranking does not have it (G. V. Cormack, C. L. A. Clarke, S. Büttcher, SIGIR 2009, 758).
+Distances of two encoders cannot be compared, ranks can: a crystal scores the sum over the rankings of
+``1 / (60 + rank)``, and nothing for a ranking without it (G. V. Cormack, C. L. A. Clarke, S. Büttcher, SIGIR 2009,
+758).
 
-Words that can be checked are no votes: who meets more of them comes first, then who fails fewer of them, so that what
-is not known lies between met and not met; the score orders those that are equal in this.
+Words that can be checked decide before the score: crystals that meet more of them come first, then those that fail
+fewer of them, so that an unknown value counts between met and not met. The score orders crystals that are equal in
+this.
 """
 
 from __future__ import annotations
@@ -25,23 +27,23 @@ from registry.search.vectors import Neighbour, similar_to_text
 __all__ = [
     "DAMPING",
     "FULL_TEXT",
-    "Checked",
-    "Fused",
+    "FusedHit",
     "Hit",
+    "WordCheck",
+    "as_ranking",
     "check_sentence",
     "check_words",
-    "contenders",
-    "depth",
     "fuse",
-    "ranked",
+    "ids_of_best_tiers",
+    "ranking_depth",
     "search_descriptions",
 ]
 
 DAMPING = 60
-"""The constant of Cormack et al.: how little the first places outweigh those behind."""
+"""Constant of Cormack et al.; a larger one makes the first ranks count less against the later ones."""
 
 FULL_TEXT = "full text"
-"""Name of the ranking by words of the descriptions."""
+"""Name of the ranking by full-text search of the descriptions."""
 
 _LONGEST = 2000
 
@@ -53,9 +55,9 @@ class Hit:
     source: str
     source_id: str
     rank: int
-    """From 1; equals share the better one."""
+    """From 1; equal crystals share the better rank."""
     distance: float | None = None
-    """Of an encoder's vectors, by its measure; None for words."""
+    """Of the embeddings, by the metric of the search; None for full text."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -64,44 +66,44 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What of a sentence's words is true of a crystal."""
+class WordCheck:
+    """Which words of a sentence hold for a crystal."""
 
     crystal_id: int
     met: tuple[str, ...] = ()
-    """Words whose meaning it meets."""
+    """Words with a filter that it meets."""
     unmet: tuple[str, ...] = ()
-    """Words whose meaning it does not meet."""
+    """Words with a filter that it does not meet."""
     unknown: tuple[str, ...] = ()
-    """Words about a value that is not known, or is suspect."""
+    """Words about a value that is unknown or suspect."""
 
     @property
     def tier(self) -> tuple[int, int]:
-        """The smaller, the more of the sentence is true: more words met, then fewer not met."""
+        """Sort key, smaller is better: more words met, then fewer not met."""
         return -len(self.met), len(self.unmet)
 
 
 @dataclass(frozen=True)
-class Fused:
-    """A crystal and its places in all rankings."""
+class FusedHit:
+    """A crystal with its ranks in all rankings."""
 
     source: str
     source_id: str
     score: float
     """Sum of reciprocal ranks, at most (number of rankings) / 61."""
     hits: Mapping[str, Hit] = field(default_factory=dict)
-    """By ranking, where it has the crystal."""
-    checked: Checked | None = None
-    """Which words are true of it; None where none was checked."""
+    """By name of the ranking; rankings without the crystal are left out."""
+    checked: WordCheck | None = None
+    """Which words hold for it; None where none was checked."""
 
 
-def depth(k: int) -> int:
-    """How far each ranking is looked into for the best k: ten times as far, 200 at least."""
+def ranking_depth(k: int) -> int:
+    """Number of crystals to take from each ranking for the best k: ten times as many, at least 200."""
     return min(max(10 * k, 200), 100_000)
 
 
-def ranked(neighbours: Sequence[Neighbour]) -> list[Hit]:
-    """The ranking that a similarity search is."""
+def as_ranking(neighbours: Sequence[Neighbour]) -> list[Hit]:
+    """The answer of a similarity search as a ranking."""
     return [Hit(n.source, n.source_id, rank, n.distance) for rank, n in enumerate(neighbours, start=1)]
 
 
@@ -109,18 +111,19 @@ def fuse(
     rankings: Mapping[str, Sequence[Hit]],
     *,
     k: int,
-    checked: Mapping[tuple[str, str], Checked] | None = None,
-) -> list[Fused]:
-    """The best crystals of several rankings by the sum of their reciprocal ranks, best first.
+    checked: Mapping[tuple[str, str], WordCheck] | None = None,
+) -> list[FusedHit]:
+    """Fuse rankings: the best crystals by the sum of their reciprocal ranks, best first.
 
     Parameters
     ----------
     rankings
         By name.
     k
-        How many; of equals the one comes first that more rankings have, then by id.
+        Number of crystals. Of equal ones, the crystal in more rankings comes first, then by id.
     checked
-        As :func:`check_words` gives it: its tiers come before the sum. Who meets a word needs no ranking.
+        As :func:`check_words` returns it: its tiers come before the sum. A crystal that meets a word is included even
+        where no ranking has it.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def fuse(
         If ``k`` is less than 1.
     """
     if k < 1:
-        raise QueryError(f"k is {k}; ask for at least 1 crystal")
+        raise QueryError(f"k is {k}; give at least 1")
     hits: dict[tuple[str, str], dict[str, Hit]] = {}
     for name, ranking in rankings.items():
         for hit in ranking:
@@ -138,11 +141,11 @@ def fuse(
         if one.met:
             hits.setdefault(key, {})
     fused = [
-        Fused(*key, sum(1.0 / (DAMPING + hit.rank) for hit in found.values()), found, checked.get(key))
+        FusedHit(*key, sum(1.0 / (DAMPING + hit.rank) for hit in found.values()), found, checked.get(key))
         for key, found in hits.items()
     ]
 
-    def place(one: Fused) -> tuple[tuple[int, int], float, int, str, str]:
+    def place(one: FusedHit) -> tuple[tuple[int, int], float, int, str, str]:
         tier = one.checked.tier if one.checked else (0, 0)
         return tier, -one.score, -len(one.hits), one.source, one.source_id
 
@@ -152,14 +155,14 @@ def fuse(
 def search_descriptions(
     session: Session, sentence: str, *, limit: int, where: str | None = None, within: Sequence[int] | None = None
 ) -> list[Hit]:
-    """Crystals whose descriptions hold words of a sentence, the best first, as ``similar_to_text`` ranks them.
+    """Crystals with descriptions that contain words of a sentence, best first, as ``similar_to_text`` ranks them.
 
     Parameters
     ----------
     sentence
-        Any words; none of them is an operator.
+        Any words; none is parsed as an operator.
     limit
-        How many at most.
+        Largest number of crystals.
     where
         A filter, as of :mod:`registry.search.filters`.
     within
@@ -168,12 +171,12 @@ def search_descriptions(
     Raises
     ------
     QueryError
-        If the sentence is too long or holds a zero character, or if the filter cannot be used.
+        As :func:`check_sentence`, or if the filter cannot be used.
     """
     if not re.search(r"[^\W_]", sentence):
         return []
     check_sentence(sentence)
-    # "The" and "of" are no words to a search; asked of them alone, it would refuse.
+    # "The" and "of" are stop words; the search refuses a sentence of these alone.
     if not session.scalar(text("SELECT length(to_tsvector('english', :sentence))"), {"sentence": sentence}):
         return []
     found = similar_to_text(session, sentence, k=limit, where=where, within=within)
@@ -182,17 +185,17 @@ def search_descriptions(
 
 def check_words(
     session: Session, meanings: Sequence[Meaning], *, where: str | None = None
-) -> dict[tuple[str, str], Checked]:
-    """Which words are true of each crystal, by (source, id).
+) -> dict[tuple[str, str], WordCheck]:
+    """Check which words hold for each crystal, by (source, id).
 
-    A value that is suspect is not believed, and counts as not known.
+    A suspect value counts as unknown.
 
     Parameters
     ----------
     meanings
-        As :func:`registry.search.text.interpret` gives them.
+        As :func:`registry.search.text.interpret` returns them.
     where
-        Only crystals that this filter lets through; see :mod:`registry.search.filters`.
+        Only crystals that pass this filter; see :mod:`registry.search.filters`.
 
     Raises
     ------
@@ -203,37 +206,37 @@ def check_words(
     query = select(view.c.source, view.c.source_id, view.c.crystal_id)
     for meaning in meanings:
         # True, false, or null where a value is null.
-        verdict = parse(meaning.where)
+        condition = parse(meaning.where)
         if meaning.properties:
             names = literal(list(meaning.properties), ARRAY(Text()))
-            doubted = func.coalesce(view.c.suspect.bool_op("&&")(names), False)
-            query = query.add_columns(case((doubted, null()), else_=verdict))
+            is_suspect = func.coalesce(view.c.suspect.bool_op("&&")(names), False)
+            query = query.add_columns(case((is_suspect, null()), else_=condition))
         else:
-            query = query.add_columns(verdict)
+            query = query.add_columns(condition)
     if where is not None:
         query = query.where(parse(where))
     words = [meaning.word for meaning in meanings]
     checked = {}
     for row in session.execute(query):
         source, source_id, crystal_id = row[:3]
-        verdicts: tuple[bool | None, ...] = tuple(row[3:])
+        results: tuple[bool | None, ...] = tuple(row[3:])
         met, unmet, unknown = (
-            tuple(word for word, verdict in zip(words, verdicts, strict=True) if verdict is kind)
+            tuple(word for word, result in zip(words, results, strict=True) if result is kind)
             for kind in (True, False, None)
         )
-        checked[source, source_id] = Checked(int(crystal_id), met, unmet, unknown)
+        checked[source, source_id] = WordCheck(int(crystal_id), met, unmet, unknown)
     return checked
 
 
-def contenders(checked: Mapping[tuple[str, str], Checked], *, k: int) -> list[int]:
-    """Ids of the crystals among which the first k are, by the words alone: whole tiers, for rankings to order.
+def ids_of_best_tiers(checked: Mapping[tuple[str, str], WordCheck], *, k: int) -> list[int]:
+    """Ids of the crystals in the best tiers, as many whole tiers as the first k need; rankings order them.
 
     Parameters
     ----------
     checked
-        As :func:`check_words` gives it.
+        As :func:`check_words` returns it.
     k
-        How many will be shown.
+        Number of crystals in the final answer.
     """
     tiers = sorted(one.tier for one in checked.values())
     if not tiers:
@@ -243,18 +246,18 @@ def contenders(checked: Mapping[tuple[str, str], Checked], *, k: int) -> list[in
 
 
 def check_sentence(sentence: str) -> None:
-    """Refuse what cannot be searched for.
+    """Refuse a text that cannot be searched for.
 
     Raises
     ------
     QueryError
-        If the sentence is empty or holds no word, is too long, or holds a zero character.
+        If the text is empty, has no word, is too long, or has a character that a database cannot store.
     """
     if not sentence.strip():
-        raise QueryError("the text is empty; write what the crystals should be like")
+        raise QueryError("the text is empty; describe the crystals")
     if not re.search(r"[^\W_]", sentence):
-        raise QueryError(f"the text {sentence.strip()[:40]!r} holds no word; write what the crystals should be like")
+        raise QueryError(f"the text {sentence.strip()[:40]!r} has no word; describe the crystals")
     if len(sentence) > _LONGEST:
-        raise QueryError(f"the text has {len(sentence)} characters; {_LONGEST} are the most")
+        raise QueryError(f"the text has {len(sentence)} characters; at most {_LONGEST} are allowed")
     if "\x00" in sentence or any("\ud800" <= c <= "\udfff" for c in sentence):
-        raise QueryError("the text holds a character that no text has; write it without")
+        raise QueryError("the text has a character that a database cannot store; remove it")

@@ -1,9 +1,9 @@
-"""Words that say something of a crystal which the registry can check: ``hard``, ``metallic``, ``tungsten``, ``oxide``.
+"""Words with a meaning that the registry can check: ``hard``, ``metallic``, ``tungsten``, ``oxide``.
 
-A word means a filter on ``v_materials`` and nothing more; what it means is told to whoever uses it. The bounds are
-conventions, with their reason beside them, and they judge values as the source calculated them: PBE's band gaps are
-too small, so that ``metallic`` is a gap of zero and no measured conductivity. A crystal whose value is not known does
-not meet the word, nor its opposite.
+A word stands for a filter on ``v_materials`` and nothing more; the filter is reported to the user. The bounds are
+conventions, each with its reason, and apply to values as the source calculated them: PBE's band gaps are too small, so
+that ``metallic`` is a calculated gap of zero, not a measured conductivity. A crystal with an unknown value meets
+neither the word nor its negation.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from registry.errors import InputError
 from registry.formulas import composition
 from registry.properties import PROPERTIES
 
-__all__ = ["MEANINGS", "Meaning", "affirmed", "interpret"]
+__all__ = ["MEANINGS", "Meaning", "interpret", "without_negated_words"]
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a word means here."""
+    """A word and its filter."""
 
     word: str
-    """As it was written, with ``not`` before it where it is denied."""
+    """As in the sentence, after ``not`` where it is negated."""
     where: str
     """A filter, as of :mod:`registry.search.filters`."""
     why: str = ""
-    """Why this bound; empty where the word says it by itself."""
+    """Reason of the bound; empty where it needs none."""
 
     @property
     def properties(self) -> tuple[str, ...]:
-        """The properties that it is about; none for elements."""
+        """The properties in the filter; none for elements."""
         return tuple(sorted(set(re.findall(r"[a-z_][a-z0-9_]*", self.where)) & set(PROPERTIES)))
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line: the word, its filter and the reason."""
         return f"{self.word}: {self.where}" + (f" ({self.why})" if self.why else "")
 
@@ -115,13 +115,13 @@ _ELEMENTS = dict(re.findall(r"(\w+) (\w+)", _NAMED))
 
 # Symbols that are English words as well, one-letter ones that stand for much else, and names of lattices.
 _AMBIGUOUS = {"I", "In", "As", "He", "At", "No", "Be", "Am", "So", "On", "Is", "BCC", "FCC", "HCP", "CCP"}
-_DENIALS = {"not", "no", "non", "nor", "without", "never"}
+_NEGATIONS = {"not", "no", "non", "nor", "without", "never"}
 _BETWEEN = {"a", "an", "any", "the", "very", "too", "much", "really", "particularly", "strongly"}
-"""Words that may stand between a denial and what it denies."""
+"""Words that may stand between a negation and the negated word."""
 _TOKEN = re.compile(
-    # Space groups, as Fm-3m and P6_3/mmc, whose letters are no elements.
+    # Space groups, as Fm-3m and P6_3/mmc: their letters are not elements.
     r"(?P<group>\b[PIFRABC][mnabcde0-9_]*(?:-\d|/)[mnabcde0-9_/-]*)"
-    r"|(?P<lacking>[A-Za-z][A-Za-z0-9()]*)-free\b"
+    r"|(?P<absent>[A-Za-z][A-Za-z0-9()]*)-free\b"
     r"|(?P<free>\bfree\s+(?:of|from)\b)"
     r"|(?P<word>[A-Za-z][A-Za-z0-9()]*)"
     r"|(?P<stop>[,.;:])"
@@ -129,83 +129,83 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Word:
     """A word of a sentence."""
 
     word: str
-    denied: bool
+    negated: bool
     start: int
-    """Where it begins, with the denial before it."""
+    """Where it begins, with the negation before it."""
     end: int
 
 
-def _read(sentence: str) -> Iterator[_Read]:
-    """The words of a sentence, each with whether it is denied."""
-    denied_from: int | None = None
-    before: _Read | None = None
+def _words(sentence: str) -> Iterator[_Word]:
+    """The words of a sentence, each with whether it is negated."""
+    negated_from: int | None = None
+    before: _Word | None = None
     for match in _TOKEN.finditer(sentence):
         word = match["word"] or ""
-        if match["free"] or word.lower() in _DENIALS:
-            denied_from = match.start()
-        elif word.lower() == "or" and before is not None and before.denied:
-            denied_from = match.start()  # no lead or cadmium
-        elif denied_from is not None and word.lower() in _BETWEEN:
+        if match["free"] or word.lower() in _NEGATIONS:
+            negated_from = match.start()
+        elif word.lower() == "or" and before is not None and before.negated:
+            negated_from = match.start()  # no lead or cadmium
+        elif negated_from is not None and word.lower() in _BETWEEN:
             continue
         elif match["stop"] or match["group"]:
-            denied_from, before = None, None
+            negated_from, before = None, None
         else:
-            denied = denied_from is not None or match["lacking"] is not None
-            start = match.start() if denied_from is None else denied_from
-            before = _Read(match["lacking"] or word, denied, start, match.end())
+            negated = negated_from is not None or match["absent"] is not None
+            start = match.start() if negated_from is None else negated_from
+            before = _Word(match["absent"] or word, negated, start, match.end())
             yield before
-            denied_from = None
+            negated_from = None
 
 
 def interpret(sentence: str) -> list[Meaning]:
-    """The words of a sentence that mean something which can be checked, each once, in their order.
+    """Find the words of a sentence with a meaning that can be checked, each once, in their order.
 
     Parameters
     ----------
     sentence
-        Any words. Known are those of :data:`MEANINGS`, the names of the elements, their symbols where these are no
-        English words, and formulas; ``not``, ``no``, ``non-``, ``without`` and ``free of`` deny the word that follows,
-        with what an ``or`` adds to it, ``-free`` the word before. Space groups are no words.
+        Any words. Recognized are those of :data:`MEANINGS`, the names of the elements, their symbols where these are
+        not English words, and formulas. ``not``, ``no``, ``non-``, ``without`` and ``free of`` negate the next word, and
+        those that ``or`` adds to it; ``-free`` negates the word before it. Space groups are not words.
 
     Examples
     --------
-    >>> [meaning.told for meaning in interpret("tungsten oxides, not magnetic")][:2]
+    >>> [meaning.summary for meaning in interpret("tungsten oxides, not magnetic")][:2]
     ["tungsten: 'W' = ANY(elements)", "oxides: 'O' = ANY(elements)"]
     """
     found: dict[str, Meaning] = {}
-    for read in _read(sentence):
-        known = _meaning(read.word)
+    for word in _words(sentence):
+        known = _meaning(word.word)
         if known is not None:
             where, why = known
-            told = (f"not {read.word}", f"NOT ({where})") if read.denied else (read.word, where)
-            found.setdefault(told[1], Meaning(*told, why))
+            term, condition = (f"not {word.word}", f"NOT ({where})") if word.negated else (word.word, where)
+            found.setdefault(condition, Meaning(term, condition, why))
     return list(found.values())
 
 
-def affirmed(sentence: str) -> str:
-    """A sentence without the words that it denies, for a search that knows no ``not``.
+def without_negated_words(sentence: str) -> str:
+    """A sentence without its negated words, for a search without a ``not``.
 
     Examples
     --------
-    >>> affirmed("cubic oxides, not magnetic, bonds of 2.8 Å")
+    >>> without_negated_words("cubic oxides, not magnetic, bonds of 2.8 Å")
     'cubic oxides, bonds of 2.8 Å'
     """
     kept, end = [], 0
-    for read in _read(sentence):
-        if read.denied:
-            kept.append(sentence[end : read.start])
-            end = read.end
+    for word in _words(sentence):
+        if word.negated:
+            kept.append(sentence[end : word.start])
+            end = word.end
     rest = "".join([*kept, sentence[end:]])
     return re.sub(r"\s+", " ", re.sub(r"(?:\s*,)+", ",", rest)).strip(" ,")
 
 
 def _meaning(token: str) -> tuple[str, str] | None:
     word = token.lower()
-    spelt = token in (word, word.capitalize(), word.upper())  # TiN is no tin
+    spelt = token in (word, word.capitalize(), word.upper())  # TiN is not tin
     if spelt and word in MEANINGS:
         return MEANINGS[word]
     if spelt and word in _ELEMENTS and len(word) > 2:

@@ -20,7 +20,14 @@ from registry.errors import ConfigurationError, IncompatibleInputError, InputErr
 from registry.formulas import composition
 from registry.jobs.progress import Progress
 from registry.properties import PROPERTIES
-from registry.search.constraints import Constraint, Objective, Value, chance, lacking, order
+from registry.search.constraints import (
+    Constraint,
+    Objective,
+    PropertyEstimate,
+    probability,
+    rank_by_constraints,
+    violation,
+)
 from registry.search.filters import materials, parse
 from registry.settings import Settings
 from train.discovery.best_models import RankedModel, best_models
@@ -89,7 +96,7 @@ class Found:
     formula: str
     space_group_symbol: str | None
     prototype: str | None
-    values: Mapping[str, Value]
+    values: Mapping[str, PropertyEstimate]
     """Every wished and preferred property, known or predicted."""
     meets: bool
     """Whether all constraints are met by these values."""
@@ -208,12 +215,12 @@ def find_materials(
         lost = sum(name not in values[i] for i in possible)
         if lost:
             notes.append(f"{lost} crystals that could meet the constraints have no {name}, and are left out")
-    ordered = order(constraints, objectives, [values[i] for i in whole])
+    ordered = rank_by_constraints(constraints, objectives, [values[i] for i in whole])
     found = []
     for place, meets, front in ordered[:k]:
         i = whole[place]
         row, own = rows[i], values[i]
-        chances = [chance(constraint, own[constraint.property]) for constraint in constraints]
+        chances = [probability(constraint, own[constraint.property]) for constraint in constraints]
         total = 1.0
         for likely in chances:
             total *= 1.0 if likely is None else likely
@@ -244,15 +251,17 @@ def _candidates(session: Session, elements: Elements, where: str | None) -> list
     return [dict(row) for row in session.execute(query.order_by(view.c.crystal_id)).mappings()]
 
 
-def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Value]:
+def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, PropertyEstimate]:
     suspect = set(row["suspect"] or ())
     return {
-        name: Value(float(row[name]), known=True) for name in names if row[name] is not None and name not in suspect
+        name: PropertyEstimate(float(row[name]), known=True)
+        for name in names
+        if row[name] is not None and name not in suspect
     }
 
 
-def _ruled_out(constraints: Sequence[Constraint], values: Mapping[str, Value]) -> bool:
-    return any(lacking(w, values[w.property].value) > 0 for w in constraints if w.property in values)
+def _ruled_out(constraints: Sequence[Constraint], values: Mapping[str, PropertyEstimate]) -> bool:
+    return any(violation(w, values[w.property].value) > 0 for w in constraints if w.property in values)
 
 
 def _predicted(
@@ -262,7 +271,7 @@ def _predicted(
     revision_ids: list[int],
     split: str | None,
     progress: Progress | None,
-) -> tuple[dict[int, tuple[Value, bool | None]], RankedModel | None, str | None]:
+) -> tuple[dict[int, tuple[PropertyEstimate, bool | None]], RankedModel | None, str | None]:
     """Predictions by revision, with whether each is out of domain; the best model; and what there is to say."""
     with Session(engine) as session:
         ranked = best_models(session, name, split=split)
@@ -272,7 +281,7 @@ def _predicted(
         session.expunge_all()  # used after the session is closed
     if not ranked:
         return {}, None, f"no model says {name}; `ecdreg train baseline --target {name}` makes one"
-    said: dict[int, tuple[Value, bool | None]] = {}
+    said: dict[int, tuple[PropertyEstimate, bool | None]] = {}
     for place, one in enumerate(ranked):
         ids = [rid for rid in revision_ids if rid not in said and rid in readable[place]]
         if not ids:
@@ -285,7 +294,9 @@ def _predicted(
                 continue
             raise
         for rid, answer in zip(ids, answers, strict=True):
-            value = Value(answer.value, known=False, lower=answer.lower, upper=answer.upper, model=one.model.name)
+            value = PropertyEstimate(
+                answer.value, known=False, lower=answer.lower, upper=answer.upper, model=one.model.name
+            )
             said[rid] = value, answer.out_of_domain
     return said, ranked[0], None
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from registry.crystals import CrystalData
 from registry.errors import InputError, NotFoundError
 from registry.jobs.progress import Progress, Silent
-from registry.search.constraints import Constraint, Objective, Value, chance, order
+from registry.search.constraints import Constraint, Objective, PropertyEstimate, probability, rank_by_constraints
 from registry.settings import Settings
 from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
@@ -37,9 +37,9 @@ _BATCH = 200
 class PredictedProperties:
     """What models say of one crystal, by property."""
 
-    values: Mapping[str, Value]
+    values: Mapping[str, PropertyEstimate]
     """By the best model that could read the crystal."""
-    others: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    others: Mapping[str, tuple[PropertyEstimate, ...]] = field(default_factory=dict)
     """By the other models, the better first."""
     out_of_domain: bool | None = None
     """Whether a model that counts has learnt from nothing like it."""
@@ -112,7 +112,7 @@ class PropertyModels:
         """
         if not crystals:
             return []
-        values: list[dict[str, list[Value]]] = [{} for _ in crystals]
+        values: list[dict[str, list[PropertyEstimate]]] = [{} for _ in crystals]
         strange: list[bool | None] = [None for _ in crystals]
         for name, models in self._loaded.items():
             for ranked, needs, predictor in models:
@@ -121,7 +121,9 @@ class PropertyModels:
                 for i, said in enumerate(predictor.predict(crystals)):
                     first = name not in values[i]
                     values[i].setdefault(name, []).append(
-                        Value(said.value, known=False, lower=said.lower, upper=said.upper, model=ranked.model.name)
+                        PropertyEstimate(
+                            said.value, known=False, lower=said.lower, upper=said.upper, model=ranked.model.name
+                        )
                     )
                     if first and said.out_of_domain is not None:
                         strange[i] = bool(strange[i]) or said.out_of_domain
@@ -141,7 +143,7 @@ class Ranked:
     meets: bool
     """Whether what counts meets every constraint."""
     front: int
-    """Pareto front, from 1; see :func:`registry.search.constraints.order`."""
+    """Pareto front, from 1; see :func:`registry.search.constraints.rank_by_constraints`."""
     chance: float | None
     """Probability that all constraints are met, as if the properties erred independently; None without intervals."""
     described: bool
@@ -183,7 +185,7 @@ def rank(
         said += sayers.say(batch, modalities=COMPOSITION_ALONE)
         progress.advance(len(batch))
     progress.end()
-    first = [i for i, _, _ in order(constraints, objectives, [one.values for one in said])]
+    first = [i for i, _, _ in rank_by_constraints(constraints, objectives, [one.values for one in said])]
     described: set[int] = set()
     if describe is not None and sayers.read_texts and shortlist:
         progress.begin("descriptions", min(shortlist, len(first)))
@@ -201,7 +203,7 @@ def rank(
         groups = [[i for i in first if i in described], [i for i in first if i not in described]]
     ranked = []
     for group in groups:
-        for place, meets, front in order(constraints, objectives, [said[i].values for i in group]):
+        for place, meets, front in rank_by_constraints(constraints, objectives, [said[i].values for i in group]):
             i = group[place]
             ranked.append(Ranked(i, said[i], meets, front, _chance(constraints, said[i]), i in described))
     return ranked
@@ -210,7 +212,7 @@ def rank(
 def _chance(constraints: Sequence[Constraint], said: PredictedProperties) -> float | None:
     total = 1.0
     for constraint in constraints:
-        one = chance(constraint, said.values[constraint.property])
+        one = probability(constraint, said.values[constraint.property])
         if one is None:
             return None
         total *= one

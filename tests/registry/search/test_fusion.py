@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 from registry.crystals import WrittenCrystal
 from registry.errors import QueryError
 from registry.search.fusion import (
-    Checked,
     Hit,
+    WordCheck,
     check_sentence,
     check_words,
-    contenders,
-    depth,
     fuse,
+    ids_of_best_tiers,
+    ranking_depth,
     search_descriptions,
 )
 from registry.search.text import interpret
@@ -41,7 +41,12 @@ def test_equals_are_ordered_by_their_ids() -> None:
 
 
 def test_rankings_are_looked_into_beyond_k() -> None:
-    assert (depth(1), depth(10), depth(1000), depth(10**6)) == (200, 200, 10_000, 100_000)
+    assert (ranking_depth(1), ranking_depth(10), ranking_depth(1000), ranking_depth(10**6)) == (
+        200,
+        200,
+        10_000,
+        100_000,
+    )
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_sentences_without_a_word_find_nothing(session: Session, texts: None, se
     assert search_descriptions(session, sentence, limit=10) == []
 
 
-def test_sql_is_words(session: Session, texts: None) -> None:
+def test_sql_is_plain_text(session: Session, texts: None) -> None:
     found = search_descriptions(session, "'; DROP TABLE crystals; --", limit=10)
     assert [h.source_id for h in found] == ["mp-3"]
 
@@ -75,8 +80,8 @@ def test_words_are_met_not_met_or_not_known(session: Session, texts: None) -> No
         "mp-2": (("stiff",), ("tungsten", "carbide"), ()),
         "mp-3": (("stiff", "tungsten", "carbide"), (), ()),
     }
-    denied = check_words(session, interpret("not stiff"))
-    assert {ident: one.tier for (_, ident), one in denied.items()} == {"mp-1": (0, 0), "mp-2": (0, 1), "mp-3": (0, 1)}
+    negated = check_words(session, interpret("not stiff"))
+    assert {ident: one.tier for (_, ident), one in negated.items()} == {"mp-1": (0, 0), "mp-2": (0, 1), "mp-3": (0, 1)}
     assert set(check_words(session, interpret("tungsten"), where="k_vrh < 300")) == {("test", "mp-2")}
 
 
@@ -88,23 +93,23 @@ def test_a_suspect_value_is_not_known(session: Session, add_crystal: Callable[..
 
 def test_more_words_met_come_before_any_rank() -> None:
     words = {
-        "best": Checked(1, ("hard", "metallic", "tungsten")),
-        "two": Checked(2, ("hard", "tungsten"), ("metallic",)),
-        "two, third unknown": Checked(3, ("hard", "tungsten"), (), ("metallic",)),
-        "one": Checked(4, ("tungsten",), ("hard", "metallic")),
-        "none": Checked(5, (), ("hard", "metallic", "tungsten")),
+        "best": WordCheck(1, ("hard", "metallic", "tungsten")),
+        "two": WordCheck(2, ("hard", "tungsten"), ("metallic",)),
+        "two, third unknown": WordCheck(3, ("hard", "tungsten"), (), ("metallic",)),
+        "one": WordCheck(4, ("tungsten",), ("hard", "metallic")),
+        "none": WordCheck(5, (), ("hard", "metallic", "tungsten")),
     }
     checked = {("test", name): one for name, one in words.items()}
     ranking = {"text": hits("one", "none", "two", "two, third unknown")}
     found = fuse(ranking, k=10, checked=checked)
     assert [one.source_id for one in found] == ["best", "two, third unknown", "two", "one", "none"]
     assert [one.score for one in found] == pytest.approx([0.0, 1 / 64, 1 / 63, 1 / 61, 1 / 62])
-    assert contenders(checked, k=2) == [1, 3]
-    assert contenders(checked, k=10) == [1, 2, 3, 4, 5]
-    assert contenders({}, k=3) == []
+    assert ids_of_best_tiers(checked, k=2) == [1, 3]
+    assert ids_of_best_tiers(checked, k=10) == [1, 2, 3, 4, 5]
+    assert ids_of_best_tiers({}, k=3) == []
 
 
 @pytest.mark.parametrize("sentence", ["", " \n", "?!", "_ - _", "a" * 2001, "sal\x00t"])
-def test_what_is_no_sentence(sentence: str) -> None:
+def test_texts_that_cannot_be_searched_for(sentence: str) -> None:
     with pytest.raises(QueryError, match="the text"):
         check_sentence(sentence)

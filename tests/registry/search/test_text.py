@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from registry.crystals import WrittenCrystal
 from registry.search.filters import parse
 from registry.search.fusion import check_words
-from registry.search.text import MEANINGS, affirmed, interpret
+from registry.search.text import MEANINGS, interpret, without_negated_words
 
 
 def where(sentence: str) -> list[str]:
@@ -32,7 +32,7 @@ def test_elements_by_name_symbol_and_formula() -> None:
     assert where("NotAFormula Xx9 ((") == []
 
 
-def test_words_are_denied_one_by_one() -> None:
+def test_words_are_negated_one_by_one() -> None:
     assert where("not magnetic oxide") == [
         "NOT (total_magnetization >= 0.5 OR total_magnetization <= -0.5)",
         "'O' = ANY(elements)",
@@ -56,14 +56,14 @@ def test_space_groups_and_lattices_are_no_elements() -> None:
     assert where("Fe-based, Cr-rich") == ["elements @> ARRAY['Fe']", "elements @> ARRAY['Cr']"]
 
 
-def test_what_is_denied_is_left_out_and_nothing_else() -> None:
-    assert affirmed("cubic, not magnetic, rock-salt") == "cubic, rock-salt"
-    told = "bond lengths of 2.8 Å, NaCl in Fm-3m (225)"
-    assert affirmed(told) == told
-    assert affirmed("2.8") == "2.8"
-    assert affirmed("not magnetic") == ""
-    assert affirmed("oxides without Pb or Cd that are hard") == "oxides that are hard"
-    assert affirmed("lead-free perovskite") == "perovskite"
+def test_negated_words_are_left_out_and_nothing_else() -> None:
+    assert without_negated_words("cubic, not magnetic, rock-salt") == "cubic, rock-salt"
+    described = "bond lengths of 2.8 Å, NaCl in Fm-3m (225)"
+    assert without_negated_words(described) == described
+    assert without_negated_words("2.8") == "2.8"
+    assert without_negated_words("not magnetic") == ""
+    assert without_negated_words("oxides without Pb or Cd that are hard") == "oxides that are hard"
+    assert without_negated_words("lead-free perovskite") == "perovskite"
 
 
 def test_a_closed_gap_makes_no_halide_a_metal(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
@@ -80,4 +80,4 @@ def test_each_meaning_once() -> None:
 
 def test_the_reason_stands_beside_the_bound() -> None:
     (hard,) = interpret("hard")
-    assert hard.told.startswith("hard: g_vrh >= 100 (15 GPa and more; Vickers hardness")
+    assert hard.summary.startswith("hard: g_vrh >= 100 (15 GPa and more; Vickers hardness")
