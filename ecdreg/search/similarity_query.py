@@ -26,12 +26,12 @@ from registry.search.explanations import (
 )
 from registry.search.fusion import (
     FULL_TEXT,
-    WordCheck,
     Hit,
+    WordCheck,
+    as_ranking,
     check_sentence,
     check_words,
     ranking_depth,
-    as_ranking,
     search_descriptions,
 )
 from registry.search.text import Meaning, interpret, without_negated_words
@@ -177,7 +177,9 @@ class SimilarityQuery:
         EcdregError
             As :meth:`nearest`.
         """
-        found = {e.name: as_ranking(self.nearest(e, k=ranking_depth(k), where=where, within=within)) for e in self.encoders}
+        found = {
+            e.name: as_ranking(self.nearest(e, k=ranking_depth(k), where=where, within=within)) for e in self.encoders
+        }
         if self.text is not None and self.by_words:
             found[FULL_TEXT] = search_descriptions(
                 self.session, without_negated_words(self.text), limit=ranking_depth(k), where=where, within=within

@@ -168,8 +168,8 @@ def interpret(sentence: str) -> list[Meaning]:
     ----------
     sentence
         Any words. Recognized are those of :data:`MEANINGS`, the names of the elements, their symbols where these are
-        not English words, and formulas. ``not``, ``no``, ``non-``, ``without`` and ``free of`` negate the next word, and
-        those that ``or`` adds to it; ``-free`` negates the word before it. Space groups are not words.
+        not English words, and formulas. ``not``, ``no``, ``non-``, ``without`` and ``free of`` negate the next word,
+        and those that ``or`` adds to it; ``-free`` negates the word before it. Space groups are not words.
 
     Examples
     --------

@@ -66,7 +66,7 @@ def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[f
         (("--text", "salt", "--density", "CHGCAR"), 2, "one of"),
         (("mp-1", "--reference", "CHGCAR"), 2, "reference CHGCAR belongs to a density"),
         (("--text", " "), 1, "empty"),
-        (("--text", "?! --"), 1, "holds no word"),
+        (("--text", "?! --"), 1, "has no word"),
         (("--text", "a" * 2001), 1, "2001 characters"),
         (("--text", "sal\x00t"), 1, "character"),
         (("--text", "salt", "--encoder", "wrods"), 1, "no encoder 'wrods'"),

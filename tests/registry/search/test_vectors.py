@@ -80,7 +80,7 @@ def test_crystals_that_are_not_there(session: Session, add_crystal: Callable[...
     with pytest.raises(NotFoundError, match="'bare' has no embedding of encoder 'plane'"):
         similar_to_crystal(session, "bare")
     add_crystal("mp-1", source="other", densities=False)
-    with pytest.raises(AmbiguousIdError, match="say 'other:mp-1' or 'test:mp-1'"):
+    with pytest.raises(AmbiguousIdError, match="use 'other:mp-1' or 'test:mp-1'"):
         similar_to_crystal(session, "mp-1")
 
 
