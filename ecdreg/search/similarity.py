@@ -57,8 +57,8 @@ class SimilarCrystal:
     checked: WordCheck | None = None
     """Words of the text that are true of it, not true, and unknown; None where no word can be checked."""
     why: Mapping[str, Any] | None = None
-    """What it has in common with the query (``registry.search.explanations.explain_neighbour``), and that as a ``sentence``;
-    None where explanations are not requested."""
+    """What it has in common with the query (``registry.search.explanations.explain_neighbour``), and that as a
+    ``sentence``; None where explanations are not requested."""
 
     @property
     def id(self) -> str:
