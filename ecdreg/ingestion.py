@@ -6,9 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ecdreg.database import database_exists
 from ecdreg.notes import Notes
@@ -29,6 +27,7 @@ from registry.provenance import StandingOutcome, standing_outcomes
 from registry.settings import Settings
 
 if TYPE_CHECKING:
+    from ecdreg.registry import Registry
     from ingest.sources.mp.preview import Preview
 
 __all__ = [
@@ -40,6 +39,7 @@ __all__ = [
     "ingest",
     "plan_ingest",
     "preview_ingest",
+    "run_ingest",
 ]
 
 _log = logging.getLogger("ecdreg")
@@ -203,7 +203,9 @@ def plan_ingest(
     return IngestPlan(materials, options, lock if existing is None else None, notes.lines)
 
 
-def ingest(engine: Engine, settings: Settings, plan: IngestPlan, *, progress: Progress | None = None) -> IngestResult:
+def ingest(
+    registry: Registry, source: str = MATERIALS_PROJECT, *, progress: Progress | None = None, **options: Any
+) -> IngestResult:
     """Bring the crystals of a source into the registry.
 
     Crystals that have not changed since the last run are left alone, and an interrupted run is continued. Crystals
@@ -211,10 +213,30 @@ def ingest(engine: Engine, settings: Settings, plan: IngestPlan, *, progress: Pr
 
     Parameters
     ----------
-    engine
-        Of the registry; committed to after each batch of crystals.
-    settings
-        Folder of the density grids.
+    registry
+        An open registry.
+    source
+        ``mp``, another name of a source, or a dataset folder: a path with a ``/``.
+    progress
+        Receives crystals and notes.
+    **options
+        Options of :func:`plan_ingest`, as ``fcc=True``.
+
+    Raises
+    ------
+    ConfigurationError, UnknownNameError, SourceError, IngestInterruptedError
+        As :func:`plan_ingest` and :func:`run_ingest`.
+    """
+    return run_ingest(registry, plan_ingest(registry.settings, source, progress=progress, **options), progress=progress)
+
+
+def run_ingest(registry: Registry, plan: IngestPlan, *, progress: Progress | None = None) -> IngestResult:
+    """Run an ingest with checked options.
+
+    Parameters
+    ----------
+    registry
+        An open registry; committed to after each batch of crystals.
     plan
         Result of :func:`plan_ingest`.
     progress
@@ -228,7 +250,11 @@ def ingest(engine: Engine, settings: Settings, plan: IngestPlan, *, progress: Pr
     _log.info("ingesting %s", plan.source.name)
     notes = Notes(progress)
     report = run_pipeline(
-        engine, plan.source, plan.options, grids=GridStore(settings.grids_url), progress=progress or Silent()
+        registry.engine,
+        plan.source,
+        plan.options,
+        grids=GridStore(registry.settings.grids_url),
+        progress=progress or Silent(),
     )
     warnings = []
     if plan.lock is not None:
@@ -238,7 +264,7 @@ def ingest(engine: Engine, settings: Settings, plan: IngestPlan, *, progress: Pr
                 f"{plan.lock} is not written: {waiting} materials are not complete yet; run the same command again"
             )
         else:
-            with session_scope(engine) as session:
+            with session_scope(registry.engine) as session:
                 lock = lock_of(session, plan.source.name, report.run_id, release=plan.source.release)
             write_lock(plan.lock, lock)
             notes.add(f"{plan.lock} holds {len(lock.materials)} materials")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
+from ecdreg.results import Results
+from registry.database import session_scope
 from registry.properties import TARGETS, property_named
 
-__all__ = ["LeaderboardRow", "read_leaderboard"]
+if TYPE_CHECKING:
+    from ecdreg.registry import Registry
+
+__all__ = ["LeaderboardRow", "leaderboard"]
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,15 @@ WHERE (CAST(:split AS text) IS NULL OR split = :split)
 """
 
 
-def read_leaderboard(
-    session: Session, *, targets: Sequence[str] | None = None, split: str | None = None
-) -> list[LeaderboardRow]:
+def leaderboard(
+    registry: Registry, *, targets: Sequence[str] | None = None, split: str | None = None
+) -> Results[LeaderboardRow]:
     """Read the leaderboard: targets in their usual order, then splits, the best in cross-validation first.
 
     Parameters
     ----------
-    session
-        Only read.
+    registry
+        An open registry.
     targets
         Only models of these properties; None: of all.
     split
@@ -78,7 +83,10 @@ def read_leaderboard(
     """
     for name in targets or ():
         property_named(name)
-    found = session.execute(text(_QUERY), {"split": split, "targets": list(targets) if targets else None})
-    rows = [LeaderboardRow(**row) for row in found.mappings()]
+    with session_scope(registry.engine) as session:
+        found = session.execute(text(_QUERY), {"split": split, "targets": list(targets) if targets else None})
+        rows = [LeaderboardRow(**row) for row in found.mappings()]
     order = {target: place for place, target in enumerate(TARGETS)}
-    return sorted(rows, key=lambda row: (order.get(row.target, len(order)), row.target, row.split))
+    rows.sort(key=lambda row: (order.get(row.target, len(order)), row.target, row.split))
+    notes = () if rows else ("no finished models yet; `ecdreg train stacked` makes some",)
+    return Results(tuple(rows), notes)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from ecdreg.results import Results
 from ecdreg.scores import PHASES, Score, coverages, fold_scores, last_phase, mean_sd, scores
+from registry.database import session_scope
 from registry.errors import ConfigurationError, NotFoundError
 from registry.jobs.progress import Progress, Silent
 from registry.model_store import METRICS, resolve_model
 from registry.model_store import set_alias as move_alias
 from registry.models import Encoder, Epoch, Experiment, ModelAlias, ModelVersion, Property, Split
 from registry.properties import TARGETS, property_named
-from registry.settings import Settings
 
 if TYPE_CHECKING:
+    from ecdreg.registry import Registry
     from train.analysis.comparison import Comparison
 
 __all__ = [
@@ -28,13 +30,14 @@ __all__ = [
     "CoverageRow",
     "CrossValidation",
     "ModelCard",
+    "ModelComparison",
     "ModelSummary",
     "VersionCard",
     "compare_models",
     "list_models",
-    "model_cards",
     "model_coverage",
     "set_alias",
+    "show_model",
 ]
 
 
@@ -126,6 +129,32 @@ class ModelCard:
 
 
 @dataclass(frozen=True)
+class ModelComparison:
+    """Two models on the rows that both predicted; see :class:`train.analysis.comparison.Comparison`."""
+
+    model: str
+    other: str
+    target: str
+    unit: str
+    splits: tuple[str, ...]
+    n_rows: int
+    """Predictions of each model, over all splits and runs."""
+    n_crystals: int
+    """Materials among them."""
+    rmse: float
+    """RMSE of the model, in ``unit``."""
+    other_rmse: float
+    difference: float
+    """RMSE of the model minus that of the other."""
+    low: float
+    """Lower end of the 95 % interval of the difference."""
+    high: float
+    """Upper end of it."""
+    verdict: str
+    """``better``, ``worse`` or ``tie``."""
+
+
+@dataclass(frozen=True)
 class Aliased:
     """A version of a model that has an alias."""
 
@@ -193,13 +222,13 @@ ORDER BY e.created_at DESC, e.id DESC
 """
 
 
-def list_models(session: Session, *, targets: Sequence[str] | None = None) -> list[ModelSummary]:
+def list_models(registry: Registry, *, targets: Sequence[str] | None = None) -> Results[ModelSummary]:
     """List every version of every model with its scores, newest first.
 
     Parameters
     ----------
-    session
-        Only read.
+    registry
+        An open registry.
     targets
         Only models of these properties; None: of all.
 
@@ -210,17 +239,19 @@ def list_models(session: Session, *, targets: Sequence[str] | None = None) -> li
     """
     for name in targets or ():
         property_named(name)
-    rows = session.execute(text(_MODELS), {"targets": list(targets) if targets else None})
-    return [ModelSummary(**row) for row in rows.mappings()]
+    with session_scope(registry.engine) as session:
+        found = session.execute(text(_MODELS), {"targets": list(targets) if targets else None})
+        rows = tuple(ModelSummary(**row) for row in found.mappings())
+    return Results(rows, () if rows else ("no models yet; `ecdreg train stacked` makes some",))
 
 
-def model_cards(session: Session, model: str) -> list[ModelCard]:
+def show_model(registry: Registry, model: str) -> Results[ModelCard]:
     """Read everything that the registry has of a model, one card for each target.
 
     Parameters
     ----------
-    session
-        Only read.
+    registry
+        An open registry.
     model
         ``name[:target][@alias or @version]``.
 
@@ -229,24 +260,25 @@ def model_cards(session: Session, model: str) -> list[ModelCard]:
     NotFoundError, UnknownNameError
         As :func:`registry.model_store.resolve_model`.
     """
-    return [_card(session, found.experiment) for found in resolve_model(session, model)]
+    with session_scope(registry.engine) as session:
+        return Results(tuple(_card(session, found.experiment) for found in resolve_model(session, model)))
 
 
 def compare_models(
-    session: Session,
+    registry: Registry,
     model: str,
     others: Sequence[str],
     *,
     targets: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     cv: bool = False,
-) -> list[Comparison]:
+) -> Results[ModelComparison]:
     """Compare a model with others on the rows that both predicted; see :mod:`train.analysis.comparison`.
 
     Parameters
     ----------
-    session
-        Only read.
+    registry
+        An open registry.
     model
         Name of a model.
     others
@@ -269,22 +301,23 @@ def compare_models(
 
     subset = "validation" if cv else "holdout"
     found: list[Comparison] = []
-    for target, other in product(targets or TARGETS, others):
-        try:
-            found.append(comparison.compare_models(session, model, other, target, splits=splits, subset=subset))
-        except NotFoundError:
-            if targets or (target == TARGETS[-1] and not any(made.other == other for made in found)):
-                raise
-    return found
+    with session_scope(registry.engine) as session:
+        for target, other in product(targets or TARGETS, others):
+            try:
+                found.append(comparison.compare_models(session, model, other, target, splits=splits, subset=subset))
+            except NotFoundError:
+                if targets or (target == TARGETS[-1] and not any(made.other == other for made in found)):
+                    raise
+    return Results(tuple(ModelComparison(**asdict(one), verdict=one.verdict) for one in found))
 
 
-def set_alias(session: Session, model: str, alias: str) -> list[Aliased]:
+def set_alias(registry: Registry, model: str, alias: str) -> Results[Aliased]:
     """Give versions of a model an alias; another version of the same split loses it.
 
     Parameters
     ----------
-    session
-        Written to, not committed.
+    registry
+        An open registry.
     model
         ``name[:target][@alias or @version]``.
     alias
@@ -296,29 +329,27 @@ def set_alias(session: Session, model: str, alias: str) -> list[Aliased]:
         If the alias cannot be used, or there is no such model.
     """
     aliased = []
-    for found in resolve_model(session, model):
-        move_alias(session, found, alias)
-        run = found.experiment
-        aliased.append(Aliased(run.name, run.target, run.version, alias))
-    return aliased
+    with session_scope(registry.engine) as session:
+        for found in resolve_model(session, model):
+            move_alias(session, found, alias)
+            run = found.experiment
+            aliased.append(Aliased(run.name, run.target, run.version, alias))
+    return Results(tuple(aliased))
 
 
 def model_coverage(
-    engine: Engine,
-    settings: Settings,
+    registry: Registry,
     model: str,
     *,
     confidences: Sequence[float] | None = None,
     progress: Progress | None = None,
-) -> list[CoverageRow]:
+) -> Results[CoverageRow]:
     """Measure the share of true values inside the prediction intervals of a model.
 
     Parameters
     ----------
-    engine
-        Of the registry; written to where stored intervals are missing.
-    settings
-        Folders of backbones and weights.
+    registry
+        An open registry; written to where stored intervals are missing.
     model
         ``name[:target][@alias or @version]``.
     confidences
@@ -341,16 +372,16 @@ def model_coverage(
     chosen = tuple(confidences or (CONFIDENCE,))
     if wrong := [one for one in chosen if not 0 < one < 1]:
         raise ConfigurationError(f"the confidence is {wrong[0]:g}; give a number between 0 and 1, for instance 0.9")
-    with Session(engine) as session:
+    with Session(registry.engine) as session:
         models = resolve_model(session, model)
         session.expunge_all()
     rows = []
     for found in models:
-        with Session(engine) as session:
-            predictor = Predictor.load(session, settings, found)
-        parts = split_intervals(predictor, engine, chosen, progress=progress)
+        with Session(registry.engine) as session:
+            predictor = Predictor.load(session, registry.settings, found)
+        parts = split_intervals(predictor, registry.engine, chosen, progress=progress)
         if confidences is None:
-            fill_intervals(predictor, engine, progress=progress)
+            fill_intervals(predictor, registry.engine, progress=progress)
         for part in parts:
             for confidence, intervals in part.by_confidence.items():
                 counted = coverage(intervals, part.truth)
@@ -370,7 +401,7 @@ def model_coverage(
                         out_of_domain=None if flags is None else int(flags.sum()),
                     )
                 )
-    return rows
+    return Results(tuple(rows))
 
 
 def _card(session: Session, experiment: Experiment) -> ModelCard:

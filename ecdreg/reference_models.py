@@ -10,17 +10,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING
 
 from ecdreg.notes import Notes
+from ecdreg.results import Results
 from registry.jobs.progress import Progress, Silent
 from registry.splits.creation import DEFAULT_SPLIT
+
+if TYPE_CHECKING:
+    from ecdreg.registry import Registry
 
 __all__ = [
     "ReferenceModelInfo",
     "ReferenceScore",
-    "ReferenceScores",
     "list_reference_models",
     "score_reference_model",
 ]
@@ -58,41 +60,34 @@ class ReferenceScore:
     trained_on: str
 
 
-@dataclass(frozen=True)
-class ReferenceScores:
-    """Result of scoring a reference model."""
-
-    scores: tuple[ReferenceScore, ...]
-    """Empty for a target that had been scored on the same rows before."""
-    notes: tuple[str, ...]
-    """Remarks: rows that had been scored before, crystals that the model cannot read."""
-
-
-def list_reference_models() -> list[ReferenceModelInfo]:
+def list_reference_models() -> Results[ReferenceModelInfo]:
     """List the reference models, and the data that they were trained on."""
     from train.paper.reference_models import REFERENCE_MODELS
 
-    return [
-        ReferenceModelInfo(name, one.package, _installed(one.package), tuple(one.targets), one.trained_on)
-        for name, one in ((name, REFERENCE_MODELS[name]) for name in REFERENCE_MODELS)
-    ]
+    models = {name: REFERENCE_MODELS[name] for name in REFERENCE_MODELS}
+    return Results(
+        tuple(
+            ReferenceModelInfo(name, one.package, _installed(one.package), tuple(one.targets), one.trained_on)
+            for name, one in models.items()
+        )
+    )
 
 
 def score_reference_model(
-    engine: Engine,
+    registry: Registry,
     name: str,
     *,
     targets: Sequence[str] | None = None,
     split: str = DEFAULT_SPLIT,
     holdout_only: bool = False,
     progress: Progress | None = None,
-) -> ReferenceScores:
+) -> Results[ReferenceScore]:
     """Score a reference model on the rows of a split; the leaderboard shows it beside the other models.
 
     Parameters
     ----------
-    engine
-        Of the registry; written to, target by target.
+    registry
+        An open registry.
     name
         Name of the reference model.
     targets
@@ -103,6 +98,12 @@ def score_reference_model(
         Leave out the cross-validated rows.
     progress
         Receives each crystal and the notes.
+
+    Returns
+    -------
+    Results of ReferenceScore
+        Without a target that was scored on the same rows before; the notes name it, and crystals that the model
+        cannot read.
 
     Raises
     ------
@@ -118,7 +119,9 @@ def score_reference_model(
     found: list[ReferenceScore] = []
     for target in targets or model.targets:
         _log.info("scoring %s for %s on split %r", name, target, split)
-        result = run_reference_model(engine, name, target=target, split=split, subsets=subsets, progress=progress)
+        result = run_reference_model(
+            registry.engine, name, target=target, split=split, subsets=subsets, progress=progress
+        )
         if result.status == "unchanged":
             notes.add(f"{name} was scored on these rows for {target} before; ecdreg leaderboard shows it")
         if result.missing:
@@ -128,7 +131,7 @@ def score_reference_model(
             ReferenceScore(name, target, subset, result.n[subset], **scores, trained_on=model.trained_on)
             for subset, scores in result.scores.items()
         ]
-    return ReferenceScores(tuple(found), notes.lines)
+    return Results(tuple(found), notes.lines)
 
 
 def _installed(package: str) -> str | None:

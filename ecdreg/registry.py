@@ -22,7 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ecdreg import explanation, prediction
+from ecdreg import explanation, ingestion, prediction, reference_models, training, tuning
+from ecdreg import leaderboard as _leaderboard
+from ecdreg import models as _models
+from ecdreg import splits as _splits
 from ecdreg.search import encoders as _encoders
 from ecdreg.search import evaluation, indexes, property_search, proposals, similarity
 
@@ -30,10 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from sqlalchemy import Engine
 
-    from ingest.pipeline import IngestReport
     from registry.jobs.progress import Progress
     from registry.settings import Settings
-    from train.experiments.run import ExperimentResult
 
 __all__ = ["Registry"]
 
@@ -45,6 +46,20 @@ class Registry:
     command line, Python and the web call the same function with the same defaults.
     """
 
+    ingest = ingestion.ingest
+    create_split = _splits.create_split
+    import_split = _splits.import_split
+    splits = _splits.list_splits
+    show_split = _splits.show_split
+    train = training.train
+    tune = tuning.tune
+    leaderboard = _leaderboard.leaderboard
+    models = _models.list_models
+    show_model = _models.show_model
+    compare_models = _models.compare_models
+    set_alias = _models.set_alias
+    model_coverage = _models.model_coverage
+    score_reference_model = reference_models.score_reference_model
     predict = prediction.predict
     explain = explanation.explain
     similar = similarity.similar
@@ -127,25 +142,6 @@ class Registry:
             rows = connection.execute(query.order_by(view.c.source, view.c.source_id))
             return [dict(row) for row in rows.mappings()]
 
-    def leaderboard(self, target: str | None = None) -> list[dict[str, Any]]:
-        """Scores of every configuration, as ``v_leaderboard`` shows them.
-
-        Parameters
-        ----------
-        target
-            Only of this property; None: of all.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such property.
-        """
-        from registry.properties import property_named
-
-        if target is None:
-            return self.sql("SELECT * FROM v_leaderboard")
-        return self.sql("SELECT * FROM v_leaderboard WHERE target = :target", target=property_named(target).name)
-
     def sql(self, query: str, **values: Any) -> list[dict[str, Any]]:
         """The rows of a query; nothing can be written by it.
 
@@ -215,68 +211,3 @@ class Registry:
         from ecdreg.figures.catalog import FIGURES
 
         return FIGURES[name](self, **options)
-
-    # --------------------------------------------------------------------------- working
-
-    def ingest(
-        self, source: str, *, fcc: bool = True, progress: Progress | None = None, **options: Any
-    ) -> IngestReport:
-        """Bring the crystals of a source into the registry.
-
-        Parameters
-        ----------
-        source
-            Name of a source, or a dataset folder as a path with a ``/``.
-        fcc
-            Keep F-centred cubic crystals, reject the others.
-        progress
-            Told of what happens.
-        **options
-            Others of :class:`ingest.pipeline.IngestOptions`.
-
-        Raises
-        ------
-        ConfigurationError, SourceError
-            As :func:`ingest.pipeline.ingest`.
-        """
-        from ingest.pipeline import IngestOptions, ingest
-        from ingest.sources import open_source
-        from registry.files.grids import GridStore
-
-        grids = GridStore(self.settings.grids_url)
-        chosen = IngestOptions(fcc=fcc, **options)
-        return ingest(self.engine, open_source(source), chosen, grids=grids, progress=progress)
-
-    def train(
-        self,
-        kind: str = "stacked",
-        *,
-        targets: Sequence[str] | None = None,
-        split: str = "default",
-        seed: int = 0,
-        progress: Progress | None = None,
-    ) -> list[ExperimentResult]:
-        """Train a model for each target, with the baselines and the towers that it stands on.
-
-        Parameters
-        ----------
-        kind
-            image, text, stacked, or baseline for all baselines.
-        targets
-            Properties to learn; None: all three.
-        split
-            Name of a split; ``default`` is made where it is missing.
-        seed
-            Of weights, order and dropout.
-        progress
-            Told of folds and epochs.
-
-        Raises
-        ------
-        ConfigurationError, NotFoundError, SplitError, ModelError
-            As :func:`train.experiments.run.run_experiment`.
-        """
-        from ecdreg.training import train
-
-        result = train(self.engine, self.settings, kind, targets=targets, split=split, seed=seed, progress=progress)
-        return list(result.experiments)

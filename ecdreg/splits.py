@@ -6,26 +6,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
+from ecdreg.results import Results
+from registry.database import session_scope
 from registry.properties import TARGETS
 from registry.splits import creation, reading
-from registry.splits.reading import MemberRow, SplitSummary, list_splits
+from registry.splits.reading import MemberRow, SplitSummary
 
-__all__ = ["ImportedSplits", "SplitMembers", "create_splits", "import_splits", "list_splits", "show_split"]
+if TYPE_CHECKING:
+    from ecdreg.registry import Registry
 
-
-@dataclass(frozen=True)
-class ImportedSplits:
-    """Splits that were read from a file."""
-
-    splits: tuple[SplitSummary, ...]
-    """One for each target."""
-    warnings: tuple[str, ...]
-    """Materials that are in more than one fold or subset."""
+__all__ = ["SplitMembers", "create_split", "import_split", "list_splits", "show_split"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,14 @@ class SplitMembers:
     members: tuple[MemberRow, ...] | None
     """None where they were not requested."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The row of the JSON output: the summary, with the members where they were requested."""
+        members = {} if self.members is None else {"members": [asdict(member) for member in self.members]}
+        return asdict(self.summary) | members
 
-def create_splits(
-    session: Session,
+
+def create_split(
+    registry: Registry,
     name: str,
     *,
     targets: Sequence[str] | None = None,
@@ -50,13 +51,13 @@ def create_splits(
     iqr: float | None = None,
     iqr_kind: str | None = None,
     sources: Sequence[str] | None = None,
-) -> list[SplitSummary]:
+) -> Results[SplitSummary]:
     """Make a split by the rule of :func:`registry.splits.creation.create_split`, for one or several targets.
 
     Parameters
     ----------
-    session
-        Written to, not committed.
+    registry
+        An open registry.
     name
         Name of the split.
     targets
@@ -79,7 +80,7 @@ def create_splits(
 
     Returns
     -------
-    list of SplitSummary
+    Results of SplitSummary
         One for each target.
 
     Raises
@@ -88,25 +89,26 @@ def create_splits(
         As :func:`registry.splits.creation.create_split`.
     """
     chosen = list(dict.fromkeys(targets or TARGETS))
-    for target in chosen:
-        creation.create_split(
-            session,
-            name,
-            target=target,
-            seed=seed,
-            n_folds=folds,
-            holdout=holdout,
-            recipe=recipe,
-            text_level=text_level,
-            iqr=iqr,
-            iqr_kind=iqr_kind,
-            sources=sources or None,
-        )
-    return [summary for summary in reading.split_summary(session, name) if summary.target in chosen]
+    with session_scope(registry.engine) as session:
+        for target in chosen:
+            creation.create_split(
+                session,
+                name,
+                target=target,
+                seed=seed,
+                n_folds=folds,
+                holdout=holdout,
+                recipe=recipe,
+                text_level=text_level,
+                iqr=iqr,
+                iqr_kind=iqr_kind,
+                sources=sources or None,
+            )
+        return Results(tuple(s for s in reading.split_summary(session, name) if s.target in chosen))
 
 
-def import_splits(
-    session: Session,
+def import_split(
+    registry: Registry,
     file: Path,
     *,
     targets: Sequence[str],
@@ -114,13 +116,13 @@ def import_splits(
     recipe: str | None = "metric",
     text_level: str | None = "keywords",
     sources: Sequence[str] | None = None,
-) -> ImportedSplits:
+) -> Results[SplitSummary]:
     """Import a split from a CSV file, for one or several targets.
 
     Parameters
     ----------
-    session
-        Written to, not committed.
+    registry
+        An open registry.
     file
         CSV with the columns ``id``, ``subset`` and ``fold``; see :func:`registry.splits.creation.import_split`.
     targets
@@ -128,38 +130,52 @@ def import_splits(
     name
         Name of the split; None: that of the file, without its ending.
     recipe, text_level, sources
-        As of :func:`create_splits`.
+        As of :func:`create_split`.
 
     Raises
     ------
     UnknownNameError, NotFoundError, SplitError
         As :func:`registry.splits.creation.import_split`.
+
+    Returns
+    -------
+    Results of SplitSummary
+        One for each target; the warnings name materials that are in more than one fold or subset.
     """
-    made = [
-        creation.import_split(
-            session, name, file, target=target, recipe=recipe, text_level=text_level, sources=sources or None
-        )
-        for target in dict.fromkeys(targets)
-    ]
-    found = [s for s in reading.split_summary(session, made[0].name) if s.target in targets] if made else []
+    with session_scope(registry.engine) as session:
+        made = [
+            creation.import_split(
+                session, name, file, target=target, recipe=recipe, text_level=text_level, sources=sources or None
+            )
+            for target in dict.fromkeys(targets)
+        ]
+        found = [s for s in reading.split_summary(session, made[0].name) if s.target in targets] if made else []
     warnings = []
     for summary in found:
         leaking = summary.parameters.get("materials_in_several_parts") or []
         if leaking:
             named = ", ".join(leaking[:5]) + (", ..." if len(leaking) > 5 else "")
             warnings.append(f"{summary.target}: {len(leaking)} materials are in more than one fold or subset: {named}")
-    return ImportedSplits(tuple(found), tuple(warnings))
+    return Results(tuple(found), warnings=tuple(warnings))
+
+
+def list_splits(registry: Registry) -> Results[SplitSummary]:
+    """List all splits, ordered by name and target."""
+    with session_scope(registry.engine) as session:
+        found = tuple(reading.list_splits(session))
+    notes = () if found else ("no splits yet; `ecdreg split create default` makes one, and so does the first training",)
+    return Results(found, notes)
 
 
 def show_split(
-    session: Session, name: str, *, targets: Sequence[str] | None = None, members: bool = False
-) -> list[SplitMembers]:
+    registry: Registry, name: str, *, targets: Sequence[str] | None = None, members: bool = False
+) -> Results[SplitMembers]:
     """Read a split, one entry for each target.
 
     Parameters
     ----------
-    session
-        Only read.
+    registry
+        An open registry.
     name
         Name of the split.
     targets
@@ -172,10 +188,11 @@ def show_split(
     UnknownNameError, NotFoundError
         If there is no such property or split.
     """
-    for target in targets or ():
-        reading.find_split(session, name, target)
-    found = [s for s in reading.split_summary(session, name) if not targets or s.target in targets]
-    return [SplitMembers(s, _members(session, name, s.target) if members else None) for s in found]
+    with session_scope(registry.engine) as session:
+        for target in targets or ():
+            reading.find_split(session, name, target)
+        found = [s for s in reading.split_summary(session, name) if not targets or s.target in targets]
+        return Results(tuple(SplitMembers(s, _members(session, name, s.target) if members else None) for s in found))
 
 
 def _members(session: Session, name: str, target: str) -> tuple[MemberRow, ...]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from ecdreg.leaderboard import LeaderboardRow, read_leaderboard
+from ecdreg.leaderboard import LeaderboardRow, leaderboard
 from ecdreg.notes import Notes
 from registry.database import session_scope
 from registry.errors import ConfigurationError, EcdregError, NotFoundError
@@ -20,11 +19,11 @@ from registry.image_recipes import find_recipe
 from registry.jobs.progress import Progress, Silent
 from registry.model_store import check_model_name
 from registry.properties import TARGETS, property_named
-from registry.settings import Settings
 from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
 from registry.splits.reading import find_split, growth_since, list_splits, split_summary
 
 if TYPE_CHECKING:
+    from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.config.options import ModelOptions
     from train.experiments.results import ExperimentResult
@@ -51,12 +50,17 @@ class TrainingResult:
     warnings: tuple[str, ...]
     """What could not be done; the models are trained nevertheless."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The experiments and the leaderboard, as the command line prints them with ``--json``."""
+        return {
+            "experiments": [asdict(one) for one in self.experiments],
+            "leaderboard": [asdict(row) for row in self.leaderboard],
+        }
+
 
 def train(
-    engine: Engine,
-    settings: Settings,
+    registry: Registry,
     kind: str = "stacked",
-    options: ModelOptions | None = None,
     *,
     targets: Sequence[str] | None = None,
     split: str = DEFAULT_SPLIT,
@@ -67,19 +71,16 @@ def train(
     config: Path | None = None,
     again: bool = False,
     progress: Progress | None = None,
+    **options: Any,
 ) -> TrainingResult:
     """Train models of one kind, with the baselines and the towers that they need.
 
     Parameters
     ----------
-    engine
-        Of the registry; committed to after each fold.
-    settings
-        Folders of backbones, weights and grids.
+    registry
+        An open registry; committed to after each fold.
     kind
         ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``clip`` or ``baseline``.
-    options
-        Options of the model; None: the recommended ones. Its recipe and text level are replaced by the arguments.
     targets
         Properties to predict, a model for each; None: the three of the paper.
     split
@@ -98,18 +99,19 @@ def train(
         Train a new version even if the same one is finished.
     progress
         Receives folds, epochs and notes.
+    **options
+        Options of the model, as ``join="network"``: fields of :class:`train.config.options.ModelOptions`. What is left
+        out is as recommended for the kind.
 
     Raises
     ------
     ConfigurationError
-        If an option cannot be used, or has no effect on the kind.
+        If there is no such option, it cannot be used, or it has no effect on the kind.
     UnknownNameError
         If there is no such property.
     NotFoundError, SplitError, ModelError
         As :func:`train.experiments.run.run_experiment`.
     """
-    from train.config.options import ModelOptions
-
     progress = progress or Silent()
     notes = Notes(progress)
     chosen = list(dict.fromkeys(targets or TARGETS))
@@ -117,29 +119,28 @@ def train(
         property_named(target)
     if name is not None:
         check_model_name(name)
-    options = replace(options or ModelOptions(), recipe=recipe, text_level=text_level)
-    configs = _configs(kind, chosen, options, config)
-    if kind == "clip" and options.clip is None:
+    model = _model_options(recipe, text_level, options)
+    configs = _configs(kind, chosen, model, config)
+    if kind == "clip" and model.clip is None:
         notes.add("no CLIP is named: this trains the dual encoder, which stands in for a CLIP and is not one")
-    _note_options_without_effect(options, configs, notes)
+    _note_options_without_effect(model, configs, notes)
     for target in chosen:
-        with session_scope(engine) as session:
-            _prepare_split(session, kind, target, split, options, notes)
+        with session_scope(registry.engine) as session:
+            _prepare_split(session, kind, target, split, model, notes)
     _log.info("training %s for %s on split %r, seed %d", kind, ", ".join(chosen), split, seed)
     from train.experiments.context import ExperimentContext
     from train.experiments.run import run_experiment
 
-    context = ExperimentContext.open(engine, settings, progress=progress)
+    context = ExperimentContext.open(registry.engine, registry.settings, progress=progress)
     results = [run_experiment(context, one, split=split, seed=seed, name=name, again=again) for one in configs]
     warnings = []
     if any("density" in one.modalities for one in configs):
-        warnings += _add_fingerprint(engine, settings, progress)
+        warnings += _add_fingerprint(registry, progress)
     for result in results:
         if result.outcome == "unchanged":
             notes.add(f"{result.model} had been trained already; --again trains a new version")
-    with session_scope(engine) as session:
-        rows = read_leaderboard(session, targets=chosen, split=split)
-    return TrainingResult(tuple(results), tuple(rows), notes.lines, tuple(warnings))
+    rows = leaderboard(registry, targets=chosen, split=split).rows
+    return TrainingResult(tuple(results), rows, notes.lines, tuple(warnings))
 
 
 def views_of(recipe: str | None) -> int | None:
@@ -156,6 +157,15 @@ def views_of(recipe: str | None) -> int | None:
 
 
 # ------------------------------------------------------------------------- configurations
+
+
+def _model_options(recipe: str | None, text_level: str | None, given: Mapping[str, Any]) -> ModelOptions:
+    from train.config.options import ModelOptions
+
+    known = [field.name for field in fields(ModelOptions) if field.name not in ("recipe", "text_level")]
+    if unknown := set(given) - set(known):
+        raise ConfigurationError(f"no option {min(unknown)!r}; there are: {', '.join(known)}")
+    return ModelOptions(recipe=recipe, text_level=text_level, **given)
 
 
 def _configs(kind: str, targets: Sequence[str], options: ModelOptions, file: Path | None) -> list[TrainConfig]:
@@ -237,7 +247,7 @@ def _prepare_split(session: Session, kind: str, target: str, name: str, options:
 # -------------------------------------------------------------------------- fingerprints
 
 
-def _add_fingerprint(engine: Engine, settings: Settings, progress: Progress) -> list[str]:
+def _add_fingerprint(registry: Registry, progress: Progress) -> list[str]:
     """Make the fingerprints of all crystals, and return warnings.
 
     A model that reads densities has computed most of what they are made of, so that searches have them for free.
@@ -247,13 +257,13 @@ def _add_fingerprint(engine: Engine, settings: Settings, progress: Progress) -> 
     from train.features.fingerprint import FINGERPRINT
 
     warnings = []
-    grids = GridStore(settings.grids_url)
+    grids = GridStore(registry.settings.grids_url)
     try:
-        add_encoder(engine, FINGERPRINT, models=settings.models, progress=progress, grids=grids)
+        add_encoder(registry.engine, FINGERPRINT, models=registry.settings.models, progress=progress, grids=grids)
     except EcdregError as error:  # the models are trained, and their result is worth more than this
         warnings.append(
             f"not every crystal has a fingerprint: {error}; `ecdreg encoders add {FINGERPRINT}` makes the rest"
         )
-    with session_scope(engine) as session:
+    with session_scope(registry.engine) as session:
         update_default_encoder(session)
     return warnings

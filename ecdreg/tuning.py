@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
-
+from ecdreg.results import Results
 from ecdreg.training import views_of
 from registry.database import session_scope
 from registry.errors import ConfigurationError
 from registry.jobs.progress import Progress, Silent
 from registry.properties import TARGETS, property_named
-from registry.settings import Settings
 from registry.splits.creation import DEFAULT_SPLIT
 from registry.splits.reading import find_split
 
 if TYPE_CHECKING:
+    from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.config.options import ModelOptions
     from train.experiments.tuning import TuneResult
@@ -42,10 +41,14 @@ class TunedModel:
     file: Path | None
     """TOML file with the configuration; None where none was requested."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The row of the JSON output."""
+        file = None if self.file is None else str(self.file)
+        return asdict(self.result) | {"best": self.result.best.to_dict(), "file": file}
+
 
 def tune(
-    engine: Engine,
-    settings: Settings,
+    registry: Registry,
     kind: str,
     *,
     targets: Sequence[str] | None = None,
@@ -59,7 +62,7 @@ def tune(
     seed: int = 0,
     folder: Path | None = Path(),
     progress: Progress | None = None,
-) -> list[TunedModel]:
+) -> Results[TunedModel]:
     """Search the hyper-parameters of a kind of model; the holdout is not read.
 
     The first trial is what :func:`ecdreg.training.train` trains by default, so that the best is never worse in
@@ -67,10 +70,8 @@ def tune(
 
     Parameters
     ----------
-    engine
-        Of the registry; features and trials are written to it.
-    settings
-        Folders of backbones and grids.
+    registry
+        An open registry; features and trials are written to it.
     kind
         ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``dual-encoder``, ``clip`` or
         ``baseline-magpie``.
@@ -116,12 +117,12 @@ def tune(
     configs = _first_trials(kind, chosen, _options(kind, recipe, text_level, config, dense=dense))
     if folder is not None and not folder.is_dir():
         raise ConfigurationError(f"no folder {folder}; make it, or give another one")
-    with session_scope(engine) as session:
+    with session_scope(registry.engine) as session:
         for target in chosen:
             find_split(session, split, target)  # before the first search begins
     budget = DEFAULT_TRIALS if trials is None and minutes is None else trials
     _log.info("tuning %s for %s on split %r", kind, ", ".join(chosen), split)
-    context = ExperimentContext.open(engine, settings, progress=progress)
+    context = ExperimentContext.open(registry.engine, registry.settings, progress=progress)
     tuned = []
     for one in configs:
         result = search(
@@ -133,7 +134,7 @@ def tune(
             minutes=minutes,
         )
         tuned.append(TunedModel(result, None if folder is None else _write(result, kind, folder)))
-    return tuned
+    return Results(tuple(tuned))
 
 
 def _options(kind: str, recipe: str, text_level: str, config: Path | None, *, dense: bool) -> ModelOptions:

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, LimitOption, open_engine, settings
+from cli.options.common import JsonOption, LimitOption, open_registry, settings
 from ecdreg.ingestion import (
     IngestInterruptedError,
     IngestPreview,
     IngestReport,
     plan_ingest,
     preview_ingest,
+    run_ingest,
 )
-from ecdreg.ingestion import ingest as run_ingest
 
 __all__ = ["ingest"]
 
@@ -165,7 +165,7 @@ def ingest(
         return
     try:
         with output.progress() as progress:
-            result = run_ingest(open_engine(), settings(), plan, progress=progress)
+            result = run_ingest(open_registry(), plan, progress=progress)
     except IngestInterruptedError as stop:
         _show(stop.report, json=json, status="interrupted")
         output.note(str(stop))

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption
-from cli.options.sessions import open_session
-from ecdreg.leaderboard import LeaderboardRow, read_leaderboard
+from cli.options.common import JsonOption, TargetOption, open_registry
+from ecdreg.leaderboard import LeaderboardRow
 
 __all__ = ["leaderboard", "print_leaderboard"]
 
@@ -34,14 +33,12 @@ def leaderboard(
       ecdreg leaderboard
       ecdreg leaderboard --target k_vrh --split default --json
     """
-    with open_session() as session:
-        rows = read_leaderboard(session, targets=target, split=split)
+    found = open_registry().leaderboard(targets=target, split=split)
     if json:
-        output.json(rows)
-    elif rows:
-        print_leaderboard(rows)
-    else:
-        output.note("no finished models yet; `ecdreg train stacked` makes some")
+        output.json(found.to_dicts())
+    elif found:
+        print_leaderboard(found)
+    output.remarks(found)
 
 
 def print_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
@@ -50,7 +47,7 @@ def print_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
     Parameters
     ----------
     rows
-        Rows of :func:`ecdreg.leaderboard.read_leaderboard`.
+        Rows of :func:`ecdreg.leaderboard.leaderboard`.
     """
     for target, split, unit in dict.fromkeys((row.target, row.split, row.unit) for row in rows):
         chosen = [row for row in rows if (row.target, row.split) == (target, split)]

@@ -9,18 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, command_group, open_engine, settings
-from cli.options.sessions import open_session
-from ecdreg.models import (
-    ModelCard,
-    ModelSummary,
-    VersionCard,
-    compare_models,
-    list_models,
-    model_cards,
-    model_coverage,
-    set_alias,
-)
+from cli.options.common import JsonOption, TargetOption, command_group, open_registry
+from ecdreg.models import ModelCard, ModelSummary, VersionCard
 
 __all__ = ["group"]
 
@@ -43,14 +33,12 @@ def list_(target: TargetOption = None, json: JsonOption = False) -> None:
       ecdreg models list
       ecdreg models list --target k_vrh --json
     """
-    with open_session() as session:
-        rows = list_models(session, targets=target)
+    found = open_registry().models(targets=target)
     if json:
-        output.json(rows)
-    elif not rows:
-        output.note("no models yet; `ecdreg train stacked` makes some")
-    else:
-        output.table([_list_row(row) for row in rows])
+        output.json(found.to_dicts())
+    elif found:
+        output.table([_list_row(row) for row in found])
+    output.remarks(found)
 
 
 @group.command()
@@ -62,10 +50,9 @@ def show(model: ModelArgument, json: JsonOption = False) -> None:
       ecdreg models show stacked:k_vrh
       ecdreg models show stacked:k_vrh@2 --json
     """
-    with open_session() as session:
-        cards = model_cards(session, model)
+    cards = open_registry().show_model(model)
     if json:
-        output.json(cards)
+        output.json(cards.to_dicts())
         return
     for i, card in enumerate(cards):
         if i:
@@ -97,10 +84,9 @@ def compare(
       ecdreg models compare stacked composition density --target k_vrh
       ecdreg models compare stacked image --split default --cv --json
     """
-    with open_session() as session:
-        found = compare_models(session, model, others, targets=target, splits=split, cv=cv)
+    found = open_registry().compare_models(model, others, targets=target, splits=split, cv=cv)
     if json:
-        output.json([{**asdict(one), "verdict": one.verdict} for one in found])
+        output.json(found.to_dicts())
         return
     output.table(
         [
@@ -136,9 +122,7 @@ def alias(
       ecdreg models alias stacked:k_vrh@2 production
       ecdreg predict stacked:k_vrh@production mp-1022
     """
-    with open_session() as session:
-        rows = set_alias(session, model, name)
-    output.rows([asdict(row) for row in rows], json=json)
+    output.rows(open_registry().set_alias(model, name).to_dicts(), json=json)
 
 
 @group.command()
@@ -161,9 +145,9 @@ def coverage(
       ecdreg models coverage stacked --interval 0.5 --interval 0.8 --interval 0.95 --json
     """
     with output.progress() as progress:
-        rows = model_coverage(open_engine(), settings(), model, confidences=interval, progress=progress)
+        rows = open_registry().model_coverage(model, confidences=interval, progress=progress)
     if json:
-        output.json(rows)
+        output.json(rows.to_dicts())
         return
     for name, unit in dict.fromkeys((row.model, row.unit) for row in rows):
         chosen = [asdict(row) for row in rows if row.model == name]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, command_group, open_engine
-from ecdreg.reference_models import list_reference_models, score_reference_model
+from cli.options.common import JsonOption, TargetOption, command_group, open_registry
+from ecdreg.reference_models import list_reference_models
 
 __all__ = ["group"]
 
@@ -24,7 +23,7 @@ def list_(json: JsonOption = False) -> None:
     Examples:
       ecdreg reference list
     """
-    output.rows([asdict(one) for one in list_reference_models()], json=json)
+    output.rows(list_reference_models().to_dicts(), json=json)
 
 
 @group.command()
@@ -49,10 +48,8 @@ def score(
       ecdreg reference score chgnet --target k_vrh --split mine --holdout-only
     """
     with output.progress() as progress:
-        result = score_reference_model(
-            open_engine(), name, targets=target, split=split, holdout_only=holdout_only, progress=progress
+        found = open_registry().score_reference_model(
+            name, targets=target, split=split, holdout_only=holdout_only, progress=progress
         )
-    if json:
-        output.json(result.scores)
-    elif result.scores:
-        output.table([asdict(one) for one in result.scores])
+    if json or found:
+        output.rows(found.to_dicts(), json=json)

@@ -18,9 +18,8 @@ from cli.options.common import (
     TextLevelOption,
     command_group,
     none_or,
+    open_registry,
 )
-from cli.options.sessions import open_session
-from ecdreg.splits import create_splits, import_splits, list_splits, show_split
 from registry.splits.reading import SplitSummary
 
 __all__ = ["group"]
@@ -69,20 +68,18 @@ def create(
       ecdreg split create k-clean --target k_vrh --seed 420 --iqr 1.5 --iqr-kind spin
       ecdreg split create compositions --recipe none --text-level none
     """
-    with open_session() as session:
-        made = create_splits(
-            session,
-            name,
-            targets=target,
-            seed=seed,
-            folds=folds,
-            holdout=holdout,
-            recipe=none_or(recipe),
-            text_level=none_or(text_level),
-            iqr=iqr,
-            iqr_kind=iqr_kind,
-            sources=source,
-        )
+    made = open_registry().create_split(
+        name,
+        targets=target,
+        seed=seed,
+        folds=folds,
+        holdout=holdout,
+        recipe=none_or(recipe),
+        text_level=none_or(text_level),
+        iqr=iqr,
+        iqr_kind=iqr_kind,
+        sources=source,
+    )
     _print(made, json=json)
 
 
@@ -111,19 +108,16 @@ def import_(
       ecdreg split import paper-k_vrh-420.csv --target k_vrh
       ecdreg split import mine.csv --name mine --target efermi --target k_vrh
     """
-    with open_session() as session:
-        made = import_splits(
-            session,
-            file,
-            targets=target,
-            name=name,
-            recipe=none_or(recipe),
-            text_level=none_or(text_level),
-            sources=source,
-        )
-    for warning in made.warnings:
-        output.warn(warning)
-    _print(made.splits, json=json)
+    made = open_registry().import_split(
+        file,
+        targets=target,
+        name=name,
+        recipe=none_or(recipe),
+        text_level=none_or(text_level),
+        sources=source,
+    )
+    output.remarks(made)
+    _print(made, json=json)
 
 
 @group.command("show")
@@ -141,10 +135,9 @@ def show(
       ecdreg split show default --target k_vrh --members
       ecdreg split show default --members --json
     """
-    with open_session() as session:
-        found = show_split(session, name, targets=target, members=members)
+    found = open_registry().show_split(name, targets=target, members=members)
     if json:
-        output.json([asdict(s.summary) | ({"members": s.members} if members else {}) for s in found])
+        output.json(found.to_dicts())
         return
     _print([s.summary for s in found], json=False, rule=True)
     for one in found if members else ():
@@ -165,14 +158,12 @@ def list_(json: JsonOption = False) -> None:
       ecdreg split list
       ecdreg split list --json
     """
-    with open_session() as session:
-        found = list_splits(session)
+    found = open_registry().splits()
     if json:
-        output.json([asdict(s) for s in found])
-    elif not found:
-        output.note("no splits yet; `ecdreg split create default` makes one, and so does the first training")
-    else:
+        output.json(found.to_dicts())
+    elif found:
         output.table([_row(s) for s in found])
+    output.remarks(found)
 
 
 def _row(summary: SplitSummary) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from cli import output
 from cli.commands.leaderboard import print_leaderboard
-from cli.options.common import command_group, none_or, open_engine, settings
+from cli.options.common import command_group, none_or, open_registry
 from cli.options.sets import with_option_sets
 from cli.options.training import (
     CompositionOption,
@@ -25,7 +25,6 @@ from cli.options.training import (
     TextBackboneOption,
     TowerRunOptions,
 )
-from ecdreg.training import train
 
 __all__ = ["group"]
 
@@ -254,11 +253,8 @@ def _train(kind: str, run: RunOptions, model: ModelRunOptions, *sets: object, **
     known = {field.name for field in fields(ModelOptions)}
     given = {name: value for one in (model, *sets) for name, value in vars(one).items() if name in known}
     with output.progress() as progress:
-        result = train(
-            open_engine(),
-            settings(),
+        result = open_registry().train(
             kind,
-            ModelOptions(**given, **options),
             targets=run.target,
             split=run.split,
             recipe=none_or(run.recipe),
@@ -268,13 +264,13 @@ def _train(kind: str, run: RunOptions, model: ModelRunOptions, *sets: object, **
             config=model.config,
             again=run.again,
             progress=progress,
+            **given,
+            **options,
         )
     for warning in result.warnings:
         output.warn(warning)
     if run.json:
-        output.json(
-            {"experiments": [asdict(one) for one in result.experiments], "leaderboard": list(result.leaderboard)}
-        )
+        output.json(result.to_dict())
         return
     print_leaderboard(result.leaderboard)
     if kind != "baseline":

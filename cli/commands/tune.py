@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +15,9 @@ from cli.options.common import (
     SplitOption,
     TargetOption,
     TextLevelOption,
-    open_engine,
-    settings,
+    open_registry,
 )
 from ecdreg.tuning import TunedModel
-from ecdreg.tuning import tune as search
 
 __all__ = ["tune"]
 
@@ -78,9 +75,7 @@ def tune(
       ecdreg train text --target efermi --config tuned/text-efermi.toml
     """
     with output.progress() as progress:
-        tuned = search(
-            open_engine(),
-            settings(),
+        tuned = open_registry().tune(
             kind,
             targets=target,
             split=split,
@@ -95,7 +90,7 @@ def tune(
             progress=progress,
         )
     if json:
-        output.json([asdict(one.result) | {"best": one.result.best.to_dict(), "file": str(one.file)} for one in tuned])
+        output.json(tuned.to_dicts())
         return
     output.table([_row(one) for one in tuned])
     for one in tuned:

@@ -183,7 +183,7 @@ class TestOptions:
             log.warning("three")
             return []
 
-        monkeypatch.setattr("cli.commands.split.list_splits", list_splits)
+        monkeypatch.setattr("registry.splits.reading.list_splits", list_splits)
         for arguments in (("split", "list", *options), (*options, "split", "list")):
             lines = [line for line in invoke(*arguments).stderr.splitlines() if ": registry: " in line]
             assert [line.partition(":")[0] for line in lines] == [*shown, "warning"]
