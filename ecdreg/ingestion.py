@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ecdreg.database import database_exists
 from ecdreg.notes import Notes
-from ingest.pipeline import IngestInterruptedError, IngestOptions, IngestReport
+from ingest.pipeline import OUTCOMES, IngestInterruptedError, IngestOptions, IngestReport
 from ingest.pipeline import ingest as run_pipeline
 from ingest.preflight import free_bytes, room_needed
 from ingest.sources import CrystalSource, open_source
@@ -39,6 +39,7 @@ __all__ = [
     "ingest",
     "plan_ingest",
     "preview_ingest",
+    "report_dict",
     "run_ingest",
 ]
 
@@ -63,6 +64,10 @@ class IngestResult:
     report: IngestReport
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts of the run, as the command line prints them with ``--json``."""
+        return report_dict(self.report, "finished")
 
 
 @dataclass(frozen=True)
@@ -298,6 +303,33 @@ def preview_ingest(settings: Settings, plan: IngestPlan, *, progress: Progress |
     found = preview(plan.source, plan.options, _standing(settings, plan.source.name), progress=progress)
     download = Download(found.objects, found.cached, found.bytes)
     return IngestPreview(plan.source.release, found, room_needed(download, plan.options), free_bytes(grids), grids.url)
+
+
+def report_dict(report: IngestReport, status: str) -> dict[str, Any]:
+    """The counts of a run as JSON values.
+
+    Parameters
+    ----------
+    report
+        Counts and reasons.
+    status
+        ``finished`` or ``interrupted``.
+    """
+    return {
+        "run_id": report.run_id,
+        "source": report.source,
+        "status": status,
+        "total": report.total,
+        "done": report.done,
+        "in_registry": report.in_registry,
+        "outcomes": {outcome: report.counts[outcome] for outcome in OUTCOMES},
+        "standing": dict(report.standing),
+        "reasons": [
+            {"outcome": outcome, "reason": reason, "crystals": n}
+            for (outcome, reason), n in report.reasons.most_common()
+        ],
+        "seconds": round(report.seconds, 3),
+    }
 
 
 def _refuse(option: str, source: str) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from ecdreg.ingestion import (
     IngestReport,
     plan_ingest,
     preview_ingest,
+    report_dict,
     run_ingest,
 )
 
@@ -205,7 +206,7 @@ def _show_preview(found: IngestPreview, *, json: bool) -> None:
 
 def _show(report: IngestReport, *, json: bool, status: str) -> None:
     if json:
-        output.json(_as_json(report, status))
+        output.json(report_dict(report, status))
         return
     rows = [
         {"outcome": outcome, "crystals": report.counts[outcome], "meaning": meaning}
@@ -233,24 +234,6 @@ def _show(report: IngestReport, *, json: bool, status: str) -> None:
             'why, for each crystal: ecdreg db shell -c "SELECT source_id, outcome, reason FROM v_ingest_outcomes '
             f"WHERE source = '{report.source}' AND reason IS NOT NULL\""
         )
-
-
-def _as_json(report: IngestReport, status: str) -> dict[str, Any]:
-    return {
-        "run_id": report.run_id,
-        "source": report.source,
-        "status": status,
-        "total": report.total,
-        "done": report.done,
-        "in_registry": report.in_registry,
-        "outcomes": {outcome: report.counts[outcome] for outcome in MEANING},
-        "standing": dict(report.standing),
-        "reasons": [
-            {"outcome": outcome, "reason": reason, "crystals": n}
-            for (outcome, reason), n in report.reasons.most_common()
-        ],
-        "seconds": round(report.seconds, 3),
-    }
 
 
 def _next_steps(report: IngestReport) -> str:
