@@ -75,7 +75,7 @@ COMMANDS: dict[str, Entry] = {
         "Score reference models: published models of other groups, on the rows of a split.",
     ),
     "index": Entry("cli.commands.index:group", "Build and drop indexes that make searches among many vectors fast."),
-    "bench": Entry("cli.commands.bench:group", "Measure what the registry derives by itself, and how it searches."),
+    "bench": Entry("cli.commands.bench:group", "Run benchmarks of derived densities and of the vector search."),
     "cache": Entry(
         "cli.commands.cache:group", "The density cache at ECDREG_CACHE, which several registries may share."
     ),

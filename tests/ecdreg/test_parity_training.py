@@ -106,8 +106,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[
     """Configurations and other arguments of the experiments that would be run."""
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
-    def run(engine: object, settings: object, config: TrainConfig, **given: Any) -> ExperimentResult:
-        found.append((config.to_dict(), {name: given[name] for name in ("split", "seed", "name", "again")}))
+    def run(context: object, config: TrainConfig, **given: Any) -> ExperimentResult:
+        found.append((config.to_dict(), given))
         return ExperimentResult(0, config.kind, config.target, 1, "trained", {}, {}, 0, 0, 0.0)
 
     monkeypatch.setattr("train.experiments.run.run_experiment", run)
@@ -133,12 +133,12 @@ def test_every_kind_has_the_same_configuration_by_default(
     assert len(trained) == (6 if kind == "baseline" else 3)
     if kind == "stacked":
         config, _ = trained[0]
-        assert config["join"] == "gaussian-process"
-        assert config["stack_towers"] == ["image", "text", "composition", "density"]
+        assert config["join"]["name"] == "gaussian-process"
+        assert [tower["modality"] for tower in config["towers"]] == ["image", "text", "composition", "density"]
 
 
 def test_a_default_kind_is_the_stack(registry: Registry, folder: Path, trained: list[Any]) -> None:
     registry.ingest(f"{folder}/", workers=0)
     registry.create_split("default", recipe=None, text_level=None)
     registry.train(targets=["k_vrh"])
-    assert [config["kind"] for config, _ in trained] == ["stacked"]
+    assert [config["type"] for config, _ in trained] == ["stack"]
