@@ -1,3 +1,5 @@
+"""Tests of crystals: writing, revisions, material keys and lookup."""
+
 from __future__ import annotations
 
 import hashlib
@@ -44,7 +46,7 @@ def _count(session: Session, model: type[Base]) -> int:
     return session.scalar(select(func.count()).select_from(model)) or 0
 
 
-# The system column xmin changes when a row is written, even with what it held.
+# The system column xmin changes when a row is written, also with equal values.
 VERSIONS = text(
     "SELECT array_agg(s.xmin::text || s.ctid::text || d.xmin::text || d.ctid::text) FROM slice_images s, descriptions d"
 )
@@ -101,7 +103,7 @@ def test_pixels_and_their_statistics(
         np.testing.assert_allclose(getattr(image, f"pixel_{name}"), wanted, rtol=1e-6)
 
 
-def test_the_same_again_changes_nothing(session: Session, add_crystal: AddCrystal) -> None:
+def test_equal_data_change_nothing(session: Session, add_crystal: AddCrystal) -> None:
     first = add_crystal("a")
     before = session.scalar(VERSIONS)
     second = add_crystal("a")
@@ -110,7 +112,7 @@ def test_the_same_again_changes_nothing(session: Session, add_crystal: AddCrysta
     assert _count(session, CrystalRevision) == 1
 
 
-def test_other_content_makes_a_revision_and_keeps_the_old_one(session: Session, add_crystal: AddCrystal) -> None:
+def test_changed_content_becomes_a_revision_and_the_old_one_stays(session: Session, add_crystal: AddCrystal) -> None:
     first = add_crystal("a", values={"k_vrh": 100.0})
     second = add_crystal("a", values={"k_vrh": 101.0})
     assert second.outcome == "updated"
@@ -120,12 +122,12 @@ def test_other_content_makes_a_revision_and_keeps_the_old_one(session: Session, 
     assert session.get_one(PropertyValue, (second.revision_id, "k_vrh", "GGA")).value == 101.0
     assert _count(session, Crystal) == 1
     assert resolve(session, "a").revision_id == second.revision_id
-    # Back to what it was is a state of its own, too.
+    # The return to the former content is a new revision, too.
     assert add_crystal("a", values={"k_vrh": 100.0}).outcome == "updated"
     assert _count(session, CrystalRevision) == 3
 
 
-def test_new_recipes_and_texts_join_the_revision(
+def test_new_recipes_and_texts_are_added_to_the_revision(
     session: Session, make_crystal: MakeCrystal, add_crystal: AddCrystal, run: IngestRun, grids: GridStore
 ) -> None:
     first = add_crystal("a")
@@ -138,7 +140,7 @@ def test_new_recipes_and_texts_join_the_revision(
     assert write_crystal(session, more, run_id=run.id, grids=grids) == replace(first, outcome="updated")
     assert (_count(session, SliceImage), _count(session, SliceInput), _count(session, Description)) == (2, 4, 2)
     assert write_crystal(session, more, run_id=run.id, grids=grids).outcome == "unchanged"
-    # Fewer recipes than last time take nothing away.
+    # Fewer recipes than before remove nothing.
     assert write_crystal(session, data, run_id=run.id, grids=grids).outcome == "unchanged"
     assert _count(session, SliceImage) == 2
 
@@ -216,7 +218,7 @@ def test_external_ids_are_the_material_key(make_crystal: MakeCrystal) -> None:
     assert material_key_of("mp-149", make_crystal("mp-149", material_key="mine")) == "mine"
 
 
-def test_fingerprint_tells_materials_apart_and_spellings_not(make_crystal: MakeCrystal) -> None:
+def test_fingerprint_depends_on_the_material_and_not_on_the_spelling(make_crystal: MakeCrystal) -> None:
     salt = material_key_of("a", make_crystal("a", formula="NaCl"))
     assert material_key_of("b", make_crystal("b", formula="ClNa", source="other", values={})) == salt
     assert material_key_of("b", make_crystal("b", formula="KCl")) != salt
@@ -267,7 +269,7 @@ def test_unknown_ids_get_a_hint(session: Session, add_crystal: AddCrystal, ident
         resolve(session, ident)
 
 
-def test_empty_registry_says_so(session: Session) -> None:
+def test_an_empty_registry_gives_the_command_to_fill_it(session: Session) -> None:
     with pytest.raises(NotFoundError, match="`ecdreg ingest` adds crystals"):
         resolve(session, "mp-1")
     with pytest.raises(NotFoundError, match="no images of recipe 'metric'; the registry has no images"):

@@ -66,14 +66,14 @@ class TestUrls:
         assert caught.value.__cause__ is None
 
     @pytest.mark.parametrize("url", ["postgresql://me:secret@db/reg", "postgresql://db/reg?user=me&password=secret"])
-    def test_password_is_not_shown(self, url: str) -> None:
+    def test_the_password_is_masked(self, url: str) -> None:
         masked = masked_url(connection_url(user_server(url)))
         assert "secret" not in masked
         assert "***" in masked
 
 
 class TestServers:
-    def test_a_database_that_is_down(self) -> None:
+    def test_a_server_that_does_not_answer(self) -> None:
         with pytest.raises(
             DatabaseUnreachableError, match=r"no database at postgresql://me:\*\*\*@127.0.0.1:9/reg: .*refused"
         ):
@@ -83,7 +83,7 @@ class TestServers:
         with pytest.raises(DatabaseUnreachableError, match=r"\"nowhere\" does not exist"):
             connect(user_server(cluster.url("nowhere")))
 
-    def test_a_server_that_goes_away(self, engine: Engine, new_database: Callable[[], str]) -> None:
+    def test_a_lost_connection(self, engine: Engine, new_database: Callable[[], str]) -> None:
         with engine.connect() as connection:
             name = connection.scalar(text("SELECT current_database()"))
         with psycopg.connect(new_database(), autocommit=True) as admin:
@@ -123,7 +123,7 @@ class TestServers:
             ("17.2 (Debian 17.2-1)", "0.7.4", r"pgvector 0.7.4; ecdreg needs 0.8.0 .*ALTER EXTENSION vector UPDATE"),
         ],
     )
-    def test_too_old(self, server: str, vector: str, message: str) -> None:
+    def test_old_versions_are_refused(self, server: str, vector: str, message: str) -> None:
         with pytest.raises(UnsuitableServerError, match=message):
             check_versions(server, vector)
 
@@ -179,7 +179,7 @@ class TestSchema:
     def test_an_upgrade_waits_for_locks_only_briefly(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(schema, "LOCK_SECONDS", 1)
         with engine.connect() as reader:
-            reader.execute(text("SELECT count(*) FROM v_materials"))  # and its transaction stays open
+            reader.execute(text("SELECT count(*) FROM v_materials"))  # its transaction stays open
             with pytest.raises(SchemaBehindError, match=r"in use by other sessions .* within 1 s; end them"):
                 upgrade(engine)
         upgrade(engine)

@@ -1,3 +1,5 @@
+"""Tests of encoders: identity, names, aliases and embeddings."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -59,25 +61,25 @@ def test_another_identity_under_the_same_name_gets_a_suffix(session: Session, re
     assert [_encoder(session, **changes).name for changes in variants] == [encoder.name for encoder in made]
 
 
-def test_a_name_passes_to_the_newest(session: Session) -> None:
+def test_a_name_is_assigned_to_the_newest_encoder(session: Session) -> None:
     old, new = _encoder(session), _encoder(session, weights_sha256=OTHER)
     suffixed = new.name
     set_encoder_alias(session, "default", old)
-    assert assign_name(session, old, "net") is None  # it has it
+    assert assign_name(session, old, "net") is None  # it already has the name
     former = assign_name(session, new, "net")
     assert former == old.name
     assert former is not None
     assert former.startswith("net-")
     assert resolve_encoder(session, "net").id == new.id
     assert resolve_encoder(session, former).id == old.id
-    assert resolve_encoder(session).id == old.id  # an alias stays where it was put
-    # As it would have been called, had it come second; and back again.
+    assert resolve_encoder(session).id == old.id  # an alias does not move
+    # The suffix is that of a second encoder with this name. Then assign the name back.
     assert assign_name(session, old, "net") == new.name == suffixed
     with pytest.raises(NotFoundError):
         resolve_encoder(session, former)
 
 
-def test_vectors_come_back_as_they_went_in(session: Session, revisions: list[int]) -> None:
+def test_vectors_are_read_as_they_were_written(session: Session, revisions: list[int]) -> None:
     encoder = _encoder(session)
     vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     rows = [(i, v, SHA) for i, v in zip(revisions, vectors, strict=True)]
@@ -96,7 +98,7 @@ def test_vectors_come_back_as_they_went_in(session: Session, revisions: list[int
 def test_vectors_are_replaced_with_their_checksum(session: Session, revisions: list[int]) -> None:
     encoder = _encoder(session)
     write_embeddings(session, encoder, [(i, np.ones(4), SHA) for i in revisions])
-    # By id, and twice in one transaction: the temporary table is emptied.
+    # By id, and twice in one transaction: the temporary table is emptied in between.
     assert write_embeddings(session, encoder.id, [(revisions[0], np.full(4, 2.0), OTHER)]) == 1
     assert write_embeddings(session, encoder, []) == 0
     back = read_embeddings(session, encoder.id)
@@ -118,7 +120,7 @@ def test_bad_vectors_are_refused_before_any_is_written(
     assert session.scalar(select(func.count()).select_from(Embedding)) == 0
 
 
-def test_encoder_that_is_not_there(session: Session) -> None:
+def test_missing_encoder(session: Session) -> None:
     with pytest.raises(NotFoundError, match="no encoder with the id 99"):
         write_embeddings(session, 99, [])
 
@@ -139,7 +141,7 @@ def test_resolve(session: Session) -> None:
         resolve_encoder(session, "minilm:keyword")
 
 
-def test_aliases_that_cannot_be(session: Session) -> None:
+def test_invalid_aliases_are_refused(session: Session) -> None:
     encoder = _encoder(session, name="net")
     for alias in ("", "1", "a b", "Default"):
         with pytest.raises(ConfigurationError, match="cannot be an alias"):

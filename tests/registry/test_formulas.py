@@ -1,3 +1,5 @@
+"""Tests of chemical formulas."""
+
 from __future__ import annotations
 
 import pytest
@@ -24,11 +26,11 @@ def test_amounts(formula: str, amounts: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("formula", ["", "  ", "nacl", "Na(Cl", "NaCl)", "Xx2", "Fe0", "()", "(2H)", "Na-Cl", "1.5"])
-def test_what_is_no_formula_is_refused(formula: str) -> None:
+def test_an_invalid_formula_is_refused(formula: str) -> None:
     with pytest.raises(InputError, match="formula"):
         composition(formula)
 
 
-def test_one_key_for_all_spellings_of_a_composition() -> None:
+def test_all_formulas_of_a_composition_have_one_key() -> None:
     assert composition_key("H4O2") == composition_key("OH2") == composition_key("H2 O")
     assert composition_key("H2O2") != composition_key("H2O")

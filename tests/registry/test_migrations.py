@@ -1,4 +1,4 @@
-"""The migrations make what the models declare, go up and down, and keep rows."""
+"""Tests of the migrations: equality with the models, upgrade, downgrade, and kept rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ ROWS = """
 
 @pytest.fixture
 def empty(cluster: EmbeddedServer) -> Iterator[Engine]:
-    """An engine on a database without a schema."""
+    """Engine of a database without a schema."""
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as admin:
         admin.execute("CREATE DATABASE bare")
         engine = create_engine(cluster.url("bare").replace("postgresql:", "postgresql+psycopg:"))
@@ -88,7 +88,7 @@ def run(connection: Connection, sql: str) -> None:
     connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
-def test_migrated_database_is_what_the_models_declare(engine: Engine, empty: Engine) -> None:
+def test_migrated_database_equals_the_models(engine: Engine, empty: Engine) -> None:
     with empty.begin() as connection:
         run(connection, "CREATE EXTENSION vector")
         Base.metadata.create_all(connection)
@@ -99,7 +99,7 @@ def test_migrated_database_is_what_the_models_declare(engine: Engine, empty: Eng
         assert migrated[part], f"the catalogue query of {part} finds nothing"
 
 
-def test_down_removes_everything_and_up_again_makes_the_same(empty: Engine) -> None:
+def test_downgrade_removes_everything_and_an_upgrade_restores_it(empty: Engine) -> None:
     upgrade(empty)
     first = catalogue(empty)
     with empty.begin() as connection:
@@ -112,7 +112,7 @@ def test_down_removes_everything_and_up_again_makes_the_same(empty: Engine) -> N
     assert catalogue(empty) == first
 
 
-def test_upgrade_keeps_rows_and_renews_the_surface(engine: Engine) -> None:
+def test_upgrade_keeps_rows_and_replaces_the_surface(engine: Engine) -> None:
     with engine.begin() as connection:
         run(connection, ROWS)
         run(
@@ -149,7 +149,7 @@ def test_revisions_are_one_line_named_by_their_files() -> None:
     assert by_alembic == revisions()
     for revision in script.walk_revisions():
         assert Path(revision.path).name.startswith(f"{revision.revision}_")
-        assert revision.doc.strip().endswith("."), f"{revision.path}: the docstring says why, in a sentence"
+        assert revision.doc.strip().endswith("."), f"{revision.path}: the docstring is not a sentence with the reason"
 
 
 def test_every_table_and_number_is_documented(engine: Engine) -> None:
@@ -165,7 +165,7 @@ def test_every_table_and_number_is_documented(engine: Engine) -> None:
     assert bare == []
 
 
-def test_vectors_stay_in_their_row_up_to_a_page(engine: Engine) -> None:
+def test_vectors_are_stored_in_their_row_up_to_the_size_of_a_page(engine: Engine) -> None:
     with engine.begin() as connection:
         run(connection, ROWS)
         run(
@@ -188,4 +188,4 @@ def test_vectors_stay_in_their_row_up_to_a_page(engine: Engine) -> None:
         )
         dims = connection.execute(text("SELECT vector_dims(embedding) FROM embeddings ORDER BY 1")).scalars().all()
     assert dims == [2, 1280, 2048]
-    assert toasted == 2  # pages of 2,048 dimensions (8,200 bytes); those of 1,280 are not there
+    assert toasted == 2  # pages of 2,048 dimensions (8,200 bytes); those of 1,280 are in the rows

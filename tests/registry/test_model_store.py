@@ -1,3 +1,5 @@
+"""Tests of the model store: artifacts, experiments, names, aliases, metrics and predictions."""
+
 from __future__ import annotations
 
 import hashlib
@@ -36,7 +38,7 @@ ARTIFACT = StoredArtifact("ab/" + "ab" * 32 + ".safetensors", "ab" * 32)
 
 @dataclass
 class Trainer:
-    """Writes experiments as a training would."""
+    """Writes experiments in the same order as a training."""
 
     session: Session
     splits: dict[str, int]
@@ -100,7 +102,7 @@ def test_damaged_or_missing_artifact_is_refused(tmp_path: Path) -> None:
         store.read(stored.uri, stored.sha256)
 
 
-def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_folder_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ArtifactError, match="cannot write weights"):
         ArtifactStore(tmp_path / "file").put(b"weights")
@@ -121,7 +123,7 @@ def test_config_checksum_leaves_the_seed_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Stacked", "a b", "a:b", "a@b", "-a"])
-def test_names_that_the_grammar_could_not_read_back(trainer: Trainer, name: str) -> None:
+def test_invalid_names_are_refused(trainer: Trainer, name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be the name of a model"):
         trainer.start(name)
 
@@ -182,7 +184,7 @@ def test_default_is_the_newest_refit_in_its_last_phase(session: Session, trainer
     assert resolve_model(session, "stacked@1")[0].experiment.version == 1
 
 
-def test_without_target_there_is_one_for_each(session: Session, trainer: Trainer) -> None:
+def test_without_a_target_there_is_one_model_for_each_target(session: Session, trainer: Trainer) -> None:
     for target in reversed(TARGETS):
         trainer.train(target=target)
     trainer.train()
@@ -190,7 +192,7 @@ def test_without_target_there_is_one_for_each(session: Session, trainer: Trainer
     assert [m.name for m in resolve_model(session, "stacked@2")] == ["stacked:k_vrh@2"]
 
 
-def test_aliases_point_and_move(session: Session, trainer: Trainer) -> None:
+def test_aliases_are_set_and_moved(session: Session, trainer: Trainer) -> None:
     for _ in range(2):
         trainer.train()
     [first] = resolve_model(session, "stacked@1")
@@ -204,7 +206,7 @@ def test_aliases_point_and_move(session: Session, trainer: Trainer) -> None:
             set_alias(session, first, alias)
 
 
-def test_models_that_are_not_there(session: Session, trainer: Trainer) -> None:
+def test_missing_models(session: Session, trainer: Trainer) -> None:
     with pytest.raises(NotFoundError, match="`ecdreg train` makes models"):
         resolve_model(session, "stacked")
     trainer.train()
@@ -246,7 +248,7 @@ def _stored(session: Session) -> dict[int, float]:
     return {row.revision_id: row.value for row in session.scalars(select(Prediction))}
 
 
-def test_predictions_inside_the_split_are_made_once(session: Session, trainer: Trainer, revisions: list[int]) -> None:
+def test_predictions_in_the_split_are_written_once(session: Session, trainer: Trainer, revisions: list[int]) -> None:
     _, refit = trainer.train()
     write_predictions(session, refit, revisions[:2], np.array([1.0, 2.0]), subset="holdout", spread=[0.1, 0.2])
     for subset in ("holdout", "none"):
@@ -255,7 +257,7 @@ def test_predictions_inside_the_split_are_made_once(session: Session, trainer: T
     assert _stored(session)[revisions[1]] == 2.0
 
 
-def test_predictions_outside_the_split_can_be_made_again(
+def test_predictions_outside_the_split_can_be_replaced(
     session: Session, trainer: Trainer, revisions: list[int]
 ) -> None:
     _, refit = trainer.train()
@@ -265,7 +267,7 @@ def test_predictions_outside_the_split_can_be_made_again(
     assert _stored(session) == dict(zip(revisions, [1.0, 2.0, 3.0], strict=True))
 
 
-def test_predictions_that_cannot_be_right(session: Session, trainer: Trainer, revisions: list[int]) -> None:
+def test_invalid_predictions_are_refused(session: Session, trainer: Trainer, revisions: list[int]) -> None:
     _, refit = trainer.train()
     with pytest.raises(ModelError, match="not finite"):
         write_predictions(session, refit, revisions, [1.0, np.nan, 2.0], subset="none")

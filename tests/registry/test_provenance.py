@@ -1,3 +1,5 @@
+"""Tests of ingest runs, outcomes and the version of the code."""
+
 from __future__ import annotations
 
 import re
@@ -42,7 +44,7 @@ def test_a_run_from_start_to_end(engine: Engine) -> None:
         assert stored.code_version == code_version()
 
 
-def test_second_run_of_a_source_is_refused_while_the_first_is_under_way(engine: Engine) -> None:
+def test_second_run_of_a_source_is_refused_during_the_first(engine: Engine) -> None:
     with session_scope(engine) as session:
         run = _start(session)
     with session_scope(engine) as session, pytest.raises(SourceError, match="'sample' is being ingested"):
@@ -50,7 +52,7 @@ def test_second_run_of_a_source_is_refused_while_the_first_is_under_way(engine: 
     with session_scope(engine) as session:
         other = _start(session, "mp")
         finish_run(session, other)
-        # By its id, as a job that has closed its session does.
+        # By its id, like a job that has closed its session.
         finish_run(session, run.id, "interrupted")
     with session_scope(engine) as session:
         assert session.get_one(IngestRun, run.id).status == "interrupted"
@@ -59,7 +61,7 @@ def test_second_run_of_a_source_is_refused_while_the_first_is_under_way(engine: 
 
 def test_run_of_a_killed_process_becomes_interrupted(engine: Engine) -> None:
     with session_scope(engine) as session:
-        # What a killed process leaves behind: the row, and no lock.
+        # A killed process leaves the row, but not the lock.
         killed = IngestRun(source="sample", parameters={}, code_version="1")
         other = IngestRun(source="mp", parameters={}, code_version="1")
         session.add_all([killed, other])
@@ -72,7 +74,7 @@ def test_run_of_a_killed_process_becomes_interrupted(engine: Engine) -> None:
         assert session.get_one(IngestRun, other.id).status == "running"
 
 
-def test_the_source_is_held_over_commits_and_connections(engine: Engine) -> None:
+def test_the_source_stays_locked_over_commits_and_connections(engine: Engine) -> None:
     with session_scope(engine) as session:
         run = _start(session)
     engine.pool.dispose()
@@ -82,7 +84,7 @@ def test_the_source_is_held_over_commits_and_connections(engine: Engine) -> None
         finish_run(session, run)
 
 
-def test_standing_outcome_is_the_latest_that_changed_something(engine: Engine) -> None:
+def test_standing_outcome_is_the_latest_change(engine: Engine) -> None:
     with session_scope(engine) as session:
         for outcomes in (
             {"a": ("created", None), "b": ("deferred", "no density yet"), "c": ("rejected", "not fcc")},
@@ -106,7 +108,7 @@ def test_standing_outcome_is_the_latest_that_changed_something(engine: Engine) -
         assert standing_outcomes(session, "nothing") == {}
 
 
-def test_second_word_on_a_crystal_replaces_the_first(engine: Engine) -> None:
+def test_second_outcome_of_a_crystal_replaces_the_first(engine: Engine) -> None:
     with session_scope(engine) as session:
         run = _start(session)
         record_outcome(session, run, "a", outcome="deferred", reason="server down")
@@ -117,9 +119,7 @@ def test_second_word_on_a_crystal_replaces_the_first(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "reason"), [("rejected", None), ("created", "because"), ("eaten", None)])
-def test_the_database_wants_a_reason_exactly_where_one_belongs(
-    engine: Engine, outcome: str, reason: str | None
-) -> None:
+def test_the_database_checks_which_outcomes_have_a_reason(engine: Engine, outcome: str, reason: str | None) -> None:
     with session_scope(engine) as session:
         run = _start(session)
     try:

@@ -1,3 +1,5 @@
+"""Tests of the grid store."""
+
 from __future__ import annotations
 
 import pickle
@@ -23,7 +25,7 @@ LATTICE = np.array([[0.0, 2.1, 2.1], [2.1, 0.0, 2.1], [2.1, 2.1, 0.0]])
         elements=st.floats(-10, 1000, width=32),
     )
 )
-def test_what_comes_back_is_what_went_in(values: np.ndarray) -> None:
+def test_grids_are_read_as_they_were_written(values: np.ndarray) -> None:
     store = GridStore("memory://grids-round")
     stored = store.put(values, LATTICE)
     back, lattice = store.get(stored.uri, stored.sha256)
@@ -32,7 +34,7 @@ def test_what_comes_back_is_what_went_in(values: np.ndarray) -> None:
     np.testing.assert_array_equal(lattice, LATTICE)
 
 
-def test_same_grid_is_one_file(grids: GridStore) -> None:
+def test_equal_grids_are_one_file(grids: GridStore) -> None:
     values = np.random.default_rng(0).random((6, 6, 6))
     first = grids.put(values, LATTICE)
     assert grids.put(values.copy(order="F"), LATTICE) == first
@@ -41,7 +43,7 @@ def test_same_grid_is_one_file(grids: GridStore) -> None:
     assert len(list(_root(grids).rglob("*.*"))) == 3, "no parts are left behind"
 
 
-def test_damage_is_noticed(grids: GridStore) -> None:
+def test_damage_is_detected(grids: GridStore) -> None:
     stored = grids.put(np.ones((3, 3, 3)), LATTICE)
     path = _root(grids) / stored.uri
     data = bytearray(path.read_bytes())
@@ -75,7 +77,7 @@ def test_other_shapes_and_types_are_refused(grids: GridStore, values: np.ndarray
         grids.put(values, lattice)
 
 
-def test_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_location_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigurationError, match="ECDREG_CACHE"):
         GridStore((tmp_path / "file" / "grids").as_uri()).put(np.ones((1, 1, 1)), LATTICE)
@@ -83,7 +85,7 @@ def test_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         GridStore("nosuch://grids").put(np.ones((1, 1, 1)), LATTICE)
 
 
-def test_store_travels_to_workers(grids: GridStore) -> None:
+def test_store_can_be_pickled(grids: GridStore) -> None:
     stored = grids.put(np.ones((2, 2, 2)), LATTICE)
     pickle.loads(pickle.dumps(grids)).get(stored.uri, stored.sha256)
 

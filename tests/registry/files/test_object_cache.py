@@ -1,4 +1,4 @@
-"""The index from downloaded objects to their grids, and what may be removed."""
+"""Tests of the object cache, and of the removal of unused files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATTICE = np.eye(3) * 4.0
 
 @pytest.fixture(params=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> GridStore:
-    """A store on disk, and one on a file system that is none of this machine's."""
+    """A store on disk, and one on a file system that is not of this machine."""
     if request.param == "file":
         return GridStore((tmp_path / "cache").as_uri())
     return GridStore(f"memory://cache-{tmp_path.name}")
@@ -36,7 +36,7 @@ def remember(store: GridStore, key: str = "chgcars/mp-1.json.gz", *, value: floa
     return found
 
 
-def test_what_was_added_is_found(store: GridStore) -> None:
+def test_added_objects_are_found(store: GridStore) -> None:
     cache = pickle.loads(pickle.dumps(ObjectCache(store)))
     assert cache.names() == frozenset()
     assert cache.find("bucket", "chgcars/mp-1.json.gz") is None
@@ -52,7 +52,7 @@ def test_what_was_added_is_found(store: GridStore) -> None:
     np.testing.assert_array_equal(grids["total"][1], LATTICE)
 
 
-def test_another_version_takes_the_place_of_an_entry(store: GridStore) -> None:
+def test_another_version_replaces_an_entry(store: GridStore) -> None:
     remember(store)
     newer = remember(store, value=5.0)
     found = ObjectCache(store).find("bucket", newer.key)
@@ -61,7 +61,7 @@ def test_another_version_takes_the_place_of_an_entry(store: GridStore) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["cut", "number", "list", "format"])
-def test_a_damaged_entry_counts_as_none(store: GridStore, spoil: str) -> None:
+def test_a_damaged_entry_is_treated_as_missing(store: GridStore, spoil: str) -> None:
     cache, added = ObjectCache(store), remember(store)
     name = cache.name("bucket", added.key)
     data = store.read(name)
@@ -80,12 +80,12 @@ def test_a_damaged_entry_counts_as_none(store: GridStore, spoil: str) -> None:
     assert cache.find("bucket", added.key) is not None
 
 
-def test_a_damaged_grid_is_removed_and_comes_anew(store: GridStore) -> None:
+def test_a_damaged_grid_is_removed_and_written_again(store: GridStore) -> None:
     cache, added = ObjectCache(store), remember(store)
     uri = added.grids["spin"].uri
     data = store.read(uri)
     assert data is not None
-    store.write(uri, bytes([*data[:-1], data[-1] ^ 1]))  # of the same length, which a put would trust
+    store.write(uri, bytes([*data[:-1], data[-1] ^ 1]))  # of the same length, which put() does not detect
     assert cache.load(added) is None
     assert cache.find("bucket", added.key) is None
     again = remember(store)
@@ -96,23 +96,23 @@ def test_a_damaged_grid_is_removed_and_comes_anew(store: GridStore) -> None:
 def test_a_missing_grid_makes_an_entry_useless(store: GridStore) -> None:
     cache, added = ObjectCache(store), remember(store)
     store.remove(added.grids["total"].uri)
-    store.remove(added.grids["total"].uri)  # twice is as good as once
+    store.remove(added.grids["total"].uri)  # the second removal has no effect
     assert cache.load(added) is None
     assert cache.names() == frozenset()
 
 
-def test_a_cache_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_a_cache_that_is_not_writable_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = GridStore((tmp_path / "file").as_uri())
     with pytest.raises(ConfigurationError, match="ECDREG_CACHE"):
         ObjectCache(store).add(CachedObject("b", "k", None, "0" * 64, 1, {}, {}))
 
 
-# -------------------------------------------------------------------------------- upkeep
+# ------------------------------------------------------------------------------- removal
 
 
 def in_registry(session: Session, store: GridStore, value: float) -> StoredGrid:
-    """Write a crystal whose total density is this constant; its grid."""
+    """Write a crystal with this constant as its total density; return the grid."""
     values = np.full((4, 4, 4), value)
     run = start_run(session, source=f"test-{value}", source_release=None, parameters={})
     data = CrystalData(
@@ -136,7 +136,7 @@ def test_status_counts(session: Session, store: GridStore) -> None:
     empty = cache_status(None, store)
     assert (empty.grids, empty.objects, empty.referenced, empty.missing) == (0, 0, 0, 0)
     remember(store)
-    mine = in_registry(session, store, 1.0)  # the object's own total grid: there once
+    mine = in_registry(session, store, 1.0)  # equal to the total grid of the object, and stored once
     other = in_registry(session, store, 9.0)
     found = cache_status(session, store)
     assert (found.grids, found.objects, found.referenced, found.missing) == (3, 1, 2, 0)
@@ -147,7 +147,7 @@ def test_status_counts(session: Session, store: GridStore) -> None:
     assert store.holds(mine)
 
 
-def test_only_old_grids_that_nobody_here_needs_may_go(session: Session, store: GridStore) -> None:
+def test_only_old_and_unused_grids_are_removed(session: Session, store: GridStore) -> None:
     kept, gone = remember(store), remember(store, "chgcars/mp-2.json.gz", value=20.0)
     loose = store.put(np.full((4, 4, 4), 50.0), LATTICE)
     in_registry(session, store, 1.0)  # one of the first object's two grids
@@ -165,7 +165,7 @@ def test_only_old_grids_that_nobody_here_needs_may_go(session: Session, store: G
     assert plan_prune(session, store, older_than=timedelta(0)).files == ()
 
 
-def test_foreign_files_stay_and_leftovers_go(session: Session, tmp_path: Path) -> None:
+def test_foreign_files_stay_and_partial_files_are_removed(session: Session, tmp_path: Path) -> None:
     store = GridStore((tmp_path / "cache").as_uri())
     for name in ("README", "ab/notes.txt", "ab/x.h5.123.part"):
         store.write(name, b"content")

@@ -46,7 +46,7 @@ def roles(engine: Engine) -> Iterator[None]:
 
 @pytest.fixture
 def filled(session: Session, add_crystal: AddCrystal, roles: None) -> None:
-    """Three crystals with vectors and texts, and a table that is not the registry's."""
+    """Three crystals with vectors and texts, and tables that do not belong to the registry."""
     encoder = ensure_encoder(session, name="e", modality="text", dim=2, weights_sha256=SHA, preprocessing={})
     set_encoder_alias(session, "default", encoder)
     rows = [
@@ -61,7 +61,7 @@ def filled(session: Session, add_crystal: AddCrystal, roles: None) -> None:
 
 @pytest.fixture
 def as_role(engine: Engine, cluster_url: str) -> Iterator[AsRole]:
-    """A connection of another role."""
+    """Opens a connection of another role."""
     opened: list[psycopg.Connection[TupleRow]] = []
 
     def open_as(role: str) -> psycopg.Connection[TupleRow]:
@@ -73,15 +73,15 @@ def as_role(engine: Engine, cluster_url: str) -> Iterator[AsRole]:
         connection.close()
 
 
-def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: AsRole) -> None:
+def test_a_reader_may_query_everything(engine: Engine, filled: None, as_role: AsRole) -> None:
     assert grant(engine, "reader", "alice", only_registry=True)
-    assert not grant(engine, "reader", "alice"), "it is there"
+    assert not grant(engine, "reader", "alice"), "the role exists"
     reader = as_role("alice")
     for view in VIEWS:
         reader.execute(f"SELECT * FROM {view}").fetchall()
     for table in Base.metadata.sorted_tables:
         reader.execute(f"SELECT * FROM {table.name}").fetchall()
-    # In a connection of its own: pgvector is not loaded yet when the functions set its parameters.
+    # In a new connection, in which pgvector is not loaded before the functions set its parameters.
     found = as_role("alice").execute("SELECT source_id FROM similar_crystals('mp-0')").fetchall()
     assert found == [("mp-1",), ("mp-2",)]
     for sql in (
@@ -127,7 +127,7 @@ def test_a_reader_asks_everything(engine: Engine, filled: None, as_role: AsRole)
         "SELECT nextval('crystals_id_seq')",
     ],
 )
-def test_a_reader_does_nothing_else(engine: Engine, filled: None, as_role: AsRole, sql: str) -> None:
+def test_a_reader_may_do_nothing_else(engine: Engine, filled: None, as_role: AsRole, sql: str) -> None:
     grant(engine, "writer")
     grant(engine, "reader", "alice", only_registry=True)
     # Views on several tables cannot be written by anyone.
@@ -135,7 +135,7 @@ def test_a_reader_does_nothing_else(engine: Engine, filled: None, as_role: AsRol
         as_role("alice").execute(sql)
 
 
-def test_a_writer_writes_rows_and_no_schema(engine: Engine, filled: None, as_role: AsRole, cluster_url: str) -> None:
+def test_a_writer_may_change_only_rows(engine: Engine, filled: None, as_role: AsRole, cluster_url: str) -> None:
     name = 'Bob "Carbon" 100 %:x'
     assert grant(engine, "writer", name, only_registry=True)
     writer = as_role(name)
@@ -143,8 +143,8 @@ def test_a_writer_writes_rows_and_no_schema(engine: Engine, filled: None, as_rol
     writer.execute("UPDATE crystals SET material_key = 'd' WHERE source = 'a'")
     writer.execute("DELETE FROM crystals WHERE source = 'a'")
     url = cluster_url.replace("postgresql://postgres@", "postgresql://Bob%20%22Carbon%22%20100%20%25%3Ax@")
-    theirs = connect(Settings(home=None, database_url=url))  # type: ignore[arg-type]
-    with Session(theirs) as session, session.begin():
+    restricted = connect(Settings(home=None, database_url=url))  # type: ignore[arg-type]
+    with Session(restricted) as session, session.begin():
         [revision] = session.scalars(text("SELECT revision_id FROM v_materials WHERE source_id = 'mp-0'"))
         write_embeddings(session, 1, [(revision, np.array([3.0, 1.0]), SHA)])
         assert [n.source_id for n in similar_to_crystal(session, "mp-0")] == ["mp-1", "mp-2"]
@@ -152,11 +152,11 @@ def test_a_writer_writes_rows_and_no_schema(engine: Engine, filled: None, as_rol
         with pytest.raises(errors.InsufficientPrivilege):
             writer.execute(sql)
     with pytest.raises(DatabaseError, match=r"could not be built: must be owner of table embeddings; searches stay"):
-        build_index(theirs, "e")
-    theirs.dispose()
+        build_index(restricted, "e")
+    restricted.dispose()
 
 
-def test_an_upgrade_keeps_the_rights(engine: Engine, filled: None, as_role: AsRole) -> None:
+def test_an_upgrade_keeps_the_privileges(engine: Engine, filled: None, as_role: AsRole) -> None:
     grant(engine, "reader", "alice")
     upgrade(engine)
     assert as_role("alice").execute("SELECT count(*) FROM v_materials").fetchone() == (3,)
@@ -165,7 +165,7 @@ def test_an_upgrade_keeps_the_rights(engine: Engine, filled: None, as_role: AsRo
         assert granted_roles(connection) == [READER]
 
 
-def test_migrations_neither_make_nor_drop_roles(engine: Engine, roles: None) -> None:
+def test_migrations_neither_create_nor_drop_roles(engine: Engine, roles: None) -> None:
     listed = text("SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'ecdreg%' ORDER BY 1")
     upgrade(engine)
     with engine.connect() as connection:
@@ -180,7 +180,7 @@ def test_migrations_neither_make_nor_drop_roles(engine: Engine, roles: None) -> 
         assert granted_roles(connection) == [], "their tables were new"
 
 
-def test_names_that_cannot_be(engine: Engine, roles: None, as_role: AsRole, cluster_url: str) -> None:
+def test_invalid_names_are_refused(engine: Engine, roles: None, as_role: AsRole, cluster_url: str) -> None:
     for name in ("", " ", "pg_monitor", "x" * 64, "a\x00b"):
         with pytest.raises(ConfigurationError, match="cannot be the name of a role"):
             grant(engine, "reader", name)
