@@ -89,7 +89,8 @@ def read_crystal(files: CrystalFiles, *, recipes: Sequence[str], texts: bool) ->
     InputError
         If the files contain no crystal that can be used.
     """
-    from ingest.prepare import IMPORTED, IngestOptions, prepare_files
+    from ingest.preparation.options import IngestOptions
+    from ingest.preparation.prepare import IMPORTED, prepare_files
 
     if IMPORTED in recipes:
         raise IncompatibleInputError(

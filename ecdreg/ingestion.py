@@ -12,10 +12,10 @@ from ecdreg.database import database_exists
 from ecdreg.notes import Notes
 from ingest.pipeline import OUTCOMES, IngestInterruptedError, IngestOptions, IngestReport
 from ingest.pipeline import ingest as run_pipeline
-from ingest.preflight import free_bytes, room_needed
+from ingest.preflight import free_bytes, required_bytes
 from ingest.sources import CrystalSource, open_source
-from ingest.sources.base import Download
-from ingest.sources.mp.lock import lock_of, read_lock, write_lock
+from ingest.sources.base import DownloadEstimate
+from ingest.sources.mp.lock_file import lock_file_of_run, read_lock_file, write_lock_file
 from ingest.sources.mp.source import NAME as MATERIALS_PROJECT
 from ingest.sources.mp.source import MpSelection, MpSource, read_ids
 from registry.database import connect, session_scope
@@ -28,7 +28,7 @@ from registry.settings import Settings
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
-    from ingest.sources.mp.preview import Preview
+    from ingest.dry_run import DryRunReport
 
 __all__ = [
     "IngestInterruptedError",
@@ -76,7 +76,7 @@ class IngestPreview:
 
     release: str | None
     """Version of the project's database."""
-    found: Preview
+    found: DryRunReport
     bytes_needed: int
     """Size of the grids that would be kept."""
     bytes_free: int | None
@@ -178,7 +178,7 @@ def plan_ingest(
                 if value:
                     _refuse(option, source)
         return IngestPlan(open_source(source, name=name), options)
-    existing = read_lock(lock) if lock is not None and lock.exists() else None
+    existing = read_lock_file(lock) if lock is not None and lock.exists() else None
     if lock is not None and limit is not None:
         raise ConfigurationError("--lock covers all materials; leave out --limit")
     if lock is not None and not densities:
@@ -203,7 +203,7 @@ def plan_ingest(
         cache=ObjectCache(GridStore(settings.grids_url)),
         refresh=refresh,
         lock=existing,
-        say=(progress or Silent()).message,
+        notify=(progress or Silent()).message,
     )
     return IngestPlan(materials, options, lock if existing is None else None, notes.lines)
 
@@ -270,8 +270,8 @@ def run_ingest(registry: Registry, plan: IngestPlan, *, progress: Progress | Non
             )
         else:
             with session_scope(registry.engine) as session:
-                lock = lock_of(session, plan.source.name, report.run_id, release=plan.source.release)
-            write_lock(plan.lock, lock)
+                lock = lock_file_of_run(session, plan.source.name, report.run_id, release=plan.source.release)
+            write_lock_file(plan.lock, lock)
             notes.add(f"{plan.lock} holds {len(lock.materials)} materials")
     return IngestResult(report, plan.notes + notes.lines, tuple(warnings))
 
@@ -295,14 +295,16 @@ def preview_ingest(settings: Settings, plan: IngestPlan, *, progress: Progress |
     SourceError
         If the service does not answer.
     """
-    from ingest.sources.mp.preview import preview
+    from ingest.dry_run import dry_run
 
     if not isinstance(plan.source, MpSource):
         _refuse("--dry-run", plan.source.name)
     grids = GridStore(settings.grids_url)
-    found = preview(plan.source, plan.options, _standing(settings, plan.source.name), progress=progress)
-    download = Download(found.objects, found.cached, found.bytes)
-    return IngestPreview(plan.source.release, found, room_needed(download, plan.options), free_bytes(grids), grids.url)
+    found = dry_run(plan.source, plan.options, _standing(settings, plan.source.name), progress=progress)
+    download = DownloadEstimate(found.objects, found.cached, found.bytes)
+    return IngestPreview(
+        plan.source.release, found, required_bytes(download, plan.options), free_bytes(grids), grids.url
+    )
 
 
 def report_dict(report: IngestReport, status: str) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""Ingestion: from a source into the registry, one transaction a crystal.
+"""Ingestion of a source into the registry, with one transaction per crystal.
 
-A run compares the checksum of what the source offers (and of the options that shape the result)
-with what the last run saw; what is unchanged costs a checksum and nothing else. The rest is
-prepared in worker processes (:mod:`ingest.workers`) and written here. Whatever stops a run, the
-crystals that were written stay, and the same command goes on with the others.
+A run compares the checksum of each record (and of the options that change the result) with that
+of the last run; an unchanged crystal costs only the checksum. The others are prepared in worker
+processes (:mod:`ingest.workers`) and written here. After an interruption the written crystals stay,
+and the same command continues with the others.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -23,9 +24,11 @@ from sqlalchemy import Engine, insert, text
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from ingest.preflight import check_room
-from ingest.prepare import IngestOptions, Prepared, input_sha256, needs_describing
-from ingest.sources.base import CrystalSource, Downloading, SourceRecord
+from ingest.preflight import check_free_space
+from ingest.preparation.checksums import input_sha256, needs_description
+from ingest.preparation.options import IngestOptions
+from ingest.preparation.outcome import Prepared
+from ingest.sources.base import CrystalSource, DownloadingSource, SourceRecord
 from ingest.workers import prepare_all
 from registry.crystals import write_crystal
 from registry.database import session_scope
@@ -38,25 +41,27 @@ from registry.provenance import StandingOutcome, finish_run, record_outcome, sta
 __all__ = ["OUTCOMES", "IngestInterruptedError", "IngestOptions", "IngestReport", "ingest"]
 
 OUTCOMES = ("created", "updated", "unchanged", "partial", "deferred", "rejected")
-"""What can become of a crystal, in the order in which it is reported."""
+"""Outcomes of a crystal, in the order in which they are reported."""
+
+_log = logging.getLogger("ingest")
 
 
 @dataclass
 class IngestReport:
-    """What a run did."""
+    """Numbers of crystals by outcome of a run."""
 
     run_id: int
     source: str
     total: int
-    """Records of the source that the run looked at."""
+    """Number of records of the run."""
     counts: Counter[str] = field(default_factory=Counter)
     """Crystals by outcome; see :data:`OUTCOMES`."""
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Crystals by outcome and reason."""
     standing: Counter[str] = field(default_factory=Counter)
-    """Of the unchanged: crystals by the outcome that stands since an earlier run."""
+    """Unchanged crystals by their outcome in an earlier run."""
     retried: int = 0
-    """Of the partial: crystals that the next run tries again."""
+    """Partial crystals that the next run prepares again."""
     seconds: float = 0.0
 
     @property
@@ -80,11 +85,11 @@ class IngestReport:
 class IngestInterruptedError(KeyboardInterrupt):
     """A run was stopped by Ctrl-C or SIGTERM; the registry is consistent.
 
-    A ``KeyboardInterrupt``, so that what calls :func:`ingest` in a loop stops as well.
+    A ``KeyboardInterrupt``, so that a loop that calls :func:`ingest` stops as well.
     """
 
     def __init__(self, report: IngestReport) -> None:
-        super().__init__(f"interrupted after {report.done} of {report.total}; run the same command to go on")
+        super().__init__(f"interrupted after {report.done} of {report.total}; run the same command to continue")
         self.report = report
 
 
@@ -96,33 +101,33 @@ def ingest(
     grids: GridStore,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Bring the crystals of a source into the registry.
+    """Ingest the crystals of a source into the registry.
 
     Parameters
     ----------
     engine
-        The registry's database, its schema up to date.
+        Engine of the registry's database, with an up-to-date schema.
     source
-        Where the crystals come from.
+        Source of the crystals.
     options
-        What to do with them.
+        Options of the ingest; default: ``IngestOptions()``.
     grids
-        Where density grids go.
+        Store of the density grids.
     progress
-        Told of what happens.
+        Receives the progress.
 
     Returns
     -------
     IngestReport
-        Also recorded: ``v_ingest_runs``, ``v_ingest_outcomes``.
+        Numbers by outcome, which are also recorded: ``v_ingest_runs``, ``v_ingest_outcomes``.
 
     Raises
     ------
     ConfigurationError
         If the options name a recipe that does not exist, or the grid store cannot be written to or
-        has too little room for what would be downloaded.
+        has too little space for the download.
     SourceError
-        If another run of this source is under way.
+        If another run of this source is in progress.
     IngestInterruptedError
         After Ctrl-C or SIGTERM; the run is marked ``interrupted``.
     sqlalchemy.exc.SQLAlchemyError
@@ -146,7 +151,7 @@ def ingest(
             run = _Run(engine, grids, options, report, progress)
             progress.begin(f"ingest {source.name}", len(records))
             try:
-                run.do(source, records, fingerprint, stopped)
+                run.run(source, records, fingerprint, stopped)
             finally:
                 progress.end()
             status = "interrupted" if stopped() else "finished"
@@ -154,7 +159,7 @@ def ingest(
         status = "interrupted"
         raise
     finally:
-        # What is under way is worth more than a second error from a database that is gone.
+        # The error in progress is raised, not a second one from a database that no longer answers.
         with suppress(SQLAlchemyError) if status == "failed" else nullcontext(), session_scope(engine) as session:
             finish_run(session, run_id, status)
     report.seconds = time.monotonic() - began
@@ -164,7 +169,7 @@ def ingest(
 
 
 class _Stopped:
-    """Whether somebody constraints the run to stop."""
+    """Flag that the run is to stop."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -173,13 +178,13 @@ class _Stopped:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Constraint it."""
+        """Request the stop."""
         self._event.set()
 
 
 @dataclass
 class _Run:
-    """One run under way."""
+    """One run in progress."""
 
     engine: Engine
     grids: GridStore
@@ -188,22 +193,22 @@ class _Run:
     progress: Progress
     checksums: dict[str, str] = field(default_factory=dict)
     standing: dict[str, StandingOutcome] = field(default_factory=dict)
-    seen: dict[str, str] = field(default_factory=dict)
+    last_checksums: dict[str, str] = field(default_factory=dict)
 
-    def do(self, source: CrystalSource, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
+    def run(self, source: CrystalSource, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> None:
         with session_scope(self.engine) as session:
             self.standing = standing_outcomes(session, self.report.source)
-            self.seen = _last_checksums(session, self.report.source)
+            self.last_checksums = _last_checksums(session, self.report.source)
         changed = self._changed(records, fingerprint, stopped)
-        if isinstance(source, Downloading):
-            check_room(source.foresee(changed), self.options, grids=self.grids, progress=self.progress)
-        if texts := sum(needs_describing(record, self.options) for record in changed):
+        if isinstance(source, DownloadingSource):
+            check_free_space(source.estimate_download(changed), self.options, grids=self.grids, progress=self.progress)
+        if texts := sum(needs_description(record, self.options) for record in changed):
             self.progress.message(f"{texts} texts to compute with robocrystallographer: 2 to 6 s each on a core")
         for record, prepared in prepare_all(changed, self.options, stopped=stopped):
             self._write(record, prepared)
 
     def _changed(self, records: list[SourceRecord], fingerprint: str, stopped: _Stopped) -> list[SourceRecord]:
-        """Records that differ from what the last run saw; the outcomes of all others are recorded."""
+        """Records that differ from those of the last run; the outcomes of all others are recorded."""
         changed: list[SourceRecord] = []
         unchanged: list[dict[str, Any]] = []
         for record in records:
@@ -215,9 +220,9 @@ class _Run:
                 self._record(record, "deferred", f"{type(error).__name__}: {error}")
                 continue
             self.checksums[record.source_id] = checksum
-            stands = self.standing.get(record.source_id)
-            due = self.options.refresh or self.seen.get(record.source_id) != checksum
-            if due or stands is None or stands.outcome == "deferred":
+            last = self.standing.get(record.source_id)
+            outdated = self.options.refresh or self.last_checksums.get(record.source_id) != checksum
+            if outdated or last is None or last.outcome == "deferred":
                 changed.append(record)
                 continue
             unchanged.append(
@@ -226,11 +231,11 @@ class _Run:
                     "source_id": record.source_id,
                     "outcome": "unchanged",
                     "input_sha256": checksum,
-                    "revision_id": stands.revision_id,
+                    "revision_id": last.revision_id,
                 }
             )
             self.report.counts["unchanged"] += 1
-            self.report.standing[stands.outcome] += 1
+            self.report.standing[last.outcome] += 1
         if unchanged:
             with session_scope(self.engine) as session:
                 session.execute(insert(IngestOutcome), unchanged)
@@ -246,7 +251,7 @@ class _Run:
             return
         reason = "; ".join(prepared.problems) or None
         if prepared.retry:
-            # Without a checksum it differs from whatever the next run sees.
+            # Without a checksum the next run prepares the crystal again.
             self.checksums.pop(record.source_id, None)
             self.report.retried += 1
         try:
@@ -257,16 +262,16 @@ class _Run:
         except InputError as error:
             self._record(record, "rejected", str(error))
         except (DataError, IntegrityError) as error:
-            # The database refuses this crystal alone; the transaction took nothing else with it.
+            # The database refuses this crystal only; its transaction contained nothing else.
             first = str(error.orig).strip().splitlines()[0]
             self._record(record, "deferred", f"refused by the database: {first}")
         else:
             self._count(record, outcome, reason)
 
     def _outcome(self, record: SourceRecord, written: str) -> str:
-        stands = self.standing.get(record.source_id)
-        # Nothing new was written, but what was wrong with it is no longer: that is news.
-        if written == "unchanged" and stands is not None and stands.outcome in ("partial", "deferred", "rejected"):
+        last = self.standing.get(record.source_id)
+        # The content is unchanged, but its earlier problem no longer exists.
+        if written == "unchanged" and last is not None and last.outcome in ("partial", "deferred", "rejected"):
             return "updated"
         return written
 
@@ -289,16 +294,18 @@ class _Run:
         )
 
     def _count(self, record: SourceRecord, outcome: str, reason: str | None) -> None:
+        if outcome == "deferred":
+            _log.debug("%s %s is deferred: %s", self.report.source, record.source_id, reason)
         self.report.add(outcome, reason)
         self.progress.advance(1, record.source_id)
 
 
 def _last_checksums(session: Session, source: str) -> dict[str, str]:
-    """Checksum of what the last run saw of each crystal, whatever came of it; none where it is to be seen again.
+    """Checksum of each crystal in the last run; crystals that are to be prepared again have none.
 
-    Not the same as that of the standing outcome: other options may have led to nothing new.
+    It may differ from that of the standing outcome: other options may have changed nothing.
     """
-    # As SQL: SQLAlchemy 2.0 and 2.1 spell DISTINCT ON differently.
+    # As SQL: DISTINCT ON has different forms in SQLAlchemy 2.0 and 2.1.
     rows = session.execute(
         text(
             "SELECT DISTINCT ON (o.source_id) o.source_id, o.input_sha256"
@@ -312,9 +319,9 @@ def _last_checksums(session: Session, source: str) -> dict[str, str]:
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stopped]:
-    """Ctrl-C and SIGTERM become a constraint to stop, so that no crystal is cut off while it is written.
+    """Convert Ctrl-C and SIGTERM to a stop flag, so that no transaction is interrupted.
 
-    The second Ctrl-C means it: ``KeyboardInterrupt`` right away.
+    A second Ctrl-C raises ``KeyboardInterrupt`` at once.
     """
     stopped = _Stopped()
     if threading.current_thread() is not threading.main_thread():

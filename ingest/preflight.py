@@ -1,4 +1,4 @@
-"""Before a long download: how much it will be, and whether it fits on the disk."""
+"""Check of the free disk space before a download."""
 
 from __future__ import annotations
 
@@ -6,68 +6,70 @@ import shutil
 from pathlib import Path
 
 from ingest.densities.slim import BYTES_PER_CRYSTAL
-from ingest.prepare import IngestOptions
-from ingest.sources.base import Download
+from ingest.preparation.options import IngestOptions
+from ingest.sources.base import DownloadEstimate
 from registry.errors import ConfigurationError
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
 
-__all__ = ["check_room", "free_bytes", "room_needed"]
+__all__ = ["check_free_space", "free_bytes", "required_bytes"]
 
 STORED_PER_DOWNLOADED = 2.5
-"""Bytes in the grid store per byte downloaded: a total density and the deformation density made of it, in float64.
+"""Bytes in the grid store per downloaded byte: a total density and its deformation density, in float64.
 
 Measured on first-principles densities of four crystals on 72 x 72 x 72 points, with the eleven
-digits of a CHGCAR in the object: 2.1 to 2.6. Of a spin-polarised crystal it is less.
+digits of a CHGCAR in the object: 2.1 to 2.6; less for a spin-polarised crystal.
 """
 
 
-def room_needed(download: Download, options: IngestOptions) -> int:
-    """Bytes that the grids of a download will take, rather too many than too few."""
+def required_bytes(download: DownloadEstimate, options: IngestOptions) -> int:
+    """Upper estimate of the size of the grids of a download [bytes]."""
     if options.slim:
         return (download.objects + download.cached) * BYTES_PER_CRYSTAL
     return int(download.bytes * STORED_PER_DOWNLOADED)
 
 
 def free_bytes(grids: GridStore) -> int | None:
-    """Free bytes of the file system that the store lies on; None where it is not one of this machine."""
+    """Free bytes of the store's file system; None for a store that is not on this machine."""
     folder = grids.folder
     if folder is None:
         return None
-    there: Path = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    existing: Path = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
-def check_room(download: Download, options: IngestOptions, *, grids: GridStore, progress: Progress) -> None:
-    """Say how much will be downloaded, and refuse what cannot fit.
+def check_free_space(
+    download: DownloadEstimate, options: IngestOptions, *, grids: GridStore, progress: Progress
+) -> None:
+    """Report the size of a download, and refuse one that does not fit on the disk.
 
     Parameters
     ----------
     download
-        What is to come.
+        Estimate of the download.
     options
-        Of the ingest.
+        Options of the ingest.
     grids
-        Where it is to go.
+        Store of the density grids.
     progress
-        Told how much it is.
+        Receives the size.
 
     Raises
     ------
     ConfigurationError
-        If the file system of the store has too little room.
+        If the file system of the store has too little free space.
     """
     if download.objects + download.cached == 0:
         return
     cached = f", {download.cached} more are in the cache" if download.cached else ""
-    needed = room_needed(download, options)
+    needed = required_bytes(download, options)
     progress.message(
         f"{download.objects} charge densities to download, about {_gigabytes(download.bytes)}{cached}; "
-        f"their grids will take about {_gigabytes(needed)} of {grids.url}"
+        f"their grids will take about {_gigabytes(needed)} in {grids.url}"
     )
     free = free_bytes(grids)
     if free is not None and needed > free:
-        advice = "set ECDREG_CACHE to a larger place" if options.slim else "give --slim, or set ECDREG_CACHE elsewhere"
+        advice = "set ECDREG_CACHE to a larger disk" if options.slim else "give --slim, or set ECDREG_CACHE elsewhere"
         raise ConfigurationError(
             f"{download.objects} charge densities do not fit: about {_gigabytes(needed)} are needed and "
             f"{_gigabytes(free)} free in {grids.url}; {advice}, or take fewer with --limit"

@@ -1,4 +1,4 @@
-"""What every worker process of an ingest needs: the fork server imports it once for all."""
+"""Modules of the worker processes of an ingest, which the fork server imports once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pymatgen.io.cif  # noqa: F401
 import scipy.ndimage  # noqa: F401
 import spglib  # noqa: F401
 
-import ingest.prepare
+import ingest.preparation.prepare
 import ingest.readers.densities
 import ingest.slices.recipes
 import ingest.sources.folder  # noqa: F401

@@ -1,6 +1,6 @@
 """Worker processes that prepare crystals, on all cores (:mod:`registry.jobs.processes`).
 
-A crystal whose worker dies is found by trying the crystals in question one by one.
+When a worker dies, the crystals in progress are prepared one by one to find the one that causes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ingest.prepare import IngestOptions, Prepared, needs_describing, prepare
+from ingest.preparation.checksums import needs_description
+from ingest.preparation.options import IngestOptions
+from ingest.preparation.outcome import Prepared
+from ingest.preparation.prepare import prepare
 from ingest.sources.base import SourceRecord
 from registry.jobs.processes import worker_pool
 
@@ -21,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["default_workers", "prepare_all"]
 
-# Enough that no worker waits for the main process to write, few enough to stop and to hold in memory.
-_AHEAD = 3
-# How soon a constraint to stop is seen [s].
-_PATIENCE = 0.2
+# Crystals in progress per worker: enough that no worker waits for the main process, few enough for the memory.
+_IN_PROGRESS = 3
+# Time between two checks whether the run was interrupted [s].
+_POLL_INTERVAL = 0.2
 
 
 def default_workers() -> int:
@@ -35,17 +38,17 @@ def default_workers() -> int:
 def prepare_all(
     records: Sequence[SourceRecord], options: IngestOptions, *, stopped: Callable[[], bool]
 ) -> Iterator[tuple[SourceRecord, Prepared]]:
-    """Prepare records in worker processes; what is ready first comes first.
+    """Prepare records in worker processes, in the order in which they finish.
 
     Parameters
     ----------
     records
-        What to prepare.
+        Records to prepare.
     options
-        Of the ingest; ``workers`` is the number of processes, 0 for none.
+        Options of the ingest; ``workers`` is the number of processes, 0 for none.
     stopped
-        Asked several times a second; the iterator ends soon after it says True, and no worker
-        is left.
+        Called several times per second; the iterator ends soon after it returns True, with all
+        workers stopped.
 
     Raises
     ------
@@ -59,56 +62,61 @@ def prepare_all(
                 return
             yield record, prepare(record, options)
         return
-    heavy = ["robocrys"] if any(needs_describing(record, options) for record in records) else []
+    preload = ["robocrys"] if any(needs_description(record, options) for record in records) else []
     waiting = list(reversed(records))
     while waiting and not stopped():
-        in_question = yield from _until_a_worker_dies(waiting, options, min(workers, len(waiting)), heavy, stopped)
-        for record in in_question:
+        suspects = yield from _until_a_worker_dies(
+            waiting, options, workers=min(workers, len(waiting)), preload=preload, stopped=stopped
+        )
+        for record in suspects:
             if stopped():
                 return
-            yield record, _alone(record, options, heavy, stopped)
+            yield record, _alone(record, options, preload=preload, stopped=stopped)
 
 
 def _until_a_worker_dies(
     waiting: list[SourceRecord],
     options: IngestOptions,
+    *,
     workers: int,
-    heavy: list[str],
+    preload: list[str],
     stopped: Callable[[], bool],
 ) -> Generator[tuple[SourceRecord, Prepared], None, list[SourceRecord]]:
-    """Work through ``waiting`` from its end; returns the records that were in work when a worker died."""
-    in_work: dict[Future[Prepared], SourceRecord] = {}
-    with _pool(workers, heavy) as pool:
-        while (waiting or in_work) and not stopped():
+    """Prepare ``waiting`` from its end; return the records that were in progress when a worker died."""
+    in_progress: dict[Future[Prepared], SourceRecord] = {}
+    with _pool(workers, preload) as pool:
+        while (waiting or in_progress) and not stopped():
             try:
-                while waiting and len(in_work) < workers * _AHEAD:
-                    in_work[pool.submit(prepare, waiting[-1], options)] = waiting[-1]
+                while waiting and len(in_progress) < workers * _IN_PROGRESS:
+                    in_progress[pool.submit(prepare, waiting[-1], options)] = waiting[-1]
                     waiting.pop()
             except BrokenProcessPool:
-                return list(in_work.values())
-            done, _ = wait(in_work, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+                return list(in_progress.values())
+            done, _ = wait(in_progress, timeout=_POLL_INTERVAL, return_when=FIRST_COMPLETED)
             for future in done:
                 if isinstance(future.exception(), BrokenProcessPool):
-                    return list(in_work.values())
-                yield in_work.pop(future), future.result()
+                    return list(in_progress.values())
+                yield in_progress.pop(future), future.result()
     return []
 
 
-def _alone(record: SourceRecord, options: IngestOptions, heavy: list[str], stopped: Callable[[], bool]) -> Prepared:
-    """Prepare one record in a process of its own, whose death is then known to be this record's."""
-    with _pool(1, heavy) as pool:
+def _alone(
+    record: SourceRecord, options: IngestOptions, *, preload: list[str], stopped: Callable[[], bool]
+) -> Prepared:
+    """Prepare one record in a process of its own; if the process dies, this record is the cause."""
+    with _pool(1, preload) as pool:
         future = pool.submit(prepare, record, options)
         while not stopped():
-            done, _ = wait([future], timeout=_PATIENCE)
+            done, _ = wait([future], timeout=_POLL_INTERVAL)
             if not done:
                 continue
             if isinstance(future.exception(), BrokenProcessPool):
                 break
             return future.result()
         else:
-            return Prepared(record.source_id, deferred="stopped before it was done")
-    return Prepared(record.source_id, deferred="its worker process died; was there too little memory?")
+            return Prepared(record.source_id, deferred="interrupted before it was prepared")
+    return Prepared(record.source_id, deferred="its worker process died, possibly for lack of memory")
 
 
-def _pool(workers: int, heavy: list[str]) -> AbstractContextManager[ProcessPoolExecutor]:
-    return worker_pool(workers, preload=["ingest.preload", *heavy])
+def _pool(workers: int, preload: list[str]) -> AbstractContextManager[ProcessPoolExecutor]:
+    return worker_pool(workers, preload=["ingest.preload", *preload])

@@ -65,7 +65,7 @@ def free_atoms(
 
     with output.progress() as progress:
         result = benchmark_free_atoms(source, outside=outside, every=every, rest=rest, limit=limit, progress=progress)
-    rows = [vars(agreement) for agreement in result.agreements] if crystals else result.by_prototype()
+    rows = [vars(comparison) for comparison in result.comparisons] if crystals else result.by_prototype()
     if json:
         output.json({"rows": rows, "left_out": result.left_out})
         return

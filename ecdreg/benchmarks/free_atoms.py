@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from registry.jobs.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from ingest.free_atoms.validation import Agreement
+    from ingest.free_atoms.validation import DensityComparison
 
 __all__ = ["FreeAtomBenchmark", "benchmark_free_atoms"]
 
@@ -17,7 +17,7 @@ __all__ = ["FreeAtomBenchmark", "benchmark_free_atoms"]
 class FreeAtomBenchmark:
     """Comparisons of the crystals of a source."""
 
-    agreements: list[Agreement]
+    comparisons: list[DensityComparison]
     left_out: list[str]
     """One line with the id and the reason for each crystal that cannot be compared."""
 
@@ -25,7 +25,7 @@ class FreeAtomBenchmark:
         """Medians and worst values for each prototype, the most frequent first, and for all crystals."""
         from ingest.free_atoms.validation import summarize
 
-        return summarize(self.agreements)
+        return summarize(self.comparisons)
 
 
 def benchmark_free_atoms(
@@ -61,13 +61,13 @@ def benchmark_free_atoms(
     UnknownNameError
         If there is no such source.
     """
-    from ingest.free_atoms.validation import Agreement, compare_source
+    from ingest.free_atoms.validation import DensityComparison, compare_source
     from ingest.sources import open_source
 
     results = list(
         compare_source(open_source(source), progress or Silent(), outside=outside, limit=limit, every=every, rest=rest)
     )
     return FreeAtomBenchmark(
-        agreements=[result for result in results if isinstance(result, Agreement)],
+        comparisons=[result for result in results if isinstance(result, DensityComparison)],
         left_out=[result for result in results if isinstance(result, str)],
     )

@@ -268,7 +268,7 @@ def propose(
             notes.append("none is predicted to meet every constraint: the nearest misses")
         sizes = volumes_of(family)
         groups = sorted({(proposals[one.place].prototype, proposals[one.place].rule) for one in best})
-        notes += [f"volumes of {group[0]}, {group[1]}: {sizes[group].told()}" for group in groups]
+        notes += [f"volumes of {group[0]}, {group[1]}: {sizes[group].describe()}" for group in groups]
     else:
         notes.append(f"no composition is new among what {len(parents)} crystals give with these elements")
     if target is not None:

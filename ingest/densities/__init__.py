@@ -1,4 +1,5 @@
-"""Charge densities: checks of what a density must satisfy, regridding, and reduced grids.
+"""Charge densities: checks of grid, cell and electrons, regridding, and reduced grids.
 
-It reads no file and no database. ``ingest`` and ``ecdreg`` import it.
+They read no file and no database, and import ``registry`` only.
+The rest of ``ingest`` and ``ecdreg`` may import them.
 """

@@ -1,8 +1,12 @@
-"""Free atoms, and what of a crystal's density is not theirs."""
+"""Free atoms: tables of their densities, and deformation densities by subtraction from a total density.
+
+``subtraction`` computes, ``tables`` and ``waves`` serve it, ``validation`` compares with calculated densities.
+It imports ``densities``, ``slices``, ``sources.base`` and ``registry``; ``preparation`` and ``cli`` may import it.
+"""
 
 from __future__ import annotations
 
-from ingest.free_atoms.subtraction import deformation, superposition, totals_alone
+from ingest.free_atoms.subtraction import deformation, superposition, totals_without_deformation
 from ingest.free_atoms.tables import TABLE_VERSION
 
-__all__ = ["TABLE_VERSION", "deformation", "superposition", "totals_alone"]
+__all__ = ["TABLE_VERSION", "deformation", "superposition", "totals_without_deformation"]

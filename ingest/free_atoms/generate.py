@@ -1,12 +1,13 @@
-"""Make the tables of free atoms; run by a maintainer, never by the project itself.
+"""Generator of the tables of free atoms; a maintainer runs it, the project itself never does.
 
-Needs GPAW 22.8 (Debian package ``gpaw``, or PyPI), whose radial solver does the calculations, and
-pymatgen, whose statistics of POTCAR files say how many electrons each pseudopotential treats as
-valence. Neither is imported by the rest of the package.
+It needs the radial solver of GPAW 22.8 (Debian package ``gpaw``, or PyPI) for the calculations, and
+pymatgen's statistics of POTCAR files for the number of valence electrons of each pseudopotential.
+The rest of the package does not import GPAW.
 
-    python3 ingest/free_atoms/generate.py atoms     (where gpaw is; writes atoms.npz and atoms.json)
-    python3 ingest/free_atoms/generate.py valences  (where pymatgen is; writes valences.json)
-    python3 ingest/free_atoms/generate.py setups    (where gpaw is; adds GPAW's numbers to valences.json)
+    cd ingest/free_atoms
+    python3 -c "import generate; generate.write_atoms()"     (needs gpaw; writes atoms.npz and atoms.json)
+    python3 -c "import generate; generate.write_valences()"  (needs pymatgen; writes valences.json)
+    python3 -c "import generate; generate.write_setups()"    (needs gpaw; adds GPAW's numbers to valences.json)
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import logging
 import re
-import sys
 from collections import defaultdict
 from functools import cache
 from importlib import import_module
@@ -25,15 +26,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["main", "write_atoms", "write_setups", "write_valences"]
+__all__ = ["write_atoms", "write_setups", "write_valences"]
+
+_log = logging.getLogger("ingest")
 
 FOLDER = Path(__file__).parent
 BOHR = 0.529177210903  # [Å], CODATA 2018
 LAST = 96  # Cm
 DEEPEST = -8.0
-"""Shells below are core in every published pseudopotential [Ha]."""
+"""Energy below which shells are core in every published pseudopotential [Ha]."""
 RADIUS = 16.0
-"""Outermost grid point [Å]; the 6s shell of Cs has fallen to 1e-10 of itself there."""
+"""Outermost grid point [Å]; the 6s shell of Cs has decayed to 1e-10 there."""
 POINTS = 320
 STRETCH = 7.0
 SMALLEST = 1e-12
@@ -45,10 +48,10 @@ TRIVALENT = ("Pr", "Nd", "Pm", "Sm", "Eu", "Tb", "Dy", "Ho", "Er", "Tm", "Yb")
 
 
 def write_atoms() -> None:
-    """Calculate every atom and write ``atoms.npz`` (shells) and ``atoms.json`` (what they are).
+    """Calculate every atom and write ``atoms.npz`` (shells) and ``atoms.json`` (their names and occupations).
 
     PBE, scalar-relativistic, spherical, not spin-polarised, occupations of the ground state.
-    What is in the files already stays; to make everything anew, delete them.
+    Atoms that are already in the files are kept; delete the files to recalculate all atoms.
     """
     configurations = import_module("gpaw.atom.configurations").configurations
     symbols = {number: symbol for symbol, (number, _) in configurations.items()}
@@ -74,8 +77,7 @@ def write_atoms() -> None:
             shells, table = _calculate(number, arrays["r"], trivalent=name != symbol)
             arrays[name] = table
             about["atoms"][name] = {"element": symbol, "shells": shells}
-            sys.stdout.write(f"{name}: {' '.join(f'{shell}{f:g}' for shell, f, _ in shells)}\n")
-            sys.stdout.flush()
+            _log.info("%s: %s", name, " ".join(f"{shell}{occupation:g}" for shell, occupation, _ in shells))
             np.savez_compressed(FOLDER / "atoms.npz", **arrays)  # type: ignore[arg-type]
             _write_json(FOLDER / "atoms.json", about)
 
@@ -96,7 +98,7 @@ def write_valences() -> None:
         for group in statistics[functional].values():
             for entry in group:
                 element = entry["symbol"].partition("_")[0].partition(".")[0]
-                # Neither the fractional hydrogens nor test files of pymatgen's own.
+                # Without fractional hydrogens and pymatgen's test files.
                 if len(element) <= 2 and float(entry["ZVAL"]).is_integer():
                     published[element].add(int(entry["ZVAL"]))
     _write_json(
@@ -120,22 +122,12 @@ def write_setups() -> None:
     _write_json(FOLDER / "valences.json", content)
 
 
-def main(arguments: list[str]) -> int:
-    """Run ``atoms``, ``valences`` or ``setups``."""
-    made = {"atoms": write_atoms, "valences": write_valences, "setups": write_setups}
-    if len(arguments) != 1 or arguments[0] not in made:
-        sys.stderr.write(f"usage: {Path(__file__).name} atoms|valences|setups\n")
-        return 2
-    made[arguments[0]]()
-    return 0
-
-
 @cache
 def _converged(number: int, moved: float) -> Any:
-    """A converged atom, with so many of a lanthanide's 4f electrons moved to 5d.
+    """A converged atom, with ``moved`` of a lanthanide's 4f electrons moved to 5d.
 
-    The heavy lanthanides start from the orbitals of the one before (GPAW's own first guess has no
-    bound 4f shell for them), and come to their ground state in small steps from the trivalent one.
+    The heavy lanthanides start from the orbitals of the preceding element (GPAW's first guess has no
+    bound 4f shell for them), and reach their ground state in small steps from the trivalent one.
     """
     configurations = import_module("gpaw.atom.configurations").configurations
     symbol = next(symbol for symbol, (found, _) in configurations.items() if found == number)
@@ -150,11 +142,11 @@ def _converged(number: int, moved: float) -> Any:
             values.insert(f_shell + 1, value)
     if heavy:
         if symbol in TRIVALENT and moved < 1:
-            before = _converged(number, moved + STEP_OF_F)
-        else:  # Gd and Lu have their 5d electron anyway
-            before = _converged(number - 1, 1.0 if number > HEAVY_LANTHANIDES[0] else 0.0)
-        orbitals = dict(zip(zip(before.n_j, before.l_j, strict=True), before.u_j, strict=True))
-        energies = dict(zip(zip(before.n_j, before.l_j, strict=True), before.e_j, strict=True))
+            initial = _converged(number, moved + STEP_OF_F)
+        else:  # Gd and Lu have a 5d electron in the ground state
+            initial = _converged(number - 1, 1.0 if number > HEAVY_LANTHANIDES[0] else 0.0)
+        orbitals = dict(zip(zip(initial.n_j, initial.l_j, strict=True), initial.u_j, strict=True))
+        energies = dict(zip(zip(initial.n_j, initial.l_j, strict=True), initial.e_j, strict=True))
 
         def start() -> None:
             for j, shell in enumerate(zip(atom.n_j, atom.l_j, strict=True)):
@@ -188,7 +180,3 @@ def _calculate(number: int, radii: NDArray[Any], *, trivalent: bool) -> tuple[li
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,16 +1,17 @@
-"""Deformation densities: a crystal's valence density less that of the free atoms it is made of.
+"""Deformation densities: the valence density of a crystal minus that of superposed free atoms.
 
-Sources such as the Materials Project publish the valence density alone. Inside the atoms it has
-whatever shape its pseudopotentials have: only the charge of each sphere is that of true
-electrons. So what is subtracted is a free atom outside, and inside the crystal's own spherical
-part, up to a smooth curve that keeps the charge:
+Sources such as the Materials Project publish only the valence density. Inside the atoms its shape
+depends on the pseudopotentials; only the charge of each sphere is physical. Therefore a free atom
+is subtracted outside the spheres, and inside them the spherical part of the difference is replaced
+by a smooth curve of the same charge:
 
 1. Free atoms, calculated once (:mod:`ingest.free_atoms.tables`), are summed in reciprocal space.
-2. In a sphere around each atom, the spherical average of what is left after subtraction is
-   replaced by a + b r^2 + c r^4 with the same charge, and the same value and slope at the
-   sphere. Other multipoles stay as they are.
+2. In a sphere around each atom, the spherical average of the difference is replaced by
+   a + b r^2 + c r^4 with the same charge, and the same value and slope at the sphere. Other
+   multipoles are unchanged.
 
-Both keep the number of electrons and the symmetry exactly. ``docs/lab/densities.md`` has the numbers.
+Both steps conserve the number of electrons and the symmetry. ``docs/lab/densities.md`` has the
+measured errors.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from registry.properties import FREE_ATOMS
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["deformation", "sphere_radii", "superposition", "totals_alone"]
+__all__ = ["deformation", "sphere_radii", "superposition", "totals_without_deformation"]
 
 _SPHERES = {1: 0.55, 2: 0.75}
 _SPHERE = 1.4
-"""Radii of the spheres whose shape is a pseudopotential's: of H and He, of Li to Ne, of all others [Å].
+"""Radii of the spheres in which the pseudopotential determines the density: H and He, Li to Ne, all others [Å].
 
-The largest augmentation radii of published PAW data sets; for the heavy atoms chosen on a subset of crystals.
+The largest augmentation radii of published PAW data sets; for heavy atoms selected on a subset of crystals.
 """
 
 _SMOOTHED_ROWS = {1: 0.5, 2: 0.6}
 _SMOOTHED = 0.7
-"""Inside this radius a free atom's density is a polynomial, by rows as above [Å]: no grid carries the nodes of 5s."""
+"""Radius inside which a free atom's density is a polynomial, by rows as above [Å]; no grid resolves the nodes of 5s."""
 
 _ATOM_STEP = 0.005
 _SPHERE_STEP = 0.01
@@ -60,20 +61,20 @@ def superposition(
 ) -> NDArray[np.float64]:
     """Sum of the valence densities of free atoms at the sites of a crystal.
 
-    Each is that of the spherical atom (PBE), made smooth within 0.5 to 0.7 Å of the nucleus with its
-    charge kept, and has all waves that the grid carries.
+    Each is the density of the spherical atom (PBE), smoothed within 0.5 to 0.7 Å of the nucleus with
+    its charge conserved, and contains all waves that the grid represents.
 
     Parameters
     ----------
     structure
         Ordered structure; its cell is the grid's.
     shape
-        Points along the three lattice vectors.
+        Number of points along the three lattice vectors.
     n_electrons
-        Electrons of the crystal's total density, which say what counts as valence
-        (:func:`ingest.free_atoms.tables.possible_valences`) and to which the sum is scaled.
+        Electrons of the crystal's total density, which determine the valence shells
+        (:func:`ingest.free_atoms.tables.possible_valences`); the sum is scaled to this number.
     valences
-        Valence electrons of each element, where they are known.
+        Valence electrons of each element, if they are known.
 
     Returns
     -------
@@ -91,11 +92,11 @@ def superposition(
 
 
 def deformation(total: DensityData, structure: Structure, *, valences: Mapping[str, int] | None = None) -> DensityData:
-    """The total density less the superposed free atoms, inside the atoms as the module's docstring says.
+    """Deformation density: total density minus superposed free atoms, smoothed inside the atoms (see the module).
 
-    Where several choices of valence shells give the crystal's number of electrons, the one is
-    taken whose free atoms differ least from the crystal in the charge of the spheres around the
-    atoms: a shell too many or too few is a matter of 2 electrons and more, a bond of tenths.
+    If several choices of valence shells give the crystal's number of electrons, the choice is used
+    for which the charges of the spheres around the free atoms differ least from those in the
+    crystal: a wrong shell changes them by 2 electrons or more, a bond by tenths of an electron.
 
     Parameters
     ----------
@@ -104,19 +105,19 @@ def deformation(total: DensityData, structure: Structure, *, valences: Mapping[s
     structure
         Ordered structure of the same cell.
     valences
-        Valence electrons of each element, where they are known.
+        Valence electrons of each element, if they are known.
 
     Returns
     -------
     DensityData
-        Of kind ``deformation`` and the same grid and type of number [e/Å^3]; its integral is 0.
-        Its level of theory is that of ``total`` with :data:`FREE_ATOMS` behind it, and the
+        Kind ``deformation`` on the same grid with the same data type [e/Å^3]; its integral is 0.
+        Its level of theory is that of ``total`` followed by :data:`FREE_ATOMS`, and the
         provenance names the tables and the valence electrons.
 
     Raises
     ------
     InputError
-        If ``total`` is no total density or lies in another cell; if an element has no table, or
+        If ``total`` is not a total density or has another cell; if an element has no table, or
         no choice of valence shells gives the number of electrons.
     """
     if total.kind != "total":
@@ -134,7 +135,7 @@ def deformation(total: DensityData, structure: Structure, *, valences: Mapping[s
         counts = min(candidates, key=lambda counts: _misfit(structure, counts, radii, charges))
     spectrum -= _superposed(structure, waves, counts, total.n_electrons)
     spectrum[0, 0, 0] = 0.0
-    # All from the same spectrum, so that the order of the sites is nothing.
+    # All from the same spectrum, so that the order of the sites does not matter.
     changes = [_smoothed_inside(waves, spectrum, phase, radius) for phase, radius in zip(phases, radii, strict=True)]
     for change in changes:
         spectrum += change
@@ -152,32 +153,32 @@ def deformation(total: DensityData, structure: Structure, *, valences: Mapping[s
 
 
 def sphere_radii(structure: Structure) -> NDArray[np.float64]:
-    """Radii of the spheres that are made smooth, one per site [Å]; neighbouring spheres touch at most.
+    """Radii of the smoothed spheres, one per site [Å]; neighbouring spheres touch at most.
 
-    0.55 for H and He, 0.75 for Li to Ne, 1.4 for all others; where two would overlap, both
-    shrink in proportion.
+    0.55 for H and He, 0.75 for Li to Ne, 1.4 for all others; two spheres that would overlap are
+    reduced in proportion.
     """
-    wanted = np.array([_SPHERES.get(site.specie.row, _SPHERE) for site in structure])
-    radii = wanted.copy()
+    full = np.array([_SPHERES.get(site.specie.row, _SPHERE) for site in structure])
+    radii = full.copy()
     neighbours = structure.get_all_neighbors(2 * _SPHERE)
     for i, near in enumerate(neighbours):
         for other in near:
-            radii[i] = min(radii[i], other.nn_distance * wanted[i] / (wanted[i] + wanted[other.index]))
+            radii[i] = min(radii[i], other.nn_distance * full[i] / (full[i] + full[other.index]))
     return radii
 
 
-def totals_alone(densities: Iterable[DensityData]) -> list[DensityData]:
-    """The total densities at whose level of theory there is no deformation density."""
+def totals_without_deformation(densities: Iterable[DensityData]) -> list[DensityData]:
+    """Total densities without a deformation density of the same level of theory."""
     found = list(densities)
-    there = {density.level_of_theory for density in found if density.kind == "deformation"}
-    there |= {level.removesuffix(FREE_ATOMS) for level in there}
-    return [density for density in found if density.kind == "total" and density.level_of_theory not in there]
+    covered = {density.level_of_theory for density in found if density.kind == "deformation"}
+    covered |= {level_of_theory.removesuffix(FREE_ATOMS) for level_of_theory in covered}
+    return [density for density in found if density.kind == "total" and density.level_of_theory not in covered]
 
 
 def _candidates(structure: Structure, n_electrons: float, valences: Mapping[str, int] | None) -> list[dict[str, int]]:
     if not structure.is_ordered:
         raise InputError(
-            f"{structure.composition.reduced_formula} has partially occupied sites; free atoms need whole ones"
+            f"{structure.composition.reduced_formula} has partially occupied sites; an ordered structure is required"
         )
     amounts = Counter(str(site.specie.symbol) for site in structure)
     if valences is None:
@@ -198,7 +199,7 @@ def _superposed(
         factor = waves.form_factor(*_smooth_atom(element, count))
         for position in positions:
             spectrum += factor * waves.phases(position)
-    # Grids miss a thousandth of an electron; the deformation is to be neutral all the same.
+    # Grids lose about a thousandth of an electron; the deformation density must be neutral.
     scaled: NDArray[np.complex128] = spectrum * (n_electrons / spectrum[0, 0, 0].real)
     return scaled
 
@@ -207,7 +208,7 @@ def _superposed(
 def _smooth_atom(element: str, electrons: int) -> tuple[RadialGrid, NDArray[np.float64]]:
     """4 pi r^2 n(r) of a free atom [e/Å], a + b r^2 + c r^4 + d r^6 inside.
 
-    Value, slope and curvature are continuous, and the charge inside is kept.
+    Value, slope and curvature are continuous, and the charge inside is conserved.
     """
     from pymatgen.core.periodic_table import Element
     from scipy.interpolate import CubicSpline
@@ -242,7 +243,7 @@ def _sphere_charge(
 
 
 def _misfit(structure: Structure, counts: Mapping[str, int], radii: NDArray[np.float64], charges: list[float]) -> float:
-    """Sum over the sites of how much the charge of its sphere differs from the free atom's [e]."""
+    """Sum over the sites of the differences between the charge of the sphere and that of the free atom [e]."""
     from scipy.interpolate import CubicSpline
 
     misfit = 0.0
@@ -255,7 +256,7 @@ def _misfit(structure: Structure, counts: Mapping[str, int], radii: NDArray[np.f
 def _smoothed_inside(
     waves: Waves, spectrum: NDArray[np.complex128], phases: NDArray[np.complex128], radius: float
 ) -> NDArray[np.complex128]:
-    """Spectrum of what turns the spherical part inside a sphere into a smooth curve of the same charge."""
+    """Spectrum of the correction that makes the spherical part inside a sphere a smooth curve of the same charge."""
     radial = RadialGrid.of(radius, _SPHERE_STEP)
     means, slope = waves.spherical_average(spectrum, phases, radial.r)
     shell = 4 * np.pi * radial.r**2

@@ -1,7 +1,7 @@
-"""Free atoms of every element from H to Cm: radial densities of their shells, and which shells are valence.
+"""Tables of free atoms from H to Cm: radial densities of their shells, and possible valence shells.
 
-The tables beside this module are calculated (``README.md`` says how); nothing of a published
-pseudopotential is in them but the number of its valence electrons.
+The tables beside this module are calculated (see ``README.md``); they contain nothing of published
+pseudopotentials except the number of valence electrons.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from registry.errors import InputError
 __all__ = ["TABLE_VERSION", "FreeAtom", "RadialDensity", "free_atoms", "possible_valences", "radial_density"]
 
 TABLE_VERSION = "free-atoms 1 (PBE, scalar-relativistic, spherical)"
-"""Names tables and method in a density's provenance; raised when a derived density would come out otherwise."""
+"""Version of tables and method in the provenance of a density; increased when derived densities change."""
 
 _FOLDER = Path(__file__).parent
 _F_CLOSED = 14
@@ -30,14 +30,14 @@ _F_CLOSED = 14
 
 @dataclass(frozen=True, eq=False)
 class FreeAtom:
-    """One configuration of one element: shells from the outermost inwards."""
+    """One electron configuration of one element: shells from the outermost inwards."""
 
     element: str
     names: tuple[str, ...]
-    """As 3d."""
+    """Such as 3d."""
     occupations: tuple[float, ...]
     squares: NDArray[np.float64]
-    """Shape (shells, points): u(r)^2 of one electron, each with integral 1 [1/Å]."""
+    """u(r)^2 of one electron, each with integral 1, shape (shells, points) [1/Å]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +47,14 @@ class RadialDensity:
     radii: NDArray[np.float64]
     """From 0 to 16 [Å]; dense near the nucleus."""
     values: NDArray[np.float64]
-    """4 pi r^2 n(r), its integral is the number of valence electrons [e/Å]."""
+    """4 pi r^2 n(r); its integral is the number of valence electrons [e/Å]."""
     shells: tuple[str, ...]
-    """Shells in it with their occupation, as 3d6."""
+    """Contributing shells with their occupation, such as 3d6."""
 
 
 @cache
 def free_atoms() -> tuple[NDArray[np.float64], Mapping[str, FreeAtom]]:
-    """The radii [Å] and all atoms, by name: an element, or as Nd_3 its trivalent configuration 4f^(n-1) 5d 6s^2."""
+    """Radii [Å] and all atoms by name: an element, or (Nd_3) its trivalent configuration 4f^(n-1) 5d 6s^2."""
     about = json.loads((_FOLDER / "atoms.json").read_text(encoding="utf-8"))
     atoms = {}
     with np.load(_FOLDER / "atoms.npz", allow_pickle=False) as tables:
@@ -73,12 +73,12 @@ def free_atoms() -> tuple[NDArray[np.float64], Mapping[str, FreeAtom]]:
 
 @cache
 def radial_density(element: str, electrons: int) -> RadialDensity:
-    """Density of the free atom's ``electrons`` outermost electrons.
+    """Density of the ``electrons`` outermost electrons of a free atom.
 
-    Shells are taken from the outermost inwards until their occupations make the number. 4f and
-    5f shells stand apart: an open one is valence, a closed one core, and only if the number
-    cannot be made so is it the other way round (as in pseudopotentials Er_3, Lu); where n - 1 of
-    a lanthanide's n f electrons are core, its trivalent configuration is taken.
+    Shells are added from the outermost inwards until their occupations give the number. For 4f and
+    5f shells: an open shell is valence and a closed one core; only if the number cannot be reached
+    this way, the opposite is assumed (as in the pseudopotentials Er_3, Lu). Where n - 1 of the n f
+    electrons of a lanthanide are core, its trivalent configuration is used.
 
     Raises
     ------
@@ -98,19 +98,19 @@ def radial_density(element: str, electrons: int) -> RadialDensity:
 
 
 def possible_valences(amounts: Mapping[str, int], n_electrons: float) -> list[dict[str, int]]:
-    """How many valence electrons each element may bring, so that a crystal has ``n_electrons``.
+    """Combinations of valence electrons per element for which a crystal has ``n_electrons``.
 
-    All combinations of published pseudopotentials that give the number. First those of sets
-    whose choice is known: the Materials Project's (MPRelaxSet, then MPScanRelaxSet), then GPAW's.
-    The others follow with the fewest elements that differ from MPRelaxSet first, then the
-    smallest change, then by the numbers of the elements in their order.
+    All combinations of published pseudopotentials with this total number. The first are those of
+    published sets: the Materials Project's (MPRelaxSet, then MPScanRelaxSet), then GPAW's. The others
+    are sorted by the number of elements that differ from MPRelaxSet, then by the size of the change,
+    then by the numbers of the elements in order.
 
     Parameters
     ----------
     amounts
-        Atoms per cell of each element.
+        Number of atoms per cell of each element.
     n_electrons
-        Integral of the crystal's total density [e]; may differ by 0.05 or 0.2 % from the number.
+        Integral of the crystal's total density [e]; a difference of 0.05 e or 0.2 % is allowed.
 
     Raises
     ------
@@ -128,9 +128,9 @@ def possible_valences(amounts: Mapping[str, int], n_electrons: float) -> list[di
     sets = [tuple(convention.get(element, 0) for element in elements) for convention in conventions.values()]
 
     def order(combination: tuple[int, ...]) -> tuple[Any, ...]:
-        known = sets.index(combination) if combination in sets else len(sets)
+        published_set = sets.index(combination) if combination in sets else len(sets)
         changes = [abs(count - usual) for count, usual in zip(combination, sets[0], strict=True)]
-        return known, sum(map(bool, changes)), sum(changes), combination
+        return published_set, sum(map(bool, changes)), sum(changes), combination
 
     found = [
         combination
@@ -141,7 +141,7 @@ def possible_valences(amounts: Mapping[str, int], n_electrons: float) -> list[di
         cell = " ".join(f"{element}{amounts[element]}" for element in elements)
         choices = "; ".join(f"{e} {'/'.join(map(str, n)) or 'none'}" for e, n in zip(elements, options, strict=True))
         raise InputError(
-            f"total density of {cell} holds {n_electrons:.3f} electrons, which no choice of valence shells gives "
+            f"total density of {cell} contains {n_electrons:.3f} electrons, which no choice of valence shells gives "
             f"({choices}); free atoms cannot be subtracted from it"
         )
     return [dict(zip(elements, combination, strict=True)) for combination in sorted(found, key=order)]
@@ -165,18 +165,18 @@ def _shells(element: str, electrons: int) -> tuple[FreeAtom, tuple[int, ...]] | 
     f_electrons = sum(n for n, name in zip(ground.occupations, ground.names, strict=True) if name in ("4f", "5f"))
     is_open = 0 < f_electrons < _F_CLOSED
     trials = [(ground, is_open), (atoms.get(f"{element}_3", ground), False), (ground, False), (ground, True)]
-    if electrons % 2 == 0:  # divalent ones, as Eu_2 and Yb_2, keep all f electrons in the core
+    if electrons % 2 == 0:  # divalent ones, such as Eu_2 and Yb_2, have all f electrons in the core
         trials = [trials[0], trials[2], trials[1], trials[3]]
     for atom, with_f in trials:
         indices: list[int] = []
-        held = 0.0
+        included = 0.0
         for j, (name, occupation) in enumerate(zip(atom.names, atom.occupations, strict=True)):
             if name in ("4f", "5f") and not with_f:
                 continue
             indices.append(j)
-            held += occupation
-            if held >= electrons:
+            included += occupation
+            if included >= electrons:
                 break
-        if held == electrons:
+        if included == electrons:
             return atom, tuple(indices)
     return None

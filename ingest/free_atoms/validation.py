@@ -1,4 +1,4 @@
-"""How near a deformation density made of the tables comes to one that its source calculated."""
+"""Comparison of deformation densities from the tables of free atoms with calculated ones."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ from registry.jobs.progress import Progress
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["Agreement", "compare", "compare_source", "summarize"]
+__all__ = ["DensityComparison", "compare", "compare_source", "summarize"]
 
 RECIPE = "metric"
-_FEWEST_POINTS = 50
+_MIN_POINTS = 50
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """One crystal: the derived deformation density beside the calculated one.
+class DensityComparison:
+    """Comparison of the derived with the calculated deformation density of one crystal.
 
-    Errors are sums over grid points of the difference, as a fraction of that sum for the
-    calculated density: ``l1`` of absolute values, ``l2`` the root of squares.
+    Relative errors: the norm of the difference over the grid points, divided by the norm of the
+    calculated density; ``l1`` with absolute values, ``l2`` with squares.
     """
 
     source_id: str
     formula: str
     prototype: str
     correlation: float
-    """Pearson's, over all points of the cell."""
+    """Pearson correlation over all points of the cell."""
     l1: float
     l2: float
     interstitial_correlation: float | None
-    """The same outside of spheres around the atoms; None where no 50 points lie there."""
+    """Pearson correlation outside of spheres around the atoms; None with fewer than 50 points there."""
     interstitial_l1: float | None
     interstitial_l2: float | None
     image_correlation: float
-    """Pearson's, over the pixels of the deformation channel of the recipe ``metric``."""
+    """Pearson correlation over the pixels of the deformation channel of the recipe ``metric``."""
 
 
-def compare(record: SourceRecord, *, outside: float = 1.0) -> Agreement:
-    """Derive a crystal's deformation density and compare it with its own.
+def compare(record: SourceRecord, *, outside: float = 1.0) -> DensityComparison:
+    """Derive a crystal's deformation density and compare it with the calculated one.
 
     Parameters
     ----------
     record
-        A crystal with a total and a deformation density.
+        Record of a crystal with a total and a deformation density.
     outside
-        Radius of the spheres around the atoms that are not interstitial [Å].
+        Radius of the spheres around the atoms; the space outside is interstitial [Å].
 
     Raises
     ------
     InputError
-        If one of the densities is missing, or no free atoms can be subtracted.
+        If one of the densities is missing, or free atoms cannot be subtracted.
     """
     from ingest.slices.recipes import RECIPES
     from ingest.slices.space_groups import space_group
@@ -69,18 +69,20 @@ def compare(record: SourceRecord, *, outside: float = 1.0) -> Agreement:
     structure = raw.density_structure
     densities = {density.kind: density for density in raw.densities}
     if structure is None or not {"total", "deformation"} <= densities.keys():
-        raise InputError(f"{record.source_id} has no total and deformation density to compare with")
+        raise InputError(f"{record.source_id} has no total and deformation density to compare")
     derived = deformation(densities["total"], structure)
     own = np.asarray(densities["deformation"].values, dtype=np.float64)
-    between = distances(structure, own.shape) > outside
-    pictures = [
+    outside_spheres = distances(structure, own.shape) > outside
+    images = [
         RECIPES[RECIPE].render({**densities, "deformation": density}, structure)[1]
         for density in (derived, densities["deformation"])
     ]
-    some = between.sum() >= _FEWEST_POINTS
+    enough_points = outside_spheres.sum() >= _MIN_POINTS
     cell = _errors(derived.values, own)
-    interstitial = _errors(derived.values[between], own[between]) if some else (None, None, None)
-    return Agreement(
+    interstitial = (
+        _errors(derived.values[outside_spheres], own[outside_spheres]) if enough_points else (None, None, None)
+    )
+    return DensityComparison(
         source_id=record.source_id,
         formula=str(structure.composition.reduced_formula),
         prototype=space_group(structure).prototype,
@@ -90,7 +92,7 @@ def compare(record: SourceRecord, *, outside: float = 1.0) -> Agreement:
         interstitial_correlation=interstitial[0],
         interstitial_l1=interstitial[1],
         interstitial_l2=interstitial[2],
-        image_correlation=_errors(*pictures)[0],
+        image_correlation=_errors(*images)[0],
     )
 
 
@@ -102,19 +104,23 @@ def compare_source(
     limit: int | None = None,
     every: int = 1,
     rest: bool = False,
-) -> Iterator[Agreement | str]:
-    """:func:`compare` for the crystals of a source; a line on why for those that cannot be compared.
+) -> Iterator[DensityComparison | str]:
+    """Apply :func:`compare` to the crystals of a source; yield the reason for a crystal that cannot be compared.
 
     Parameters
     ----------
+    source
+        Source of the crystals.
+    progress
+        Receives the progress.
     outside
-        As in :func:`compare` [Å].
+        Radius of the spheres, as in :func:`compare` [Å].
     limit
-        Only the first so many.
+        Maximum number of crystals.
     every
-        Of the crystals in their order, only each so-manieth.
+        Select every n-th crystal, in their order.
     rest
-        All but those.
+        Select all other crystals instead.
     """
     records = [record for place, record in enumerate(source.records()) if (place % every == 0) is not rest][:limit]
     progress.begin("comparing", len(records))
@@ -128,13 +134,13 @@ def compare_source(
     progress.end()
 
 
-def summarize(agreements: list[Agreement]) -> list[dict[str, Any]]:
-    """Medians and worst values per prototype, the commonest first, and over all crystals."""
-    groups: dict[str, list[Agreement]] = {}
-    for agreement in agreements:
-        groups.setdefault(agreement.prototype, []).append(agreement)
+def summarize(comparisons: list[DensityComparison]) -> list[dict[str, Any]]:
+    """Medians and worst values per prototype, sorted by number of crystals, and over all crystals."""
+    groups: dict[str, list[DensityComparison]] = {}
+    for comparison in comparisons:
+        groups.setdefault(comparison.prototype, []).append(comparison)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    return [_summary(name, members) for name, members in [*ordered, ("all", agreements)] if members]
+    return [_summary(name, members) for name, members in [*ordered, ("all", comparisons)] if members]
 
 
 def distances(structure: Structure, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -145,7 +151,7 @@ def distances(structure: Structure, shape: tuple[int, ...]) -> NDArray[np.float6
     return nearest.reshape(shape)
 
 
-def _attempt(record: SourceRecord, outside: float) -> Agreement | str:
+def _attempt(record: SourceRecord, outside: float) -> DensityComparison | str:
     try:
         return compare(record, outside=outside)
     except InputError as error:
@@ -159,7 +165,7 @@ def _errors(derived: NDArray[Any], own: NDArray[Any]) -> tuple[float, float, flo
     return correlation, l1, float(np.sqrt((difference**2).sum() / (np.asarray(own, dtype=np.float64) ** 2).sum()))
 
 
-def _summary(name: str, members: list[Agreement]) -> dict[str, Any]:
+def _summary(name: str, members: list[DensityComparison]) -> dict[str, Any]:
     def values(field: str) -> list[float]:
         return [value for member in members if (value := getattr(member, field)) is not None]
 

@@ -1,8 +1,8 @@
-"""Spherical functions on a periodic grid, by way of their waves.
+"""Spherical functions on a periodic grid, computed from their Fourier coefficients.
 
-A function around an atom is one curve in reciprocal space, its form factor; summed over the waves
-that a grid carries it is periodic on that grid, and neither its integral nor its symmetry depends
-on where the grid's points lie.
+A spherical function around an atom is one curve in reciprocal space, its form factor. Its sum over
+the plane waves of a grid is periodic on that grid, and neither its integral nor its symmetry depends
+on the positions of the grid points.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 __all__ = ["RadialGrid", "Waves"]
 
 _WAVE_STEP = 0.05
-"""Of tabulated form factors [1/Å]; a cubic spline between reaches 1e-6 for atoms of 16 Å."""
+"""Step of tabulated form factors [1/Å]; the error of a cubic spline is 1e-6 for atoms of 16 Å."""
 _BIN = 0.02
-"""Of |G| in spherical averages [1/Å]; linear between two, wrong by (r bin)^2 / 8."""
+"""Step of |G| in spherical averages [1/Å]; the error of the linear interpolation is (r bin)^2 / 8."""
 
 
 @dataclass(frozen=True, eq=False)
 class RadialGrid:
-    """Equal steps from the nucleus to ``radius`` [Å], with Simpson's weights."""
+    """Equidistant radii from the nucleus to ``radius`` [Å], with Simpson's weights."""
 
     r: NDArray[np.float64]
     weights: NDArray[np.float64]
 
     @classmethod
     def of(cls, radius: float, step: float) -> RadialGrid:
-        """Steps of ``step`` [Å] or a little less."""
+        """Make a grid with steps of ``step`` [Å] or slightly less."""
         parts = 2 * int(np.ceil(radius / step / 2))
         weights = np.full(parts + 1, 2.0)
         weights[1::2] = 4.0
@@ -38,7 +38,7 @@ class RadialGrid:
         return cls(np.linspace(0.0, radius, parts + 1), weights * (radius / parts / 3))
 
     def integral(self, values: NDArray[np.float64]) -> float:
-        """Of values on the grid over r."""
+        """Integral over r of values on the grid."""
         return float(values @ self.weights)
 
     def form_factor(self, values: NDArray[np.float64], waves: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +49,7 @@ class RadialGrid:
         values
             4 pi r^2 n(r) on the grid [e/Å].
         waves
-            Lengths q of any shape [1/Å].
+            Lengths q [1/Å], any shape.
 
         Returns
         -------
@@ -66,22 +66,22 @@ class RadialGrid:
 
 @dataclass(frozen=True, eq=False)
 class Waves:
-    """The waves of a grid (of a real function: half of them), with their lengths."""
+    """Plane waves of a grid (for a real function: half of them), with their lengths."""
 
     shape: tuple[int, int, int]
     volume: float
-    """Of the cell [Å^3]."""
+    """Volume of the cell [Å^3]."""
     indices: tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
-    """Of the waves along each axis."""
+    """Indices of the waves along each axis."""
     lengths: NDArray[np.float64]
     """|G| [1/Å], shape (n1, n2, n3 // 2 + 1)."""
-    carried: NDArray[np.bool_]
-    """All but those at the very edge, n/2 of an even n. Not only those inside a sphere: the density
-    from which the function is subtracted has the others too, and would keep them as ripples."""
+    included: NDArray[np.bool_]
+    """All waves except those at the edge, n/2 of an even n. Not only those inside a sphere: the density from which the
+    function is subtracted contains the others too, and would keep them as ripples."""
 
     @classmethod
     def of(cls, lattice: NDArray[np.floating[Any]], shape: tuple[int, int, int]) -> Waves:
-        """Waves of a grid of ``shape`` points along the rows of ``lattice`` [Å]."""
+        """Make the waves of a grid with ``shape`` points along the rows of ``lattice`` [Å]."""
         matrix = np.asarray(lattice, dtype=np.float64)
         first, second = (np.fft.fftfreq(points, 1 / points) for points in shape[:2])
         third = np.fft.rfftfreq(shape[2], 1 / shape[2])
@@ -90,32 +90,32 @@ class Waves:
         squares = metric[0, 0] * a**2 + metric[1, 1] * b**2 + metric[2, 2] * c**2
         squares = squares + 2 * (metric[0, 1] * a * b + metric[0, 2] * a * c + metric[1, 2] * b * c)
         lengths = np.sqrt(np.maximum(squares, 0.0))
-        carried = np.ones(lengths.shape, dtype=bool)
+        included = np.ones(lengths.shape, dtype=bool)
         for axis, (points, index) in enumerate(zip(shape, (first, second, third), strict=True)):
-            if points % 2 == 0:  # of the two waves +-n/2 the grid sees one; a phase on it would not be real
-                carried[(slice(None),) * axis + (np.abs(index) == points // 2,)] = False
+            if points % 2 == 0:  # the two waves +-n/2 are equal on the grid; with a phase they would not be real
+                included[(slice(None),) * axis + (np.abs(index) == points // 2,)] = False
         volume = float(abs(np.linalg.det(matrix)))
-        return cls(shape, volume, (first, second, third), lengths, carried)
+        return cls(shape, volume, (first, second, third), lengths, included)
 
     def phases(self, position: NDArray[np.float64]) -> NDArray[np.complex128]:
-        """exp(-i G r) of a fractional position."""
+        """exp(-i G r) for a fractional position."""
         a, b, c = (np.exp(-2j * np.pi * index * x) for index, x in zip(self.indices, position, strict=True))
         phases: NDArray[np.complex128] = a[:, None, None] * b[None, :, None] * c[None, None, :]
         return phases
 
     def form_factor(self, radial: RadialGrid, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """:meth:`RadialGrid.form_factor` at all waves that are carried, 0 at the others."""
+        """:meth:`RadialGrid.form_factor` at all included waves, 0 at the others."""
         factors = np.zeros(self.lengths.shape)
-        factors[self.carried] = radial.form_factor(values, self.lengths[self.carried])
+        factors[self.included] = radial.form_factor(values, self.lengths[self.included])
         return factors
 
     def to_grid(self, spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
-        """Values on the grid [e/Å^3] of a spectrum [e]."""
+        """Transform a spectrum [e] to values on the grid [e/Å^3]."""
         values: NDArray[np.float64] = np.fft.irfftn(spectrum, s=self.shape, axes=(0, 1, 2))
         return values * (np.prod(self.shape) / self.volume)
 
     def to_spectrum(self, values: NDArray[np.floating[Any]]) -> NDArray[np.complex128]:
-        """Spectrum [e] of values on the grid [e/Å^3]."""
+        """Transform values on the grid [e/Å^3] to a spectrum [e]."""
         spectrum: NDArray[np.complex128] = np.fft.rfftn(np.asarray(values, dtype=np.float64))
         return spectrum * (self.volume / np.prod(self.shape))
 
@@ -127,18 +127,18 @@ class Waves:
         Parameters
         ----------
         spectrum
-            Of the function [e].
+            Spectrum of the function [e].
         phases
-            Of the position.
+            Phases of the position.
         radii
-            Radii [Å], the last one positive.
+            Radii of the spheres [Å]; the last one is positive.
 
         Returns
         -------
         tuple
-            Shape of ``radii`` [e/Å^3], and a slope [e/Å^4].
+            Means of the shape of ``radii`` [e/Å^3], and the slope [e/Å^4].
         """
-        twice = np.full(self.lengths.shape[2], 2.0)  # for the half that is not there
+        twice = np.full(self.lengths.shape[2], 2.0)  # for the omitted half
         twice[0] = 1.0
         if self.shape[2] % 2 == 0:
             twice[-1] = 1.0

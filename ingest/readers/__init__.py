@@ -1,6 +1,5 @@
-"""Readers: one module per format, each from a file to checked objects in e/Å^3 and Å.
+"""Readers: one module per file format, with results in Å and e/Å^3.
 
-``densities`` and ``structures`` choose the reader by the file's name; ``images`` reads slices
-that were rendered elsewhere. What cannot be used raises :class:`registry.errors.InputError`
-with the file's name in one line.
+``densities`` and ``structures`` select the reader by the file name; ``images`` reads rendered slices. They import
+``densities.checks`` and ``registry``. The rest of ``ingest`` and ``ecdreg`` may import them.
 """

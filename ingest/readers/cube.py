@@ -1,7 +1,7 @@
-"""Gaussian cube files.
+"""Reader of Gaussian cube files.
 
 Two comment lines; number of atoms and origin; three lines with the number of points and
-the step along each axis; one line per atom; then the values, the last index running fastest.
+the step along each axis; one line per atom; then the values, with the last index fastest.
 Lengths are in Bohr, or in Å where the number of points is negative; values in e/Bohr^3.
 """
 
@@ -29,8 +29,8 @@ BOHR = 0.529177210544
 def read_cube(path: Path) -> tuple[Structure, NDArray[np.float64]]:
     """Read one periodic density from a cube file, plain or gzipped.
 
-    The cell is number of points times step along each axis; atoms are moved so that the file's
-    origin, where the first value lies, is the origin of the cell.
+    The cell is the number of points times the step along each axis; atoms are shifted so that the
+    file's origin, the position of the first value, is the origin of the cell.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def read_cube(path: Path) -> tuple[Structure, NDArray[np.float64]]:
     Raises
     ------
     InputError
-        If the file is truncated or damaged, holds orbitals or several values a point, or no atoms.
+        If the file is truncated or damaged, contains orbitals or several values per point, or no atoms.
     """
     from pymatgen.core.periodic_table import Element
     from pymatgen.core.structure import Structure
@@ -61,13 +61,13 @@ def read_cube(path: Path) -> tuple[Structure, NDArray[np.float64]]:
         steps = np.array([words[1:4] for words in axes], dtype=np.float64)
         atoms = np.array([lines[6 + row].split()[:5] for row in range(abs(n_atoms))], dtype=np.float64)
     except (IndexError, ValueError) as error:
-        raise InputError(f"{name}: has no whole cube header ({error})") from None
+        raise InputError(f"{name}: has an incomplete cube header ({error})") from None
     if n_atoms < 0 or per_point != 1:
-        raise InputError(f"{name}: holds orbitals or several values a point; one density is needed")
+        raise InputError(f"{name}: contains orbitals or several values per point; one density is needed")
     if n_atoms == 0 or 0 in counts or origin.shape != (3,) or steps.shape != (3, 3) or atoms.shape != (n_atoms, 5):
         raise InputError(f"{name}: cube header without atoms, points or axes")
     if len({count > 0 for count in counts}) != 1:
-        raise InputError(f"{name}: numbers of points {counts} have both signs, so the unit of length is open")
+        raise InputError(f"{name}: numbers of points {counts} have both signs, so the unit of length is ambiguous")
     unit = BOHR if counts[0] > 0 else 1.0
     shape = (abs(counts[0]), abs(counts[1]), abs(counts[2]))
     lattice = steps * np.array(shape)[:, None] * unit
@@ -75,7 +75,7 @@ def read_cube(path: Path) -> tuple[Structure, NDArray[np.float64]]:
         raise InputError(f"{name}: the axes of the grid span no volume")
     numbers = atoms[:, 0]
     if not all(number == round(number) and Element.is_valid_symbol(_symbol(int(number))) for number in numbers):
-        raise InputError(f"{name}: atomic numbers {numbers.tolist()} name no elements")
+        raise InputError(f"{name}: atomic numbers {numbers.tolist()} are not those of elements")
     structure = Structure(
         lattice,
         [_symbol(int(number)) for number in numbers],
@@ -88,7 +88,7 @@ def read_cube(path: Path) -> tuple[Structure, NDArray[np.float64]]:
     try:
         values = np.array(words, dtype=np.float64).reshape(shape)
     except ValueError as error:
-        raise InputError(f"{name}: holds something that is no number ({error})") from None
+        raise InputError(f"{name}: contains something that is not a number ({error})") from None
     return plain_structure(structure, name), values / BOHR**3
 
 

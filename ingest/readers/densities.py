@@ -1,7 +1,7 @@
-"""Densities from files: the one place where everything becomes e/Å^3 and gets its names.
+"""Reader of density files of every format: values in e/Å^3, with kind and level of theory.
 
 =====================================  ================================================
-name                                   what
+name                                   content
 =====================================  ================================================
 ``CHGCAR``, ``AECCAR*``, ``PARCHG*``    VASP; ``CHGCAR.reference`` beside it: superposed atoms
 ``*.cube``                             Gaussian cube, total density; beside it
@@ -24,7 +24,7 @@ from ingest.densities.checks import check_count
 from ingest.readers.cube import read_cube
 from ingest.readers.files import plain_name
 from ingest.readers.hdf5 import read_hdf5
-from ingest.readers.levels import UNSPECIFIED, level_in_text, level_named
+from ingest.readers.levels_of_theory import UNSPECIFIED, find_level_of_theory, normalize_level_of_theory
 from ingest.readers.vasp import read_vasp
 from registry.crystals import DensityData
 from registry.errors import InputError
@@ -48,32 +48,32 @@ def read_densities(
     path
         The file; its name decides the format (see the module).
     reference
-        Density of the superposed free atoms, on the same grid: ``deformation`` is the total minus
-        this. None: ``<name>.reference[.gz]`` (VASP) or ``<stem>.reference.cube[.gz]`` beside the file,
-        where there is one.
+        Density of the superposed free atoms, on the same grid: ``deformation`` is the total density
+        minus this one. None: ``<name>.reference[.gz]`` (VASP) or ``<stem>.reference.cube[.gz]`` beside
+        the file, if it exists.
     level_of_theory
-        What the densities were calculated with; None: what the file says, else ``unspecified``.
+        Level of theory of the densities; None: that of the file, else ``unspecified``.
 
     Returns
     -------
     structure
-        The structure in the file, whose cell is that of the grids [Å].
+        Structure in the file; its cell is that of the grids [Å].
     densities
         In the order total, spin, deformation; values in e/Å^3 (spin: mu_B/Å^3).
 
     Raises
     ------
     InputError
-        If a file cannot be read, is truncated, does not fit its reference, or holds another number of
-        electrons than it states. Whether the densities are possible for the structure is the
-        question of :func:`ingest.densities.checks.check_densities`.
+        If a file cannot be read, is truncated, does not match its reference, or contains another
+        number of electrons than it states. :func:`ingest.densities.checks.check_densities` checks
+        whether the densities are possible for the structure.
     """
     name = plain_name(path).lower()
-    says: str | None = None
+    stated: str | None = None
     provenance: dict[str, str] = {}
     if name.endswith((".h5", ".hdf5")):
         content = read_hdf5(path)
-        structure, values, says = content.structure, dict(content.values), content.level_of_theory
+        structure, values, stated = content.structure, dict(content.values), content.level_of_theory
         if content.n_electrons is not None and "total" in values:
             found = float(np.mean(values["total"], dtype=np.float64)) * structure.volume
             try:
@@ -88,24 +88,26 @@ def read_densities(
         values = dict(blocks)
         provenance = dict.fromkeys(values, f"VASP {plain_name(path)}")
     else:
-        raise InputError(f"{path.name}: not a density file by its name; use CHGCAR[.gz], .cube[.gz] or .h5")
+        raise InputError(f"{path.name}: the name is not that of a density file; use CHGCAR[.gz], .cube[.gz] or .h5")
 
     reference = reference if reference is not None else _reference_beside(path)
     if reference is not None:
         if "total" not in values:
-            raise InputError(f"{path.name}: has no total density to take the reference {reference.name} from")
+            raise InputError(
+                f"{path.name}: has no total density, from which the reference {reference.name} could be subtracted"
+            )
         values["deformation"] = _deformation(path, structure, values["total"], reference)
         provenance["deformation"] = f"{provenance.get('total', path.name)} minus {plain_name(reference)}"
 
-    level = level_named(level_of_theory) if level_of_theory else level_in_text(says)
+    found_level = normalize_level_of_theory(level_of_theory) if level_of_theory else find_level_of_theory(stated)
     lattice = np.array(structure.lattice.matrix, dtype=np.float64)
     return structure, [
         DensityData(
             kind=kind,
-            level_of_theory=level or UNSPECIFIED,
+            level_of_theory=found_level or UNSPECIFIED,
             values=values[kind],
             lattice=lattice,
-            provenance=says or provenance.get(kind),
+            provenance=stated or provenance.get(kind),
         )
         for kind in ("total", "spin", "deformation")
         if kind in values
@@ -173,6 +175,6 @@ def _same_grid(
         )
     if not np.allclose(structure.lattice.matrix, other.lattice.matrix, rtol=0.0, atol=1e-3):
         raise InputError(f"{other_path.name} and {path.name} have different cells; calculate both in the same one")
-    apart = structure.frac_coords - other.frac_coords if len(structure) == len(other) else None
-    if apart is None or structure.species != other.species or np.abs(apart - np.rint(apart)).max() > 1e-3:
+    shift = structure.frac_coords - other.frac_coords if len(structure) == len(other) else None
+    if shift is None or structure.species != other.species or np.abs(shift - np.rint(shift)).max() > 1e-3:
         raise InputError(f"{other_path.name} and {path.name} have different atoms; both must be of one structure")

@@ -1,4 +1,4 @@
-"""Bytes of a file, unpacked when it is gzipped."""
+"""Bytes of a file, decompressed where it is gzipped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["plain_name", "read_bytes"]
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of ``path``; a name that ends in ``.gz`` is unpacked.
+    """Read the content of ``path``; a file with the suffix ``.gz`` is decompressed.
 
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read, or its gzip stream is damaged or cut off.
+        If there is no such file, it cannot be read, or its gzip stream is damaged or truncated.
     """
     try:
         data = path.read_bytes()
@@ -25,11 +25,13 @@ def read_bytes(path: Path) -> bytes:
     except EOFError:
         raise InputError(f"{path.name}: the gzip stream ends too early; the file is truncated, copy it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path.name}: not a sound gzip file ({error}); copy it again or unpack it by hand") from None
+        raise InputError(
+            f"{path.name}: damaged gzip file ({error}); copy it again or decompress it with gzip"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def plain_name(path: Path) -> str:
-    """The file's name without ``.gz``."""
+    """Name of the file without ``.gz``."""
     return path.name.removesuffix(".gz")

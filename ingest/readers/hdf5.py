@@ -1,8 +1,8 @@
-"""pymatgen's HDF5 layout of volumetric data (``VolumetricData.to_hdf5``).
+"""Reader of pymatgen's HDF5 layout of volumetric data (``VolumetricData.to_hdf5``).
 
-``vdata/total``, ``vdata/diff`` (spin, up minus down) and ``vdata/deformation`` hold rho x V;
-the attribute ``structure_json`` the structure; ``level_of_theory`` and ``n_electrons`` may be
-there as well.
+``vdata/total``, ``vdata/diff`` (spin, up minus down) and ``vdata/deformation`` contain rho x V,
+the attribute ``structure_json`` the structure; the attributes ``level_of_theory`` and
+``n_electrons`` are optional.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _KINDS = {"total": "total", "diff": "spin", "deformation": "deformation"}
 
 @dataclass(frozen=True, eq=False)
 class Hdf5Content:
-    """What an HDF5 file says."""
+    """Content of an HDF5 file."""
 
     structure: Structure
     values: dict[str, NDArray[np.floating[Any]]]
     """By density kind, shape (n1, n2, n3) [e/Å^3]; float32 stays float32."""
     level_of_theory: str | None
-    """As the file says it."""
+    """In the wording of the file."""
     n_electrons: float | None
 
 
 def read_hdf5(path: Path) -> Hdf5Content:
-    """Read pymatgen's HDF5 layout; data sets of other names in ``vdata`` are no densities and are left.
+    """Read pymatgen's HDF5 layout; data sets with other names in ``vdata`` are ignored.
 
     Raises
     ------
     InputError
-        If the file is damaged, or has not this layout.
+        If the file is damaged, or does not have this layout.
     """
     import h5py
 
@@ -54,7 +54,7 @@ def read_hdf5(path: Path) -> Hdf5Content:
     try:
         with h5py.File(path, mode="r") as file:
             return _read(file, path.name)
-    except (OSError, RuntimeError, KeyError) as error:  # h5py: what is damaged below its signature
+    except (OSError, RuntimeError, KeyError) as error:  # h5py, for damage behind the file signature
         raise InputError(f"{path.name}: damaged or not an HDF5 file ({' '.join(str(error).split())[:120]})") from None
 
 
@@ -62,7 +62,7 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
     import h5py
     from pymatgen.core.structure import Structure
 
-    group = _inside(file, "vdata", name)
+    group = _member(file, "vdata", name)
     text = file.attrs.get("structure_json")
     if not isinstance(group, h5py.Group) or not isinstance(text, str | bytes):
         raise InputError(
@@ -75,7 +75,7 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
         raise InputError(f"{name}: its structure_json cannot be read ({' '.join(str(error).split())[:120]})") from None
     values: dict[str, NDArray[np.floating[Any]]] = {}
     for key, kind in _KINDS.items():
-        stored = _inside(group, key, name)
+        stored = _member(group, key, name)
         if stored is None:
             continue
         data = np.asarray(stored)
@@ -83,26 +83,26 @@ def _read(file: h5py.File, name: str) -> Hdf5Content:
             raise InputError(f"{name}: vdata/{key} has shape {data.shape} of type {data.dtype}; a real grid is needed")
         values[kind] = data / data.dtype.type(structure.volume)
     if not values:
-        raise InputError(f"{name}: vdata holds none of {', '.join(_KINDS)}")
-    level = file.attrs.get("level_of_theory")
+        raise InputError(f"{name}: vdata contains none of {', '.join(_KINDS)}")
+    stated = file.attrs.get("level_of_theory")
     return Hdf5Content(
         structure=structure,
         values=values,
-        level_of_theory=level.decode("utf-8", "replace") if isinstance(level, bytes) else level and str(level),
+        level_of_theory=stated.decode("utf-8", "replace") if isinstance(stated, bytes) else stated and str(stated),
         n_electrons=_number(file.attrs.get("n_electrons"), name),
     )
 
 
-def _inside(group: h5py.Group, key: str, name: str) -> Any:
-    """A member of a group, None where there is none.
+def _member(group: h5py.Group, key: str, name: str) -> Any:
+    """Member of a group; None where it does not exist.
 
-    Nothing that leads out of the file is followed: it may name any file of this machine, and the
-    checksum of this one would not tell when that changes.
+    Links to other files are not followed: they may point to any file of this machine, and a change
+    there would not change the checksum of this file.
 
     Raises
     ------
     InputError
-        If it is a link, or data that lie in another file.
+        If the member is a link, or its data are stored in another file.
     """
     import h5py
 
@@ -111,7 +111,7 @@ def _inside(group: h5py.Group, key: str, name: str) -> Any:
         return None
     member = group[key] if isinstance(link, h5py.HardLink) else None
     if member is None or (isinstance(member, h5py.Dataset) and (member.external or member.is_virtual)):
-        raise InputError(f"{name}: {key!r} is a link or lies in another file; write the file with its data inside")
+        raise InputError(f"{name}: {key!r} is a link or is stored in another file; write the file with its data inside")
     return member
 
 
@@ -121,4 +121,4 @@ def _number(value: Any, name: str) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{name}: its n_electrons is {value!r}, which is no number") from None
+        raise InputError(f"{name}: its n_electrons is {value!r}, which is not a number") from None

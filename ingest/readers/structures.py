@@ -1,4 +1,4 @@
-"""Crystal structures from CIF, VASP and pymatgen JSON files."""
+"""Reader of crystal structures from CIF, VASP and pymatgen JSON files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["STRUCTURE_SUFFIXES", "plain_structure", "read_structure", "structure_from_poscar"]
 
 STRUCTURE_SUFFIXES = (".cif", ".vasp", ".poscar", ".json")
-"""Endings of structure files, in the order in which a dataset folder is searched; ``.gz`` may follow."""
+"""Suffixes of structure files, in the order in which a dataset folder is searched; ``.gz`` may follow."""
 
 
 def read_structure(path: Path) -> Structure:
     """Read one crystal structure.
 
     ``.cif``; ``.vasp``, ``.poscar`` and names with POSCAR or CONTCAR; ``.json`` with pymatgen's
-    ``Structure.as_dict()``. ``.gz`` may follow. What comes back is :func:`plain_structure`; the
-    cell is the one of the file, never reduced.
+    ``Structure.as_dict()``. ``.gz`` may follow. The result is a :func:`plain_structure` with the cell
+    of the file, which is never reduced.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def read_structure(path: Path) -> Structure:
     Raises
     ------
     InputError
-        If the file cannot be read as its name says, holds no or several structures, or has sites
-        that are partly occupied.
+        If the file does not have the format of its suffix, contains no or several structures, or has
+        partially occupied sites.
     """
     name = plain_name(path).lower()
     if name.endswith(".cif"):
@@ -44,45 +44,47 @@ def read_structure(path: Path) -> Structure:
         return plain_structure(structure_from_poscar(_text(path), path.name), path.name)
     if name.endswith(".json"):
         return plain_structure(_from_json(path), path.name)
-    raise InputError(f"{path.name}: not a structure file by its name; use {', '.join(STRUCTURE_SUFFIXES)} or POSCAR")
+    raise InputError(
+        f"{path.name}: the name is not that of a structure file; use {', '.join(STRUCTURE_SUFFIXES)} or POSCAR"
+    )
 
 
 def structure_from_poscar(text: str, name: str) -> Structure:
-    """The structure of a POSCAR, or of the head of a CHGCAR.
+    """Parse the structure of a POSCAR, or of the head of a CHGCAR.
 
     Raises
     ------
     InputError
-        If it cannot be parsed, or names no elements (VASP 4).
+        If it cannot be parsed, or does not contain element symbols (VASP 4).
     """
     from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # pymatgen makes up elements where the file names none.
+        # pymatgen invents elements where the file has no symbols.
         warnings.simplefilter("error", BadPoscarWarning)
         try:
             structure: Structure = Poscar.from_str(text, read_velocities=False).structure
         except BadPoscarWarning as error:
             raise InputError(f"{name}: {_one_line(error)}; write the element symbols above their numbers") from None
-        except Exception as error:  # noqa: BLE001  pymatgen raises whatever its parsing meets
+        except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types
             raise InputError(f"{name}: cannot be read as a POSCAR ({_one_line(error)})") from None
     return structure
 
 
 def plain_structure(structure: Any, name: str) -> Structure:
-    """The same crystal with plain elements: no oxidation states, labels, velocities or other site properties.
+    """Reduce a structure to plain elements: no oxidation states, labels, velocities or other site properties.
 
     Raises
     ------
     InputError
-        If there are no sites, a site is partly occupied, or holds something that is no element.
+        If there are no sites, a site is partially occupied, or is not occupied by an element.
     """
     from pymatgen.core.periodic_table import Element
     from pymatgen.core.structure import Structure
 
     if not isinstance(structure, Structure) or len(structure) == 0:
-        raise InputError(f"{name}: holds no periodic structure with atoms")
+        raise InputError(f"{name}: contains no periodic structure with atoms")
     elements = []
     for number, site in enumerate(structure, start=1):
         if not site.is_ordered:
@@ -92,7 +94,7 @@ def plain_structure(structure: Any, name: str) -> Structure:
             )
         symbol = getattr(getattr(site.specie, "element", site.specie), "symbol", str(site.specie))
         if not Element.is_valid_symbol(symbol):
-            raise InputError(f"{name}: site {number} holds {symbol!r}, which is no element")
+            raise InputError(f"{name}: site {number} contains {symbol!r}, which is not an element")
         elements.append(Element(symbol))
     return Structure(structure.lattice, elements, structure.frac_coords)
 
@@ -101,16 +103,16 @@ def _from_cif(path: Path) -> Any:
     from pymatgen.io.cif import CifParser
 
     text = _text(path)
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            # Tolerance 1 keeps what the file says of occupancies: nothing is rescaled in silence.
+            # Tolerance 1 keeps the occupancies of the file: pymatgen would rescale them silently.
             structures = CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False)
-        except Exception as error:  # noqa: BLE001  pymatgen raises whatever its parsing meets
-            detail = _one_line(heard[-1].message) if heard else _one_line(error)
+        except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types
+            detail = _one_line(caught[-1].message) if caught else _one_line(error)
             raise InputError(f"{path.name}: cannot be read as a CIF file ({detail})") from None
     if len(structures) != 1:
-        raise InputError(f"{path.name}: holds {len(structures)} structures; one is needed")
+        raise InputError(f"{path.name}: contains {len(structures)} structures; one is needed")
     return structures[0]
 
 
@@ -122,10 +124,10 @@ def _from_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"{path.name}: not a JSON file ({error})") from None
     if not isinstance(content, dict) or "lattice" not in content or "sites" not in content:
-        raise InputError(f"{path.name}: holds no pymatgen structure (Structure.as_dict: lattice and sites)")
+        raise InputError(f"{path.name}: contains no pymatgen structure (Structure.as_dict: lattice and sites)")
     try:
         return Structure.from_dict(content)
-    except Exception as error:  # noqa: BLE001  pymatgen raises whatever the wrong keys and types lead to
+    except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types for wrong keys and types
         raise InputError(f"{path.name}: cannot be read as a pymatgen structure ({_one_line(error)})") from None
 
 

@@ -1,8 +1,8 @@
-"""VASP's volumetric files: CHGCAR, CHG, AECCAR, PARCHG.
+"""Reader of VASP's volumetric files: CHGCAR, CHG, AECCAR, PARCHG.
 
-A POSCAR, an empty line, the grid's three dimensions, then rho x V with the first index
-running fastest; after each block the PAW augmentation occupancies, which are checked for
-completeness and not used; for a spin-polarised calculation a second block, up minus down.
+A POSCAR, an empty line, the grid's three dimensions, then rho x V with the first index fastest;
+after each block the PAW augmentation occupancies, which are checked for completeness and not used;
+for a spin-polarised calculation a second block, up minus down.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _AUGMENTATION = b"augmentation occupancies"
 def read_vasp(path: Path) -> tuple[Structure, dict[str, NDArray[np.float64]]]:
     """Read a VASP volumetric file, plain or gzipped.
 
-    A non-collinear calculation (four blocks) yields its total density alone: a magnetisation
-    with a direction has no single spin density.
+    A non-collinear calculation (four blocks) gives only the total density: a magnetisation with a
+    direction has no single spin density.
 
     Returns
     -------
     structure
-        The structure in the file [Å].
+        Structure in the file [Å].
     blocks
         ``total``, and ``spin`` where the calculation was spin-polarised; shape (n1, n2, n3) [e/Å^3],
         [mu_B/Å^3].
@@ -52,7 +52,7 @@ def read_vasp(path: Path) -> tuple[Structure, dict[str, NDArray[np.float64]]]:
     structure = plain_structure(structure_from_poscar(head, path.name), path.name)
     blocks = _Blocks(body, path.name, len(structure)).read()
     if len(blocks) not in (1, 2, 4):
-        raise InputError(f"{path.name}: holds {len(blocks)} grids; 1, 2 (spin) or 4 (non-collinear) are possible")
+        raise InputError(f"{path.name}: contains {len(blocks)} grids; 1, 2 (spin) or 4 (non-collinear) are possible")
     for values in blocks:
         values /= structure.volume
     kinds = ("total", "spin") if len(blocks) == 2 else ("total",)
@@ -63,13 +63,13 @@ def _split_head(data: bytes, name: str) -> tuple[str, bytes]:
     # The title may be empty, so the search for the empty line starts after it.
     match = re.compile(rb"\n[ \t\r]*\n").search(data, data.find(b"\n") + 1)
     if match is None:
-        raise InputError(f"{name}: has no empty line between structure and grid; not a whole VASP density file")
-    # The title may be in any encoding; what matters is plain ASCII, or fails to parse.
+        raise InputError(f"{name}: has no empty line between structure and grid; not a complete VASP density file")
+    # The title may be in any encoding; the lines that are parsed are ASCII.
     return data[: match.start() + 1].decode("utf-8", "replace"), data[match.end() :]
 
 
 class _Blocks:
-    """Reads the blocks of one file in order; knows how many numbers each must have."""
+    """Parser of the blocks of one file; checks the number of values of each."""
 
     def __init__(self, body: bytes, name: str, n_atoms: int) -> None:
         self._lines = body.splitlines()
@@ -80,16 +80,18 @@ class _Blocks:
     def read(self) -> list[NDArray[np.float64]]:
         shape = self._dimensions()
         if shape is None:
-            raise InputError(f"{self._name}: has no grid dimensions after the structure; not a whole VASP density file")
+            raise InputError(
+                f"{self._name}: has no grid dimensions after the structure; not a complete VASP density file"
+            )
         blocks: list[NDArray[np.float64]] = []
         while True:
             number = len(blocks) + 1
             blocks.append(self._numbers(int(np.prod(shape)), f"grid {number}").reshape(shape, order="F").copy())
-            loose = self._augmentation()
+            moments = self._augmentation()
             following = self._dimensions()
             if following is None:
-                if loose or self._at < len(self._lines):
-                    raise InputError(f"{self._name}: ends after grid {number}, where another begins; it is truncated")
+                if moments or self._at < len(self._lines):
+                    raise InputError(f"{self._name}: ends within the header of grid {number + 1}; it is truncated")
                 return blocks
             if following != shape:
                 raise InputError(f"{self._name}: grid {number + 1} has dimensions {following}, the first {shape}")
@@ -106,7 +108,7 @@ class _Blocks:
         return int(words[0]), int(words[1]), int(words[2])
 
     def _numbers(self, count: int, what: str) -> NDArray[np.float64]:
-        """Exactly ``count`` numbers from whole lines."""
+        """Read exactly ``count`` numbers from complete lines."""
         per_line = len(self._lines[self._at].split()) if self._at < len(self._lines) else 0
         rows = -(-count // per_line) if per_line else 0
         words = b" ".join(self._lines[self._at : self._at + rows]).split()
@@ -118,11 +120,11 @@ class _Blocks:
         try:
             return np.array(words, dtype=np.float64)
         except ValueError as error:
-            raise InputError(f"{self._name}: {what} holds something that is no number ({error})") from None
+            raise InputError(f"{self._name}: {what} contains something that is not a number ({error})") from None
 
     def _augmentation(self) -> bool:
-        """Skip augmentation occupancies; whether loose numbers follow, as they do before another grid."""
-        loose, ions = False, set()
+        """Skip augmentation occupancies; return whether initial moments follow, as they do before another grid."""
+        moments, ions = False, set()
         while self._at < len(self._lines):
             line = self._lines[self._at].strip()
             if line.startswith(_AUGMENTATION):
@@ -134,8 +136,8 @@ class _Blocks:
                     raise InputError(f"{self._name}: augmentation occupancies without ion and count") from None
                 self._numbers(count, f"augmentation of ion {ion}")
                 ions.add(ion)
-            elif b"." in line:  # the atoms' starting moments, which VASP writes before the next grid
-                loose = True
+            elif b"." in line:  # the atoms' initial moments, which VASP writes before the next grid
+                moments = True
                 self._at += 1
             elif not line:
                 self._at += 1
@@ -145,4 +147,4 @@ class _Blocks:
             raise InputError(
                 f"{self._name}: has augmentation occupancies of {len(ions)} of {self._n_atoms} atoms; it is truncated"
             )
-        return loose
+        return moments

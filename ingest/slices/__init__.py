@@ -1,4 +1,5 @@
-"""Slice images: planes through a density, image recipes, crystal symmetry, and space groups.
+"""Slice images: planes through a density, image recipes, crystal axes, and space groups.
 
-It reads no file and no database. ``ingest`` and ``ecdreg`` import it.
+They read no file and no database, and import ``densities`` and ``registry``.
+The rest of ``ingest`` and ``ecdreg`` may import them.
 """

@@ -1,4 +1,4 @@
-"""Parallel planes through a crystal's densities, for figures: one conventional cell wide, at several heights."""
+"""Parallel planes through a crystal's densities at several heights, for figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.slices.planes import Miller
 from ingest.slices.recipes import MetricRecipe
-from ingest.slices.symmetry import standard_setting
+from ingest.slices.symmetry import conventional_frame
 from registry.crystals import DensityData
 
 __all__ = ["parallel_planes"]
@@ -26,24 +26,24 @@ def parallel_planes(
     cells: float = 1.0,
     pixels: int = 160,
 ) -> tuple[NDArray[np.float32], float]:
-    """Cut planes of one family, each through every kind of density.
+    """Render parallel planes through every kind of density.
 
     Parameters
     ----------
     structure
-        The stored cell, as pymatgen writes it.
+        The stored cell, pymatgen's ``Structure.as_dict()``.
     densities
-        By kind [e/Å^3].
+        Densities by kind [e/Å^3].
     kinds
-        Which of them, in order.
+        Rendered kinds, in order.
     miller
-        The family, in the conventional cell.
+        Miller indices of the planes in the conventional cell.
     heights
-        Of the planes above the central atom, in spacings of the family.
+        Heights of the planes above the central atom, in units of the plane spacing.
     cells
-        Width of the square window, in conventional lattice parameters a.
+        Width of the square window, in units of the conventional lattice parameter a.
     pixels
-        Of each side.
+        Number of pixels along each side.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def parallel_planes(
     from pymatgen.core.structure import Structure
 
     crystal = Structure.from_dict(dict(structure))
-    width = cells * float(np.linalg.norm(standard_setting(crystal).axes[0]))
+    width = cells * float(np.linalg.norm(conventional_frame(crystal).axes[0]))
     recipe = MetricRecipe(
         name="figure",
         planes=tuple((miller, float(height)) for height in heights),
@@ -66,5 +66,5 @@ def parallel_planes(
         window=(width, width),
         pixels=(pixels, pixels),
     )
-    picture = recipe.render(densities, crystal)
-    return picture.reshape(len(heights), len(kinds), pixels, pixels), width
+    image = recipe.render(densities, crystal)
+    return image.reshape(len(heights), len(kinds), pixels, pixels), width

@@ -1,10 +1,10 @@
-"""Image recipes: how a slice image is made, entry by entry.
+"""Image recipes: named definitions of how a slice image is rendered.
 
-A recipe's parameters hold every number that its picture depends on; their hash is its version
-in the registry. Pixels keep their physical values (e/Å^3): whatever is scaled, is scaled by a
-model. ``metric`` is the default; ``metric-111`` lies beside it; ``paper`` is the published
-picture, of the spin density, with ``paper-total`` and ``paper-deformation`` made alike; each has
-its ``-fourier`` variant.
+The parameters of a recipe contain every number that its image depends on; their hash is its
+version in the registry. Pixels keep their physical values (e/Å^3); only models scale them.
+``metric`` is the default; ``metric-111`` is its variant for the (111) plane; ``paper`` is the
+published image, of the spin density, with ``paper-total`` and ``paper-deformation`` for the other
+kinds; each has a ``-fourier`` variant.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.densities.checks import KINDS, check_lattice, regrid_primitive
+from ingest.densities.checks import KINDS, check_lattice
 from ingest.slices.planes import Miller, fourier_magnitude, index_slice, metric_slice, plane_frame, plane_points
+from ingest.slices.primitive_grid import regrid_primitive
 from ingest.slices.space_groups import SYMPREC
-from ingest.slices.symmetry import standard_setting
+from ingest.slices.symmetry import conventional_frame
 from registry.catalog import Catalog
 from registry.crystals import DensityData
 from registry.errors import ConfigurationError, InputError
@@ -38,42 +39,42 @@ View = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ImageRecipe(ABC):
-    """How the slice images of one kind are made. Frozen: a recipe that changes is another one."""
+    """Definition of a slice image. Frozen: a changed recipe is another recipe."""
 
     name: str
 
     @property
     @abstractmethod
     def kinds(self) -> tuple[str, ...]:
-        """The density kinds that must be there."""
+        """Required density kinds."""
 
     @property
     @abstractmethod
     def channel_kinds(self) -> tuple[str, ...]:
-        """The density kind of each channel, in order."""
+        """Density kind of each channel, in order."""
 
     @property
     @abstractmethod
     def unit(self) -> str | None:
-        """Unit of the pixels, or None."""
+        """Unit of the pixels; None: no unit."""
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """Every number that the picture depends on, as JSON values; the name is not among them."""
+        """Every number that the image depends on, as JSON values; the name is not included."""
 
     @abstractmethod
     def _render(self, densities: Mapping[str, DensityData], structure: Structure) -> NDArray[np.floating[Any]]:
-        """Shape (C, H, W)."""
+        """Image of shape (C, H, W)."""
 
     def render(self, densities: Mapping[str, DensityData], structure: Structure) -> NDArray[np.float32]:
-        """Make the picture.
+        """Render the image.
 
         Parameters
         ----------
         densities
-            By kind [e/Å^3]; those that the recipe does not use are ignored.
+            Densities by kind [e/Å^3]; unused kinds are ignored.
         structure
-            The structure of the densities' own cell.
+            Structure of the densities' own cell.
 
         Returns
         -------
@@ -83,8 +84,7 @@ class ImageRecipe(ABC):
         Raises
         ------
         InputError
-            If a kind is missing, a density lies in another cell, or the crystal's symmetry cannot
-            be found.
+            If a kind is missing, a density has another cell, or spglib finds no symmetry.
         """
         for kind in self.kinds:
             if kind not in densities:
@@ -96,11 +96,11 @@ class ImageRecipe(ABC):
 
 @dataclass(frozen=True)
 class PaperRecipe(ImageRecipe):
-    """The published picture: 186 x 186 grid points of the plane f1 + f2 + f3 = integer.
+    """The published image: 186 x 186 grid points of the plane f1 + f2 + f3 = integer.
 
-    pyrho brings the density of the primitive cell to 60^3, then a lookup in grid indices
-    (:func:`ingest.slices.planes.index_slice`). As published it is oblique, ignores the size of the cell,
-    and passes through the stored origin alone; unlike the published one it is not rescaled.
+    The density of the primitive cell is interpolated to 60^3, then read by grid indices
+    (:func:`ingest.slices.planes.index_slice`). As published, the image is oblique, ignores the size
+    of the cell and depends on the stored origin; unlike the published one it is not rescaled.
     """
 
     kind: str = "spin"
@@ -149,23 +149,23 @@ class PaperRecipe(ImageRecipe):
 class MetricRecipe(ImageRecipe):
     """Planes with orthonormal axes, in a window of fixed size in Å, centred on an atom.
 
-    The planes are meant in the conventional cell; middle and axes come from
-    :func:`ingest.slices.symmetry.standard_setting`, so that the picture belongs to the crystal and not
-    to the cell, the origin or the order in which it is stored. Channels: for each plane, each
-    kind of density. Values are read from the native grid by a periodic spline.
+    The planes refer to the conventional cell; centre and axes come from
+    :func:`ingest.slices.symmetry.conventional_frame`, so that the image depends on the crystal and
+    not on the stored cell, origin or order of atoms. Channels: for each plane, each kind of density.
+    Values are interpolated on the native grid by a periodic spline.
     """
 
     planes: tuple[tuple[Miller, float], ...] = (((1, -1, 0), 0.0),)
-    """Miller indices and offset (in spacings of the plane) of each plane."""
+    """Miller indices and offset (in units of the plane spacing) of each plane."""
     density_kinds: tuple[str, ...] = ("total", "deformation")
     window: tuple[float, float] = (12.0, 12.0)
     """Width and height [Å]."""
     pixels: tuple[int, int] = (160, 160)
     """Height and width."""
     views: tuple[View, ...] = ((0.0, 0.0, 0.0),)
-    """Windows of each plane: turn [degrees], shift to the right and shift up [Å] (:meth:`PlaneFrame.moved`). Several
-    views are for augmentation: what labels a crystal does not depend on where the window lies or how it is turned, and
-    each view is cut from the density itself. None is a magnification: that would be another crystal."""
+    """Windows of each plane: rotation [degrees], shift to the right and shift up [Å] (:meth:`PlaneFrame.moved`).
+    Several views serve augmentation: the properties of a crystal do not depend on position and rotation of the window.
+    Each view is rendered from the density itself. The scale is fixed: a magnified image would show another crystal."""
     spline_order: int = 3
     symprec: float = SYMPREC
     version: int = 1
@@ -179,7 +179,7 @@ class MetricRecipe(ImageRecipe):
         if min(self.window) <= 0 or min(self.pixels) < 1 or not 0 <= self.spline_order <= 5:
             raise ConfigurationError(
                 f"recipe {self.name}: window {self.window} Å, pixels {self.pixels} and spline order "
-                f"{self.spline_order} (0 to 5) do not make a picture"
+                f"{self.spline_order} (0 to 5) do not define an image"
             )
 
     @property
@@ -195,7 +195,7 @@ class MetricRecipe(ImageRecipe):
         return DENSITY_UNIT
 
     def parameters(self) -> dict[str, Any]:
-        # Named only where there are others than the plain one: so recipes of old keep their hash.
+        # Included only if it differs from the default, so that older recipes keep their hash.
         views = {} if self.views == MetricRecipe.views else {"views": [list(view) for view in self.views]}
         return {
             "recipe": "metric",
@@ -210,10 +210,10 @@ class MetricRecipe(ImageRecipe):
         }
 
     def _render(self, densities: Mapping[str, DensityData], structure: Structure) -> NDArray[np.floating[Any]]:
-        setting = standard_setting(structure, symprec=self.symprec)
+        crystal = conventional_frame(structure, symprec=self.symprec)
         to_fractional = np.linalg.inv(structure.lattice.matrix)
-        frames = [plane_frame(setting, miller, offset=offset) for miller, offset in self.planes]
-        windows = [frame.moved(turn=turn, shift=(x, y)) for turn, x, y in self.views for frame in frames]
+        frames = [plane_frame(crystal, miller, offset=offset) for miller, offset in self.planes]
+        windows = [frame.moved(rotation=rotation, shift=(x, y)) for rotation, x, y in self.views for frame in frames]
         points = np.stack([plane_points(window, window=self.window, pixels=self.pixels) for window in windows])
         fractional = points @ to_fractional  # views planes x H x W x 3
         by_kind = [metric_slice(densities[kind], fractional, spline_order=self.spline_order) for kind in self.kinds]
@@ -222,7 +222,7 @@ class MetricRecipe(ImageRecipe):
 
 @dataclass(frozen=True)
 class FourierRecipe(ImageRecipe):
-    """The magnitude of another recipe's picture in reciprocal space, ``log(1 + |F|)`` per channel."""
+    """Fourier magnitude of another recipe's image, ``log(1 + |F|)`` per channel."""
 
     of: ImageRecipe
     version: int = 1
@@ -253,10 +253,12 @@ RECIPES: Catalog[ImageRecipe] = Catalog("recipes")
 def _check_kinds(name: str, kinds: tuple[str, ...]) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds or len(set(kinds)) != len(kinds):
-        raise ConfigurationError(f"recipe {name} has density kinds {kinds}; choose each once from {', '.join(KINDS)}")
+        raise ConfigurationError(
+            f"recipe {name} has density kinds {kinds}; choose each at most once from {', '.join(KINDS)}"
+        )
 
 
-# Shifts of a fraction of the window that is no fraction of a cell, turns that are no symmetry of a cubic plane.
+# Shifts that are not fractions of a cell, and rotations that are not symmetries of a cubic plane.
 _VIEWS: tuple[View, ...] = ((0.0, 0.0, 0.0), (17.0, 1.3, 2.1), (41.0, -2.7, 0.8), (68.0, 0.9, -3.1))
 
 for _recipe in (

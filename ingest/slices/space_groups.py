@@ -1,4 +1,4 @@
-"""The space group of a structure, its prototype, and which space groups are F-centred cubic."""
+"""Space group and prototype of a structure, and the F-centred cubic space groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["F_CENTRED_CUBIC", "SYMPREC", "SpaceGroup", "space_group"]
 
 SYMPREC = 0.01
-"""Distance within which atoms count as symmetric [Å]."""
+"""Default tolerance of spglib on atomic positions [Å]."""
 
 F_CENTRED_CUBIC = frozenset({196, 202, 203, 209, 210, 216, 219, 225, 226, 227, 228})
 """Numbers of the cubic space groups whose symbol begins with F (International Tables A)."""
@@ -35,7 +35,7 @@ class SpaceGroup:
 
     @property
     def f_centred_cubic(self) -> bool:
-        """Whether it is face-centred cubic."""
+        """Whether the space group is F-centred cubic."""
         return self.number in F_CENTRED_CUBIC
 
     def __str__(self) -> str:
@@ -43,11 +43,11 @@ class SpaceGroup:
 
 
 def space_group(structure: Structure, *, symprec: float = SYMPREC) -> SpaceGroup:
-    """Space group and prototype, found by spglib.
+    """Determine space group and prototype with spglib.
 
-    The Pearson symbol has the crystal family (a, m, o, t, h, c), the centring of the conventional
-    cell (S for one centred face) and its number of atoms; of a rhombohedral crystal (hR) that
-    of the primitive cell (IUPAC Red Book 2005, IR-3.4.4).
+    The Pearson symbol consists of the crystal family (a, m, o, t, h, c), the centring of the
+    conventional cell (S for one centred face) and its number of atoms; for a rhombohedral crystal
+    (hR) the number of atoms of the primitive cell (IUPAC Red Book 2005, IR-3.4.4).
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def space_group(structure: Structure, *, symprec: float = SYMPREC) -> SpaceGroup
         [int(site.specie.Z) for site in structure],
     )
     with warnings.catch_warnings():
-        # Which of its two ways to fail, None or an error, spglib will keep; both are asked for here.
+        # spglib reports a failure as None or as an error, depending on its version; both are handled.
         warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING", category=DeprecationWarning)
         try:
             dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)

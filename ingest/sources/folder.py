@@ -1,17 +1,17 @@
-"""A dataset folder: the way in for anyone's own data.
+"""Dataset folder: the source of the user's own data.
 
 ::
 
     DIR/properties.csv       id, formula, and a column per property (`ecdreg properties list` names them);
-                             level_of_theory, if the rows say it
+                             level_of_theory, if the rows have one
     DIR/structures/<id>.cif | .vasp | .poscar | .json
     DIR/densities/<id>/CHGCAR[.gz] (with CHGCAR.reference[.gz] for the superposed atoms)
                   <id>.cube[.gz] (with <id>.spin.cube, .deformation.cube, .reference.cube) | <id>.h5
     DIR/images/<id>.png | .npy        slices rendered elsewhere
-    DIR/descriptions.csv     id, description; generator and generator_version, if known
+    DIR/descriptions.csv     id, description; optional: generator and generator_version
 
-Every part but ``properties.csv`` is optional. A table that cannot be used at all is a
-:class:`~registry.errors.SourceError`; what is wrong with one crystal is that crystal's outcome.
+Every part except ``properties.csv`` is optional. An unusable table is a
+:class:`~registry.errors.SourceError`; an unusable crystal is an outcome of that crystal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.readers.images import IMAGE_SUFFIXES
-from ingest.readers.levels import UNSPECIFIED, level_named
+from ingest.readers.levels_of_theory import UNSPECIFIED, normalize_level_of_theory
 from ingest.readers.structures import STRUCTURE_SUFFIXES
 from ingest.sources.base import RawCrystal, RawDescription
 from registry.crystals import DensityData, PropertyData
@@ -42,9 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRecord", "FolderSource"]
 
-_DENSITIES = (".cube", ".cube.gz", ".h5")
-_BESIDE_CUBE = tuple(f".{kind}.cube{packed}" for kind in ("spin", "deformation", "reference") for packed in ("", ".gz"))
-_KNOWN = ("id", "formula", "level_of_theory")
+_DENSITY_SUFFIXES = (".cube", ".cube.gz", ".h5")
+_CUBE_COMPANIONS = tuple(
+    f".{kind}.cube{suffix}" for kind in ("spin", "deformation", "reference") for suffix in ("", ".gz")
+)
+_ID_COLUMNS = ("id", "formula", "level_of_theory")
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,19 @@ class FolderRecord:
     source_id: str
     formula: str | None
     values: tuple[tuple[str, str], ...] = ()
-    """Property columns and what stands in them, empty cells left out."""
+    """Property columns and their cells, without empty cells."""
     level_of_theory: str | None = None
     release: str | None = None
     structures: tuple[Path, ...] = ()
     densities: tuple[Path, ...] = ()
     companions: tuple[Path, ...] = ()
-    """What the reader takes along with the density: superposed atoms, further kinds."""
+    """Files that are read together with the density: superposed atoms, further kinds."""
     reference: Path | None = None
-    """Superposed atoms that do not lie beside the density."""
+    """Superposed atoms in a file that is not beside the density."""
     images: tuple[Path, ...] = ()
     description: RawDescription | None = None
     fault: str | None = None
-    """What makes the row unusable."""
+    """Reason why the row is unusable."""
 
     @property
     def has_description(self) -> bool:
@@ -75,14 +77,14 @@ class FolderRecord:
 
     def input_sha256(self) -> str:
         """SHA-256 of the row, the description and the bytes of every file of this crystal."""
-        described = self.description
+        given = self.description
         row = {
             "id": self.source_id,
             "formula": self.formula,
             "values": self.values,
             "level_of_theory": self.level_of_theory,
             "release": self.release,
-            "description": described and (described.text, described.generator, described.generator_version),
+            "description": given and (given.text, given.generator, given.generator_version),
             "fault": self.fault,
         }
         digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
@@ -99,20 +101,20 @@ class FolderRecord:
         Raises
         ------
         InputError
-            If the row, or the structure, cannot be used.
+            If the row or the structure cannot be used.
         OSError
             If a file cannot be read now.
         """
         if self.fault is not None:
             raise InputError(self.fault)
-        level = level_named(self.level_of_theory or level_of_theory or UNSPECIFIED)
+        own_level = normalize_level_of_theory(self.level_of_theory or level_of_theory or UNSPECIFIED)
         problems: list[str] = []
         structure = self._structure()
         own, densities = self._densities(level_of_theory, problems)
         return RawCrystal(
             formula=self.formula,
             structure=structure,
-            properties=tuple(self._properties(level, problems)),
+            properties=tuple(self._properties(own_level, problems)),
             densities=tuple(densities),
             density_structure=own,
             image=self._image(problems),
@@ -125,7 +127,7 @@ class FolderRecord:
 
         return read_structure(_only(self.structures)) if self.structures else None
 
-    def _properties(self, level: str, problems: list[str]) -> Iterator[PropertyData]:
+    def _properties(self, level_of_theory: str, problems: list[str]) -> Iterator[PropertyData]:
         for name, cell in self.values:
             try:
                 value = float(cell)
@@ -133,7 +135,7 @@ class FolderRecord:
                 problems.append(f"{name} is {cell!r}, which is not a number")
                 continue
             if math.isfinite(value):
-                yield PropertyData(name, value, level, self.release)
+                yield PropertyData(name, value, level_of_theory, self.release)
             else:
                 problems.append(f"{name} is {cell!r}, which is not finite")
 
@@ -149,10 +151,10 @@ class FolderRecord:
         except InputError as error:
             problems.append(str(error))
             return None, []
-        # What the file says wins over what is said of all files.
-        unsaid = level_named(level_of_theory or UNSPECIFIED)
+        # A level of theory in the file takes precedence over that of the options.
+        default = normalize_level_of_theory(level_of_theory or UNSPECIFIED)
         return structure, [
-            replace(density, level_of_theory=unsaid) if density.level_of_theory == UNSPECIFIED else density
+            replace(density, level_of_theory=default) if density.level_of_theory == UNSPECIFIED else density
             for density in densities
         ]
 
@@ -169,25 +171,25 @@ class FolderRecord:
 
 
 class FolderSource:
-    """The crystals of a dataset folder; see :class:`~ingest.sources.base.CrystalSource`.
+    """Crystals of a dataset folder; see :class:`~ingest.sources.base.CrystalSource`.
 
     Parameters
     ----------
     path
         The folder.
     name
-        Name of the source; default: the folder's name, in lower case, with anything but
-        letters, digits, ``.``, ``_`` and ``-`` replaced by ``-``.
+        Name of the source; default: the name of the folder, in lower case, with all characters
+        except letters, digits, ``.``, ``_`` and ``-`` replaced by ``-``.
     release
         Version of the data, if there is one.
 
     Raises
     ------
     SourceError
-        If there is no such folder, if ``properties.csv`` is missing, lacks a column or has an
-        id twice or none, or if ``descriptions.csv`` cannot be used. The message names the file.
+        If there is no such folder, if ``properties.csv`` is missing, lacks a column or has a repeated
+        or missing id, or if ``descriptions.csv`` cannot be used. The message names the file.
     ConfigurationError
-        If no name can be made of the folder's.
+        If the name of the folder contains no letter or digit.
     """
 
     def __init__(self, path: Path, *, name: str | None = None, release: str | None = None) -> None:
@@ -195,7 +197,7 @@ class FolderSource:
         self.name = _slug(name if name is not None else path.resolve().name)
         self.release = release
         if not path.is_dir():
-            raise SourceError(f"{path} is no folder; give one with a properties.csv")
+            raise SourceError(f"{path} is not a folder; give one with a properties.csv")
         self._table = _table(path / "properties.csv", required=("id", "formula"))
         self._descriptions = self._read_descriptions()
         self._remarks: list[str] = []
@@ -209,7 +211,7 @@ class FolderSource:
         return len(self._records)
 
     def records(self) -> Iterator[FolderRecord]:
-        """The rows of ``properties.csv``, in their order."""
+        """Rows of ``properties.csv``, in order."""
         return iter(self._records)
 
     @cached_property
@@ -218,9 +220,9 @@ class FolderSource:
         table = self.path / "properties.csv"
         header, rows = self._table
         used = [column for column in header if column in PROPERTIES]
-        if others := [column for column in header if column not in PROPERTIES and column not in _KNOWN]:
+        if others := [column for column in header if column not in PROPERTIES and column not in _ID_COLUMNS]:
             self._remarks.append(
-                f"{table}: columns that are not used: {', '.join(others)} (properties are: {', '.join(PROPERTIES)})"
+                f"{table}: unused columns: {', '.join(others)} (properties are: {', '.join(PROPERTIES)})"
             )
         descriptions = self._descriptions
         files = {part: _names(self.path / part) for part in ("structures", "densities", "images")}
@@ -228,7 +230,7 @@ class FolderSource:
             self._record(line, row, header=header, used=used, descriptions=descriptions, files=files)
             for line, row in rows
         ]
-        self._report_strays(records, descriptions, files)
+        self._report_unused(records, descriptions, files)
         return records
 
     def _record(
@@ -256,10 +258,10 @@ class FolderSource:
             values=tuple((column, cells[column]) for column in used if cells[column]),
             level_of_theory=cells.get("level_of_theory") or None,
             release=self.release,
-            structures=_with_endings(ident, files["structures"], STRUCTURE_SUFFIXES),
+            structures=_with_suffixes(ident, files["structures"], STRUCTURE_SUFFIXES),
             densities=densities,
             companions=companions,
-            images=_with_endings(ident, files["images"], IMAGE_SUFFIXES),
+            images=_with_suffixes(ident, files["images"], IMAGE_SUFFIXES),
             description=descriptions.get(ident),
         )
 
@@ -279,45 +281,45 @@ class FolderSource:
                 )
         return found
 
-    def _report_strays(
+    def _report_unused(
         self, records: list[FolderRecord], descriptions: dict[str, RawDescription], files: dict[str, dict[str, Path]]
     ) -> None:
         ids = {record.source_id for record in records}
-        taken = {
+        used = {
             path
             for record in records
             for path in (*record.structures, *record.densities, *record.companions, *record.images)
         }
-        strays = {
+        unused = {
             part: [
                 path.name
                 for path in names.values()
-                if path not in taken and not any(inner.is_relative_to(path) for inner in taken if path.is_dir())
+                if path not in used and not any(inner.is_relative_to(path) for inner in used if path.is_dir())
             ]
             for part, names in files.items()
         }
-        strays["descriptions.csv"] = [ident for ident in descriptions if ident not in ids]
-        for part, names in strays.items():
+        unused["descriptions.csv"] = [ident for ident in descriptions if ident not in ids]
+        for part, names in unused.items():
             if names:
                 self._remarks.append(
-                    f"{self.path / part}: {len(names)} of no id in properties.csv, such as {min(names)}"
+                    f"{self.path / part}: {len(names)} without an id in properties.csv, such as {min(names)}"
                 )
 
 
 def _slug(name: str) -> str:
     slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.")
     if not slug:
-        raise ConfigurationError(f"no source can be called {name!r}; give a --name of letters and digits")
+        raise ConfigurationError(f"{name!r} cannot be the name of a source; give a --name of letters and digits")
     return slug
 
 
 def _table(path: Path, *, required: tuple[str, ...]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header and rows of a csv file, a row with its line number; empty lines left out.
+    """Header and rows of a CSV file, each row with its line number; empty lines are left out.
 
-    Cells stay text: sodium nitride's formula reads "NaN".
+    Cells stay text: the formula of sodium nitride is "NaN".
     """
     try:
-        # A file that a spreadsheet wrote begins with a byte order mark.
+        # Spreadsheet programs write a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -326,29 +328,29 @@ def _table(path: Path, *, required: tuple[str, ...]) -> tuple[list[str], list[tu
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error
     if not lines:
-        raise SourceError(f"{path} is empty; its first line names the columns: {', '.join(required)}, ...")
+        raise SourceError(f"{path} is empty; its first line must contain the columns: {', '.join(required)}, ...")
     header = [column.strip() for column in lines[0][1]]
     for column in required:
         if column not in header:
             raise SourceError(f"{path} has no column {column!r}; it has {', '.join(header)}")
-    if twice := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
-        raise SourceError(f"{path} has the column {twice[0]!r} twice; keep one")
-    where = header.index("id")
-    seen: dict[str, int] = {}
+    if repeated := [column for column in dict.fromkeys(header) if header.count(column) > 1]:
+        raise SourceError(f"{path} has the column {repeated[0]!r} twice; keep one")
+    id_column = header.index("id")
+    lines_by_id: dict[str, int] = {}
     for line, row in lines[1:]:
-        ident = row[where].strip() if where < len(row) else ""
+        ident = row[id_column].strip() if id_column < len(row) else ""
         if not ident:
             raise SourceError(f"line {line} of {path} has no id; give every row one")
-        if ident in seen:
-            raise SourceError(f"{path} has the id {ident!r} twice, in lines {seen[ident]} and {line}; keep one")
-        seen[ident] = line
+        if ident in lines_by_id:
+            raise SourceError(f"{path} has the id {ident!r} twice, in lines {lines_by_id[ident]} and {line}; keep one")
+        lines_by_id[ident] = line
     return header, lines[1:]
 
 
 def _fault(ident: str) -> str | None:
-    # An id names files; it must not lead out of the folder.
+    # An id is part of file names; it must not point outside the folder.
     if re.search(r"[/\\\x00-\x1f]", ident) or ident.startswith("."):
-        return f"id {ident!r} cannot name a file; use one without '/', '\\' and a leading '.'"
+        return f"id {ident!r} cannot be part of a file name; use one without '/', '\\' and a leading '.'"
     return None
 
 
@@ -356,21 +358,21 @@ def _names(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
 
 
-def _with_endings(ident: str, names: dict[str, Path], endings: tuple[str, ...]) -> tuple[Path, ...]:
-    return tuple(names[ident + ending] for ending in endings if ident + ending in names)
+def _with_suffixes(ident: str, names: dict[str, Path], suffixes: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(names[ident + suffix] for suffix in suffixes if ident + suffix in names)
 
 
 def _density_files(ident: str, names: dict[str, Path]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    found = list(_with_endings(ident, names, _DENSITIES))
-    companions = list(_with_endings(ident, names, _BESIDE_CUBE))
+    found = list(_with_suffixes(ident, names, _DENSITY_SUFFIXES))
+    companions = list(_with_suffixes(ident, names, _CUBE_COMPANIONS))
     if (folder := names.get(ident)) is not None and folder.is_dir():
         inside = _names(folder)
-        found += _with_endings("CHGCAR", inside, ("", ".gz"))
-        companions += _with_endings("CHGCAR.reference", inside, ("", ".gz"))
+        found += _with_suffixes("CHGCAR", inside, ("", ".gz"))
+        companions += _with_suffixes("CHGCAR.reference", inside, ("", ".gz"))
     return tuple(found), tuple(companions)
 
 
 def _only(paths: tuple[Path, ...]) -> Path:
     if len(paths) > 1:
-        raise InputError(f"{' and '.join(path.name for path in paths)} are of one crystal; keep one")
+        raise InputError(f"{' and '.join(path.name for path in paths)} belong to one crystal; keep one")
     return paths[0]

@@ -1,6 +1,6 @@
 """The bundled sample: 200 cubic crystals with first-principles densities.
 
-Where they come from, how they were chosen and under which licence: ``ingest/sample/README.md``.
+``ingest/sample/README.md`` describes their origin, selection and licence.
 """
 
 from __future__ import annotations
@@ -8,24 +8,22 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from ingest.sources.base import SOURCES
 from ingest.sources.folder import FolderSource
 from registry.errors import SourceError
 
 __all__ = ["RELEASE", "sample_source"]
 
 RELEASE = "1"
-"""Counts the selections of crystals; raised when ``ingest/sample`` changes."""
+"""Version of the selection of crystals; increased when ``ingest/sample`` changes."""
 
 
-@SOURCES.register("sample")
 def sample_source() -> FolderSource:
-    """The bundled sample as a source.
+    """Open the bundled sample.
 
     Raises
     ------
     SourceError
-        If it was not installed along with the code.
+        If the sample is not installed with the code.
     """
     folder = files("ingest") / "sample"
     if not isinstance(folder, Path) or not folder.is_dir():

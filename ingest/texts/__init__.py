@@ -1,4 +1,5 @@
-"""Texts: robocrystallographer's descriptions and the text levels that are cut from them.
+"""Texts: descriptions by robocrystallographer and the text levels derived from them.
 
-Only this package imports robocrystallographer. ``ingest`` and ``ecdreg`` import it.
+Only this package imports robocrystallographer; it imports ``registry`` only.
+The rest of ``ingest`` and ``ecdreg`` may import it.
 """

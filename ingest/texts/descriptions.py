@@ -1,6 +1,6 @@
-"""Texts about a crystal: robocrystallographer's sentences, and the three levels made of them.
+"""Descriptions of crystals by robocrystallographer, and the three text levels derived from them.
 
-A **text level** says how much of a description a model may read:
+A **text level** is the part of a description that a model reads:
 
 ``formula``
     The composition name: ``"TiWMn2"``.
@@ -10,9 +10,9 @@ A **text level** says how much of a description a model may read:
 ``all``
     The description itself.
 
-Only :func:`describe` needs robocrystallographer, whose import takes ten seconds or more and
-a crystal two to six: the pipeline calls it in worker processes. Cutting a text to the
-token limit of a model is the business of that model's tokenizer.
+Only :func:`describe` needs robocrystallographer. Its import takes ten seconds or more and one
+crystal two to six, so the pipeline calls it in worker processes. The tokenizer of a model
+truncates a text to the token limit of that model.
 """
 
 from __future__ import annotations
@@ -30,29 +30,28 @@ from registry.errors import InputError
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["GENERATOR", "TEXT_LEVELS", "bond_lengths", "describe", "levels", "robocrys_version"]
+__all__ = ["GENERATOR", "TEXT_LEVELS", "bond_lengths", "describe", "robocrys_version", "texts_by_level"]
 
 GENERATOR = "robocrystallographer"
-"""What the column ``descriptions.generator`` says of a text of :func:`describe`."""
+"""Value of the column ``descriptions.generator`` for a text of :func:`describe`."""
 
 TextLevel = Callable[[str, str], str]
-"""Text of one level from (description, formula)."""
+"""Function from (description, formula) to the text of one text level."""
 
 TEXT_LEVELS: Catalog[TextLevel] = Catalog("text_levels")
-"""How the text of each level is made of a description and a formula."""
+"""Text levels by name."""
 
 
 def describe(structure: Structure) -> str:
-    """Robocrystallographer's description of a structure; the text of level ``all``.
+    """Describe a structure with robocrystallographer; the text of text level ``all``.
 
-    Sites carry labels, ``Ti(1)``, and no oxidation states, as in the descriptions that the
-    Materials Project shows for metals: guessed charges would be new information that a
-    density does not hold.
+    Sites have labels, ``Ti(1)``, and no oxidation states, as in the descriptions of metals in the
+    Materials Project: guessed charges would add information that a density does not contain.
 
     Parameters
     ----------
     structure
-        Cell [Å] of any setting; it is read in its conventional cell, and left unchanged.
+        Any cell [Å]; the description refers to the conventional cell. Not modified.
 
     Returns
     -------
@@ -72,10 +71,10 @@ def describe(structure: Structure) -> str:
     bare = structure.copy()
     bare.remove_oxidation_states()
     with warnings.catch_warnings():
-        # CrystalNN says of every crystal without charges that it has none: meant so.
+        # CrystalNN warns of every crystal without charges; they are left out on purpose.
         warnings.simplefilter("ignore")
         try:
-            # A library of many parts: whatever it raises is about this crystal.
+            # robocrystallographer raises errors of many types; all of them concern this crystal.
             text = str(describer.describe(condenser.condense_structure(bare)))
         except Exception as error:
             raise InputError(
@@ -84,20 +83,20 @@ def describe(structure: Structure) -> str:
     return _ordered(text)
 
 
-def levels(description: str, formula: str) -> dict[str, str]:
-    """The text of every level.
+def texts_by_level(description: str, formula: str) -> dict[str, str]:
+    """Derive the text of every text level from a description.
 
     Parameters
     ----------
     description
-        Text of level ``all``, from :func:`describe` or as a source brought it.
+        Text of text level ``all``, from :func:`describe` or from a source.
     formula
         Composition name.
 
     Returns
     -------
     dict
-        Level to text, for every entry of :data:`TEXT_LEVELS`.
+        Text level to text, for every entry of :data:`TEXT_LEVELS`.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def levels(description: str, formula: str) -> dict[str, str]:
 
     Examples
     --------
-    >>> levels("All Ti(1)-W(1) bond lengths are 2.97 Å.", "TiW")["keywords"]
+    >>> texts_by_level("All Ti(1)-W(1) bond lengths are 2.97 Å.", "TiW")["keywords"]
     'TiW: Ti-W 2.97 Å'
     """
     description, formula = " ".join(description.split()), formula.strip()
@@ -116,7 +115,7 @@ def levels(description: str, formula: str) -> dict[str, str]:
 
 
 def bond_lengths(description: str) -> list[tuple[str, str, str]]:
-    """Bonds that the sentences of a description name, in their order, each once.
+    """Bonds in the sentences of a description, in order, each once.
 
     Parameters
     ----------
@@ -127,8 +126,8 @@ def bond_lengths(description: str) -> list[tuple[str, str, str]]:
     Returns
     -------
     list of (element, element, length)
-        The length as it stands there [Å]: ``"2.97"``, or ``"3.55-3.57"`` where the sentence
-        gives a range. A pair with two lengths (shorter and longer ones) comes twice.
+        The length as written [Å]: ``"2.97"``, or ``"3.55-3.57"`` where the sentence gives a range.
+        A pair with two lengths (shorter and longer ones) occurs twice.
 
     Examples
     --------
@@ -147,7 +146,7 @@ def bond_lengths(description: str) -> list[tuple[str, str, str]]:
 
 @cache
 def robocrys_version() -> str:
-    """Version of the installed robocrystallographer, without importing it."""
+    """Version of the installed robocrystallographer, without an import of it."""
     return version("robocrys")
 
 
@@ -185,7 +184,7 @@ _SHARING = re.compile(r"(?:(?:corner|edge|face)(?:, and |, | and ))+(?:corner|ed
 
 
 def _ordered(text: str) -> str:
-    # Robocrystallographer joins a set of strings, in an order that differs from process to process.
+    # robocrystallographer joins a set of strings, in an order that differs between processes.
     def put(match: re.Match[str]) -> str:
         words = [word for word in ("edge", "face", "corner") if word in match[0]]
         return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])}, and {words[-1]}"
@@ -196,7 +195,7 @@ def _ordered(text: str) -> str:
 @cache
 def _robocrys() -> tuple[Any, Any]:
     with warnings.catch_warnings():
-        # Deprecations inside its dependencies, while they are imported.
+        # Deprecations in its dependencies, during the import.
         warnings.simplefilter("ignore")
         from robocrys import StructureCondenser, StructureDescriber
 

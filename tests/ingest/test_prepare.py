@@ -16,7 +16,10 @@ import pytest
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
-from ingest.prepare import IngestOptions, Prepared, input_sha256, needs_describing, prepare, prepare_files
+from ingest.preparation.checksums import input_sha256, needs_description
+from ingest.preparation.options import IngestOptions
+from ingest.preparation.outcome import Prepared
+from ingest.preparation.prepare import prepare, prepare_files
 from ingest.readers.structures import read_structure
 from ingest.sources.base import RawCrystal, RawDescription
 from ingest.sources.folder import FolderRecord
@@ -239,8 +242,8 @@ def test_texts_none_and_what_needs_computing() -> None:
     bare = sample_record(description=None)
     for texts, with_text, without in (("source", False, True), ("compute", True, True), ("none", False, False)):
         options = replace(OPTIONS, texts=texts)
-        assert needs_describing(sample_record(), options) is with_text
-        assert needs_describing(bare, options) is without
+        assert needs_description(sample_record(), options) is with_text
+        assert needs_description(bare, options) is without
 
 
 def test_without_a_structure_no_text_is_made_up() -> None:

@@ -15,7 +15,7 @@ from ingest.readers.densities import read_densities
 from ingest.readers.structures import read_structure
 from ingest.slices.space_groups import space_group
 from ingest.sources.sample import sample_source
-from ingest.texts.descriptions import GENERATOR, levels
+from ingest.texts.descriptions import GENERATOR, texts_by_level
 from registry.formulas import composition_key
 from registry.properties import PROPERTIES, TARGETS, suspect_reason
 
@@ -103,7 +103,7 @@ def test_texts_are_the_projects_own(rows: dict[str, dict[str, str]]) -> None:
     without_bonds = {
         rows[ident]["formula"]
         for ident, row in texts.items()
-        if ": " not in levels(row["description"], "X")["keywords"]
+        if ": " not in texts_by_level(row["description"], "X")["keywords"]
     }
     assert without_bonds == {"Ne", "Ar", "Kr"}
 

@@ -70,10 +70,10 @@ def test_volumes_are_sums_of_atoms_where_they_are() -> None:
     volumes = Volumes(amounts, [sum(n * values[s] for s, n in one.items()) for one in amounts])
     assert volumes.error == pytest.approx(0.0, abs=1e-2)
     assert volumes({"Li": 1.0, "Rb": 1.0}) == pytest.approx(52.0, rel=0.02)
-    assert "fit on 12 known crystals" in volumes.told()
+    assert "fit to 12 known crystals" in volumes.describe()
     few = Volumes(amounts[:3], [1.0, 2.0, 3.0])
     assert few.error is None
-    assert "too few to fit" in few.told()
+    assert "too few to fit" in few.describe()
 
 
 def test_volume_follows_the_radii() -> None:

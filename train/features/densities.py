@@ -111,7 +111,7 @@ def grids_of(crystal: CrystalData, levels: Sequence[str] | None = None) -> Densi
     Parameters
     ----------
     crystal
-        As ``ingest.prepare`` made it.
+        As ``ingest.preparation`` made it.
     levels
         Levels of theory of the deformation density that will do, the best first; None: any, of which the first is
         taken.

@@ -123,7 +123,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
 
 
 def encode_crystal(session: Session, settings: Settings, encoder: Encoder, crystal: CrystalData) -> NDArray[np.float32]:
-    """Vector of a crystal that ``ingest.prepare`` made, whether or not the registry has it.
+    """Vector of a crystal that ``ingest.preparation`` made, whether or not the registry has it.
 
     Parameters
     ----------

@@ -216,7 +216,7 @@ class Predictor:
         }
 
     def predict(self, inputs: Sequence[CrystalData], *, confidence: float = CONFIDENCE) -> list[PredictionResult]:
-        """Predict for crystals that ``ingest.prepare`` made, whether or not the registry has them.
+        """Predict for crystals that ``ingest.preparation`` made, whether or not the registry has them.
 
         Parameters
         ----------

@@ -209,7 +209,7 @@ def was_fitted_to(session: Session, experiment: Experiment, crystal: CrystalData
     experiment
         Experiment of the model.
     crystal
-        From ``ingest.prepare``.
+        From ``ingest.preparation``.
     """
     alike = and_(
         CrystalRevision.formula == crystal.formula,

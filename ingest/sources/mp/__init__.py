@@ -1,9 +1,5 @@
-"""The Materials Project: structures, properties, densities and texts, politely and resumably.
+"""Materials Project: structures, properties, densities and texts, with a rate limit and resumable.
 
-:mod:`~ingest.sources.mp.source` lists the materials through the project's own client
-(:mod:`~ingest.sources.mp.client`); a record (:mod:`~ingest.sources.mp.records`) fetches the
-density object of its material (:mod:`~ingest.sources.mp.objects`) when a worker process reads it,
-and needs no key for that.
+``source`` lists materials through the mp-api ``client``; a record of ``records`` downloads its density from
+``objects`` in a worker process, without a key. ``ingest.sources.catalog``, ``ingest.dry_run`` and ``cli`` import it.
 """
-
-from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which calculation a density comes from, and at which level of theory a property was calculated.
+"""Calculations of Materials Project materials: those with a density, and their levels of theory.
 
-The project keeps one density object per calculation. Of a material, the static PBE and PBE+U
-calculations have one; the newest is meant. Two requests per hundred materials answer that for
-all of them, and the answers are kept in a file until the project's database has a new version, so
-that a run which goes on where another was cut off asks for none of them again.
+The Materials Project stores one density object per calculation. The static PBE and PBE+U
+calculations of a material have one; the newest is used. Two requests per hundred materials return
+the calculations of all of them. The responses are kept in a file until the database has a new
+version, so that a run that continues an interrupted one does not request them again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ingest.readers.levels import UNSPECIFIED, level_named
+from ingest.readers.levels_of_theory import UNSPECIFIED, normalize_level_of_theory
 from ingest.sources.base import RawDescription
 from ingest.sources.mp.client import MpClient
 from registry.checksums import json_sha256
 
-__all__ = ["Answers", "Calculations", "answers_of", "number_of"]
+__all__ = ["Calculations", "ResponseCache", "number_of", "request_calculations"]
 
 _STATIC = ("GGA Static", "GGA+U Static")
 _VERSION = 1
@@ -32,37 +32,37 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Calculations:
-    """The calculations of one material."""
+    """Calculations of one material."""
 
     types: tuple[tuple[str, str], ...] = ()
     """(task id, type), as ``("mp-1234", "GGA Static")``."""
     candidates: tuple[str, ...] = ()
     """Task ids that may have a density, the newest first."""
-    known: bool = True
-    """Whether the project has a document of this material's calculations."""
+    listed: bool = True
+    """Whether the Materials Project has a document of this material's calculations."""
 
-    def level_of(self, task_id: str) -> str:
-        """Level of theory of one of the calculations; ``unspecified`` where it is none of them."""
+    def level_of_theory(self, task_id: str) -> str:
+        """Level of theory of a calculation; ``unspecified`` for a calculation of another material."""
         number = number_of(task_id)
         for task, kind in self.types:
             if number_of(task) == number:
-                return level_named(kind.split(" ")[0])
+                return normalize_level_of_theory(kind.split(" ")[0])
         return UNSPECIFIED
 
     @property
-    def why_no_density(self) -> str | None:
-        """Why no density can be there; None if one can."""
+    def no_density_reason(self) -> str | None:
+        """Reason why the material has no density; None if it may have one."""
         if self.candidates:
             return None
-        if not self.known:
+        if not self.listed:
             return "no density: the Materials Project lists no calculation of this material"
         others = sorted({kind for _, kind in self.types})
         there_are = f"; there are {', '.join(others)}" if others else ""
         return f"no GGA static density: no calculation is of that type{there_are}"
 
 
-class Answers:
-    """What was asked of one version of the project's database.
+class ResponseCache:
+    """Responses of one version of the Materials Project's database, kept in a file.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class Answers:
                 self._materials = content["materials"]
 
     @classmethod
-    def at(cls, folder: Path, client: MpClient) -> Answers:
-        """The file of the client's service and database version; those of others are removed."""
+    def open(cls, folder: Path, client: MpClient) -> ResponseCache:
+        """Open the file of the client's service and database version; remove the files of others."""
         about = json_sha256([client.endpoint, client.database_version])
         path = folder / f"answers-{about[:16]}.json"
         for other in folder.glob("answers-*.json") if folder.is_dir() else ():
@@ -89,95 +89,94 @@ class Answers:
         return cls(path)
 
     def calculations(self, ident: str) -> Calculations:
-        """The calculations of a material that was asked for."""
+        """Calculations of a material that was requested."""
         about = self._materials[ident]
         return Calculations(
             tuple((task, kind) for task, kind in about["types"]), tuple(about.get("candidates", ())), about["known"]
         )
 
     def description(self, ident: str) -> RawDescription | None:
-        """The project's text, if it has one."""
+        """Text of the Materials Project; None where it has none."""
         text = self._materials.get(ident, {}).get("text")
         return None if not text else RawDescription(text[0], "robocrystallographer", text[1])
 
-    def lacks(self, ident: str, updated: str, entry: str) -> bool:
-        """Whether something is not known of a material as it was updated last."""
+    def is_missing(self, ident: str, updated: str, entry: str) -> bool:
+        """Whether an entry of the material at its last update is not in the cache."""
         about = self._materials.get(ident)
         if about is None or about["updated"] != updated or entry not in about:
             return True
-        # A document that did not come is asked for again, and what hangs on it.
+        # A missing document is requested again, with everything that depends on it.
         return entry != "text" and not about["known"]
 
-    def learn(self, ident: str, updated: str, **entries: Any) -> None:
-        """Take an answer in."""
+    def add(self, ident: str, updated: str, **entries: Any) -> None:
+        """Add entries of a material."""
         about = self._materials.get(ident)
         if about is None or about["updated"] != updated:
             about = self._materials[ident] = {"updated": updated}
-        if "types" in entries:  # which is the newest of them has to be asked again
+        if "types" in entries:  # the newest of them has to be requested again
             about.pop("candidates", None)
         about.update(entries)
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps({"version": _VERSION, "materials": self._materials}), encoding="utf-8")
         part.replace(self._path)
 
 
-def answers_of(
-    client: MpClient, answers: Answers, updated: Mapping[str, str], *, tasks: bool = True, texts: bool = True
-) -> Answers:
-    """Ask for what is not known yet, in as few requests as ids fit into.
+def request_calculations(
+    client: MpClient, cache: ResponseCache, updated: Mapping[str, str], *, tasks: bool = True, texts: bool = True
+) -> None:
+    """Request the entries that the cache does not have, with as many ids per request as possible, and save it.
 
     Parameters
     ----------
     client
-        Who answers.
-    answers
-        What is known; it is completed and saved.
+        Client of the service.
+    cache
+        Earlier responses; the new ones are added.
     updated
-        Material id to when the project updated it last.
+        Material id to the date of its last update.
     tasks
-        Which calculation is the newest; not needed where a lock file says it.
+        Request the dates of the calculations, which select the newest; a lock file makes them unnecessary.
     texts
-        Robocrystallographer's texts too.
+        Request the texts of robocrystallographer.
 
     Raises
     ------
     SourceError
         If the service does not answer.
     """
-    unknown = [ident for ident, when in updated.items() if answers.lacks(ident, when, "types")]
+    unknown = [ident for ident, when in updated.items() if cache.is_missing(ident, when, "types")]
     documents = client.materials(unknown, fields=["material_id", "calc_types"]) if unknown else {}
     for ident in unknown:
         types = _types(documents.get(ident))
-        answers.learn(ident, updated[ident], types=types, known=ident in documents)
+        cache.add(ident, updated[ident], types=types, known=ident in documents)
     if tasks:
-        undecided = [ident for ident, when in updated.items() if answers.lacks(ident, when, "candidates")]
+        undecided = [ident for ident, when in updated.items() if cache.is_missing(ident, when, "candidates")]
         statics = {
-            ident: [task for task, kind in answers.calculations(ident).types if kind in _STATIC] for ident in undecided
+            ident: [task for task, kind in cache.calculations(ident).types if kind in _STATIC] for ident in undecided
         }
         wanted = [task for some in statics.values() for task in some]
         when = _last_updated(client.tasks(wanted)) if wanted else {}
         for ident in undecided:
-            answers.learn(ident, updated[ident], candidates=_newest_first(statics[ident], when))
+            cache.add(ident, updated[ident], candidates=_newest_first(statics[ident], when))
     if texts:
-        silent = [ident for ident, at in updated.items() if answers.lacks(ident, at, "text")]
-        found = client.descriptions(silent) if silent else {}
-        for ident in silent:
-            answers.learn(ident, updated[ident], text=_text(found.get(ident)))
-    answers.save()
-    return answers
+        without_text = [ident for ident, at in updated.items() if cache.is_missing(ident, at, "text")]
+        found = client.descriptions(without_text) if without_text else {}
+        for ident in without_text:
+            cache.add(ident, updated[ident], text=_text(found.get(ident)))
+    cache.save()
 
 
 def number_of(ident: str) -> int:
-    """The number of an id in either spelling, by which ids are compared: ``mp-149`` and ``mp-ft`` are 149.
+    """Number of an id in either spelling, by which ids are compared: 149 for ``mp-149`` and ``mp-ft``.
 
     Raises
     ------
     ValueError
-        If it is no id.
+        If it is not an id.
     """
     from emmet.core.mpid import AlphaID
 
@@ -202,7 +201,7 @@ def _last_updated(documents: Iterable[Document]) -> dict[int, datetime]:
 
 
 def _newest_first(tasks: Sequence[str], when: Mapping[int, datetime]) -> list[str]:
-    # Densities exist of calculations without a document; those come last, the latest id first.
+    # Some calculations with a density have no document; they come last, the largest id first.
     never = datetime.min.replace(tzinfo=UTC)
     return sorted(tasks, key=lambda task: (when.get(number_of(task), never), number_of(task)), reverse=True)
 

@@ -1,21 +1,20 @@
-"""The project's own client, ``mp-api``, with the manners and the checks that it lacks.
+"""Requests to the Materials Project through its own client, ``mp-api``, with checks and retries.
 
-Every request goes through one :class:`requests.Session` of ours, with timeouts, retries that
-honour ``Retry-After``, and a rate that all processes of the machine share. Whatever goes wrong
-becomes one :class:`~registry.errors.SourceError` of one line, in which the key never stands.
+Every request goes through one :class:`requests.Session` with timeouts, retries that respect
+``Retry-After``, and a rate limit that all processes of the machine share. Every failure becomes
+a :class:`~registry.errors.SourceError` of one line that does not contain the key.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.sources.mp.rate_limiter import RateLimiter
-from ingest.sources.mp.session import BLOCKED, WHERE_KEYS_COME_FROM, PoliteSession
+from ingest.sources.mp.rate_limiter import RateLimiter, RetryableError
+from ingest.sources.mp.session import BLOCKED_MESSAGE, KEY_ADVICE, RateLimitedSession
 from registry.errors import ConfigurationError, SourceError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ __all__ = ["DEFAULT_ENDPOINT", "ApiKey", "MpClient", "chunks"]
 DEFAULT_ENDPOINT = "https://api.materialsproject.org/"
 
 IDS_PER_REQUEST = 100
-"""Ids that one URL names; longer ones are refused."""
+"""Number of ids in one URL; the service refuses longer URLs."""
 
 _KEY_LENGTH = 32
 T = TypeVar("T")
@@ -34,66 +33,65 @@ Document = dict[str, Any]
 
 
 class ApiKey:
-    """A key that does not show itself.
+    """An API key that is hidden in every printed form.
 
     Parameters
     ----------
     value
-        32 characters; None, or nothing: there is none.
+        32 characters; None or blank: no key.
 
     Raises
     ------
     ConfigurationError
-        If it cannot be one. The message does not repeat it.
+        If the value cannot be a key. The message does not contain it.
     """
 
     def __init__(self, value: str | None) -> None:
         value = (value or "").strip()
         if not value:
-            raise ConfigurationError(f"the Materials Project asks for a key; {WHERE_KEYS_COME_FROM}")
+            raise ConfigurationError(f"the Materials Project requires a key; {KEY_ADVICE}")
         if len(value) != _KEY_LENGTH or not value.isalnum() or not value.isascii():
             raise ConfigurationError(
-                f"MP_API_KEY has {len(value)} characters, a key has {_KEY_LENGTH} letters and digits; "
-                f"{WHERE_KEYS_COME_FROM}"
+                f"MP_API_KEY has {len(value)} characters, a key has {_KEY_LENGTH} letters and digits; {KEY_ADVICE}"
             )
         self._value = value
 
     def reveal(self) -> str:
-        """The key itself, for a request's header and nothing else."""
+        """The key itself, for the header of a request only."""
         return self._value
 
-    def hidden_in(self, text: str) -> str:
-        """The text with the key made unreadable, wherever it came from."""
+    def redact(self, text: str) -> str:
+        """Replace the key in a text."""
         return text.replace(self._value, "[key]")
 
     def __repr__(self) -> str:
         return "ApiKey([hidden])"
 
     def __reduce__(self) -> str:
-        raise TypeError("a key does not leave the process")
+        raise TypeError("an API key cannot be pickled: it stays in its process")
 
 
 class MpClient:
-    """What this project asks the Materials Project for.
+    """The requests of this project to the Materials Project.
 
     Parameters
     ----------
     key
         The user's key.
-    manners
-        Rates and patience.
+    limiter
+        Rates, retries and timeouts.
     endpoint
         URL of the API.
-    page
+    page_size
         Documents per request of a series.
     """
 
     def __init__(
-        self, key: ApiKey, manners: RateLimiter, *, endpoint: str = DEFAULT_ENDPOINT, page: int = 1000
+        self, key: ApiKey, limiter: RateLimiter, *, endpoint: str = DEFAULT_ENDPOINT, page_size: int = 1000
     ) -> None:
         self._key = key
-        self._page = page
-        self._manners = manners
+        self._page_size = page_size
+        self._limiter = limiter
         self.endpoint = endpoint if endpoint.endswith("/") else endpoint + "/"
 
     def __repr__(self) -> str:
@@ -101,26 +99,26 @@ class MpClient:
 
     @cached_property
     def database_version(self) -> str:
-        """Version of the project's database, as ``2025.09.25``.
+        """Version of the Materials Project's database, such as ``2025.09.25``.
 
         Raises
         ------
         SourceError
             If the service does not answer, or blocks this machine.
         """
-        heartbeat = self._ask("heartbeat", self._heartbeat)
+        heartbeat = self._request("heartbeat", self._heartbeat)
         version = heartbeat.get("db_version")
         if heartbeat.get("version") == "blocked":
-            raise SourceError(BLOCKED)
+            raise SourceError(BLOCKED_MESSAGE)
         if not isinstance(version, str) or not version:
-            raise SourceError(f"{self.endpoint}heartbeat does not say its database version; is it the API?")
+            raise SourceError(f"{self.endpoint}heartbeat does not contain a database version; check MP_API_ENDPOINT")
         return version
 
     def summaries(self, filters: Mapping[str, Any], *, fields: Sequence[str]) -> list[Document]:
-        """Summary documents of one series of pages, each material once, none left out.
+        """Summary documents of one query, complete and without duplicates.
 
-        The client takes a page that comes back empty for the end. The number of documents is
-        compared with what the service counts, and a series that falls short is asked for again.
+        The client takes an empty page for the last one. Therefore the number of documents is
+        compared with the count of the service, and an incomplete series is requested again.
 
         Parameters
         ----------
@@ -132,28 +130,33 @@ class MpClient:
         Raises
         ------
         SourceError
-            If the service refuses, or the series stays short.
+            If the service refuses, or the series stays incomplete.
         """
         found: dict[str, Document] = {}
-        expected = 0
-        counted = {name: ",".join(value) if isinstance(value, list) else value for name, value in filters.items()}
-        for attempt in range(1, self._manners.attempts + 1):
-            documents = self._ask(
-                "summaries", lambda: self._summary.search(**filters, fields=list(fields), chunk_size=self._page)
+        count_filters = {name: ",".join(value) if isinstance(value, list) else value for name, value in filters.items()}
+
+        def attempt() -> list[Document]:
+            documents = self._request(
+                "summaries",
+                lambda: self._summary.search(**filters, fields=list(fields), chunk_size=self._page_size),
             )
-            found |= {str(document["material_id"]): document for document in documents if "material_id" in document}
-            expected = self._ask("a count", lambda: self._summary.count(dict(counted)))
-            if len(found) >= expected:
-                return list(found.values())
-            if attempt < self._manners.attempts:
-                time.sleep(self._manners.pause(attempt))
-        raise SourceError(
-            f"the Materials Project counts {expected} materials and sent {len(found)}, {self._manners.attempts} times; "
-            "run the same command again later"
-        )
+            found.update(
+                {str(document["material_id"]): document for document in documents if "material_id" in document}
+            )
+            expected = self._request("a count", lambda: self._summary.count(dict(count_filters)))
+            if len(found) < expected:
+                raise RetryableError(f"counts {expected} materials and sent {len(found)}")
+            return list(found.values())
+
+        try:
+            return self._limiter.retry(attempt)
+        except RetryableError as error:
+            raise SourceError(
+                f"the Materials Project {error}, {self._limiter.attempts} times; run the same command again later"
+            ) from None
 
     def summaries_by_id(self, ids: Sequence[str], *, fields: Sequence[str]) -> dict[str, Document]:
-        """Summary documents by material id; ids that the project does not know are missing.
+        """Summary documents by material id; ids that do not exist are missing.
 
         Raises
         ------
@@ -163,7 +166,7 @@ class MpClient:
         return self._by_id("summaries", ids, lambda some: self._summary.search(material_ids=some, fields=list(fields)))
 
     def materials(self, ids: Sequence[str], *, fields: Sequence[str]) -> dict[str, Document]:
-        """Core documents (which calculations there are) by material id.
+        """Core documents, which list the calculations of a material, by material id.
 
         Raises
         ------
@@ -173,7 +176,7 @@ class MpClient:
         return self._by_id("calculations", ids, lambda some: self._core.search(material_ids=some, fields=list(fields)))
 
     def descriptions(self, ids: Sequence[str]) -> dict[str, Document]:
-        """Robocrystallographer's texts by material id, for those that have one.
+        """Texts of robocrystallographer by material id, for the materials that have one.
 
         Raises
         ------
@@ -182,7 +185,10 @@ class MpClient:
         """
         fields = ["material_id", "description", "robocrys_version"]
         return self._by_id(
-            "texts", ids, lambda some: self._core.robocrys.search_docs(material_ids=some, fields=fields), again=False
+            "texts",
+            ids,
+            lambda some: self._core.robocrys.search_docs(material_ids=some, fields=fields),
+            repeat_missing=False,
         )
 
     def tasks(self, ids: Sequence[str]) -> list[Document]:
@@ -196,20 +202,23 @@ class MpClient:
         fields = ["task_id", "last_updated"]
         found: list[Document] = []
         for some in chunks(ids):
-            found += self._ask("tasks", lambda some=some: self._core.tasks.search(task_ids=some, fields=fields))  # type: ignore[misc]
+            found += self._request("tasks", lambda some=some: self._core.tasks.search(task_ids=some, fields=fields))  # type: ignore[misc]
         return found
 
-    # ------------------------------------------------------------------------- within
-
     def _by_id(
-        self, what: str, ids: Sequence[str], search: Callable[[list[str]], list[Document]], *, again: bool = True
+        self,
+        what: str,
+        ids: Sequence[str],
+        search: Callable[[list[str]], list[Document]],
+        *,
+        repeat_missing: bool = True,
     ) -> dict[str, Document]:
         found: dict[str, Document] = {}
         missing = list(ids)
-        # An empty page and an unknown id look the same: what is missing is asked for once more.
-        for _ in range(2 if again else 1):
+        # An empty page and an unknown id look alike: missing ids are requested once more.
+        for _ in range(2 if repeat_missing else 1):
             for some in chunks(missing):
-                documents = self._ask(what, lambda some=some: search(some))  # type: ignore[misc]
+                documents = self._request(what, lambda some=some: search(some))  # type: ignore[misc]
                 found |= {str(document["material_id"]): document for document in documents if "material_id" in document}
             missing = [ident for ident in ids if ident not in found]
             if not missing:
@@ -226,12 +235,12 @@ class MpClient:
 
     @cached_property
     def _rester(self) -> Any:
-        assert self.database_version  # asked with patience, before the client asks without
-        return self._ask("heartbeat", self._new_rester)
+        assert self.database_version  # requested with retries, before the client requests it without
+        return self._request("heartbeat", self._new_rester)
 
     def _new_rester(self) -> Any:
         with warnings.catch_warnings():
-            # Deprecations inside its dependencies, while they are imported.
+            # Deprecations in its dependencies, during the import.
             warnings.simplefilter("ignore")
             from mp_api.client import MPRester
 
@@ -246,22 +255,24 @@ class MpClient:
 
     @cached_property
     def _session(self) -> Session:
-        return PoliteSession(self._key.reveal(), self._manners)
+        return RateLimitedSession(self._key.reveal(), self._limiter)
 
     def _heartbeat(self) -> dict[str, Any]:
-        answer = self._session.get(f"{self.endpoint}heartbeat")
-        heartbeat = answer.json() if answer.status_code == 200 else None
+        response = self._session.get(f"{self.endpoint}heartbeat")
+        heartbeat = response.json() if response.status_code == 200 else None
         if not isinstance(heartbeat, dict):
-            raise SourceError(f"{self.endpoint}heartbeat answers {answer.status_code}; see status.materialsproject.org")
+            raise SourceError(
+                f"{self.endpoint}heartbeat answers {response.status_code}; see status.materialsproject.org"
+            )
         return heartbeat
 
-    def _ask(self, what: str, request: Callable[[], T]) -> T:
-        """The answer to a request; any failure as one line."""
+    def _request(self, what: str, request: Callable[[], T]) -> T:
+        """Return the result of a request; convert any failure to a SourceError of one line."""
         from requests import RequestException
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what the client thinks of our way of asking
+                warnings.simplefilter("ignore")  # the client's warnings about query parameters
                 return request()
         except SourceError:
             raise
@@ -271,13 +282,13 @@ class MpClient:
             raise SourceError(self._line(what, f"{type(error).__name__}: {error}")) from None
 
     def _line(self, what: str, reason: str) -> str:
-        reason = " ".join(self._key.hidden_in(reason).split())
+        reason = " ".join(self._key.redact(reason).split())
         if len(reason) > 300:
             reason = reason[:299] + "…"
-        return f"the Materials Project did not answer when asked for {what}: {reason}; run the same command again later"
+        return f"the request to the Materials Project for {what} failed: {reason}; run the same command again later"
 
 
 def chunks(ids: Sequence[str], size: int = IDS_PER_REQUEST) -> Iterator[list[str]]:
-    """Parts of a list, as long as one URL carries."""
+    """Parts of a list with at most ``size`` ids each."""
     for start in range(0, len(ids), size):
         yield list(ids[start : start + size])

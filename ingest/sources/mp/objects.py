@@ -1,8 +1,8 @@
-"""Density objects in the project's open data store: one gzip-compressed JSON file a calculation.
+"""Density objects in the open data store of the Materials Project: one gzip-compressed JSON file per calculation.
 
-The client hides whether an object is not there, refused, cut off or just late behind one
-error. Here each is its own: what is not there stays so, everything else deserves another try.
-Nothing of an object is executed: classes that it names are compared, never imported.
+mp-api raises one error for an object that is missing, refused, truncated or late. Here each has its
+own error: a missing object stays missing, every other failure may be repeated. Nothing in an object
+is executed: class names are compared, never imported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.sources.mp.rate_limiter import RETRIED, RateLimiter
-from ingest.sources.mp.session import retry_after
+from ingest.sources.mp.rate_limiter import RETRIED_STATUSES, RateLimiter, RetryableError, parse_retry_after
 from registry.crystals import DensityData
 from registry.errors import EcdregError, InputError
 
@@ -44,26 +42,26 @@ BUCKET = "materialsproject-parsed"
 _REGION = "us-east-1"
 _KINDS = {"total": "total", "diff": "spin"}
 
-_MAKING = threading.Lock()
+_CLIENT_LOCK = threading.Lock()
 
 T = TypeVar("T")
 
 
 class ObjectMissingError(InputError):
-    """There is no such object (404): asking again changes nothing."""
+    """The object does not exist (404); another request would not change that."""
 
 
 class ObjectRefusedError(InputError):
-    """The store refuses to give it (403)."""
+    """The store refuses the object (403)."""
 
 
 class ObjectUnavailableError(OSError):
-    """The store did not give it, or not all of it, this time."""
+    """The store did not deliver the whole object; a later run may succeed."""
 
 
 @dataclass(frozen=True, eq=False)
 class FetchedObject:
-    """An object as it came."""
+    """A downloaded object."""
 
     key: str
     data: bytes
@@ -71,41 +69,41 @@ class FetchedObject:
 
     @property
     def sha256(self) -> str:
-        """Of the bytes as they came (hex)."""
+        """SHA-256 of the downloaded bytes (hex)."""
         return hashlib.sha256(self.data).hexdigest()
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """The open data store. Picklable, so that worker processes fetch for themselves; needs no key."""
+    """The open data store. Picklable, so that worker processes download themselves; needs no key."""
 
-    manners: RateLimiter
+    limiter: RateLimiter
     endpoint: str | None = None
-    """URL of another S3 store; None: Amazon's."""
+    """URL of another S3 store; None: Amazon."""
 
     def fetch(self, key: str) -> FetchedObject:
-        """A whole object.
+        """Download an object.
 
         Raises
         ------
         ObjectMissingError, ObjectRefusedError, ObjectUnavailableError
-            If it is not there, is refused, or does not arrive whole after several attempts.
+            If it does not exist, is refused, or does not arrive completely after several attempts.
         """
 
         def get(client: Any) -> FetchedObject:
-            with self.manners.download_slot():
-                self.manners.wait_for_turn()
-                answer = client.get_object(Bucket=BUCKET, Key=key)
-                data = answer["Body"].read()
-            expected = answer.get("ContentLength")
+            with self.limiter.download_slot():
+                self.limiter.wait_for_turn()
+                response = client.get_object(Bucket=BUCKET, Key=key)
+                data = response["Body"].read()
+            expected = response.get("ContentLength")
             if expected is not None and expected != len(data):
-                raise ObjectUnavailableError(f"{len(data)} of {expected} bytes arrived")
-            return FetchedObject(key, data, _bare(answer.get("ETag")))
+                raise RetryableError(f"{len(data)} of {expected} bytes arrived")
+            return FetchedObject(key, data, _unquoted(response.get("ETag")))
 
-        return self._patiently(key, get)
+        return self._with_retries(key, get)
 
     def size(self, key: str) -> int:
-        """Bytes of an object, without fetching it.
+        """Size of an object in bytes, without a download.
 
         Raises
         ------
@@ -115,73 +113,74 @@ class ObjectStore:
         return int(self._head(key)["ContentLength"])
 
     def etag(self, key: str) -> str | None:
-        """The store's own checksum of an object, without fetching it.
+        """ETag of an object, the checksum of the store, without a download.
 
         Raises
         ------
         ObjectMissingError, ObjectRefusedError, ObjectUnavailableError
             As :meth:`fetch`.
         """
-        return _bare(self._head(key).get("ETag"))
+        return _unquoted(self._head(key).get("ETag"))
 
     def _head(self, key: str) -> Mapping[str, Any]:
         def head(client: Any) -> Mapping[str, Any]:
-            with self.manners.download_slot():
-                self.manners.wait_for_turn()
-                answer: Mapping[str, Any] = client.head_object(Bucket=BUCKET, Key=key)
-                return answer
+            with self.limiter.download_slot():
+                self.limiter.wait_for_turn()
+                response: Mapping[str, Any] = client.head_object(Bucket=BUCKET, Key=key)
+                return response
 
-        return self._patiently(key, head)
+        return self._with_retries(key, head)
 
-    def _patiently(self, key: str, ask: Callable[[Any], T]) -> T:
+    def _with_retries(self, key: str, request: Callable[[Any], T]) -> T:
+        client = _client(self.endpoint, self.limiter.connect_timeout, self.limiter.read_timeout)
+        try:
+            return self.limiter.retry(lambda: self._attempt(key, lambda: request(client)))
+        except RetryableError as error:
+            raise _unavailable(key, str(error)) from None
+
+    def _attempt(self, key: str, request: Callable[[], T]) -> T:
         from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError, ResponseStreamingError
 
-        client = _client(self.endpoint, self.manners.connect_timeout, self.manners.read_timeout)
-        reason = ""
-        for attempt in range(1, self.manners.attempts + 1):
-            asked = None
-            try:
-                return ask(client)
-            except ClientError as error:
-                about: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-                status = about.get("HTTPStatusCode")
-                if status == 404:
-                    raise ObjectMissingError(f"no density object: {key} is not in {BUCKET} (404)") from None
-                if status == 403:
-                    raise ObjectRefusedError(f"density object refused: {key} (403)") from None
-                reason = f"status {status}"
-                asked = retry_after(about.get("HTTPHeaders", {}).get("retry-after"))
-                if status not in RETRIED or (asked is not None and asked > self.manners.longest_pause):
-                    break
-            except (IncompleteReadError, ResponseStreamingError):
-                reason = "it was cut off"
-            except (BotoCoreError, ObjectUnavailableError) as error:  # reset, timed out, no such host
-                reason = f"{type(error).__name__}: {error}"
-            if attempt < self.manners.attempts:
-                time.sleep(self.manners.pause(attempt, asked))
-        raise ObjectUnavailableError(f"{key} could not be downloaded just now ({' '.join(reason.split())[:200]})")
+        try:
+            return request()
+        except ClientError as error:
+            metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+            status = metadata.get("HTTPStatusCode")
+            if status == 404:
+                raise ObjectMissingError(f"no density object: {key} is not in {BUCKET} (404)") from None
+            if status == 403:
+                raise ObjectRefusedError(f"density object refused: {key} (403)") from None
+            retry_after = parse_retry_after(metadata.get("HTTPHeaders", {}).get("retry-after"))
+            too_long = retry_after is not None and retry_after > self.limiter.max_retry_after
+            if status not in RETRIED_STATUSES or too_long:
+                raise _unavailable(key, f"status {status}") from None
+            raise RetryableError(f"status {status}", retry_after=retry_after) from None
+        except (IncompleteReadError, ResponseStreamingError):
+            raise RetryableError("the download was truncated") from None
+        except BotoCoreError as error:  # connection reset, timeout, unknown host
+            raise RetryableError(f"{type(error).__name__}: {error}") from None
 
 
 def object_key(task_id: str) -> str:
-    """Where the density of a calculation lies.
+    """Key of the density object of a calculation.
 
     Parameters
     ----------
     task_id
-        In either spelling, ``mp-1234`` or ``mp-ft``; the store has the one that belongs to its
-        number.
+        In either spelling, ``mp-1234`` or ``mp-ft``; the keys of the store have the spelling that
+        belongs to the number.
 
     Raises
     ------
     InputError
-        If it is no id.
+        If it is not an id.
     """
     from emmet.core.mpid import AlphaID
 
     try:
         spelled = AlphaID(task_id.rpartition("-")[2], prefix="mp").string
     except ValueError as error:
-        raise InputError(f"{task_id!r} is no task id of the Materials Project: {error}") from None
+        raise InputError(f"{task_id!r} is not a task id of the Materials Project: {error}") from None
     return f"chgcars/{spelled}.json.gz"
 
 
@@ -191,27 +190,27 @@ def decode_chgcar(data: bytes, *, level_of_theory: str, provenance: str) -> tupl
     Parameters
     ----------
     data
-        The bytes as they came.
+        The downloaded bytes.
     level_of_theory
-        Of the calculation.
+        Level of theory of the calculation.
     provenance
-        How it was calculated.
+        Description of the calculation.
 
     Returns
     -------
     structure
-        That of the calculation: its cell is the grid's, and need not be the material's.
+        Structure of the calculation: its cell is that of the grid, and may differ from the material's.
     densities
-        ``total`` and, of a spin-polarised calculation, ``spin``; values in e/Å^3 (the file's divided
-        by the volume of the cell), float64.
+        ``total`` and, for a spin-polarised calculation, ``spin``; values in e/Å^3 (those of the file
+        divided by the volume of the cell), float64, shape (n1, n2, n3).
 
     Raises
     ------
     InputError
-        If it is damaged or no charge density; the message says where.
+        If it is damaged or not a charge density; the message names the part.
     """
     content = _json(data)
-    # Its nested lists take several times the room of the arrays.
+    # The nested lists take several times the memory of the arrays.
     del data
     if not isinstance(content, dict) or "data" not in content:
         raise InputError("damaged density object: it has no entry 'data'")
@@ -236,6 +235,10 @@ def decode_chgcar(data: bytes, *, level_of_theory: str, provenance: str) -> tupl
     return structure, densities
 
 
+def _unavailable(key: str, reason: str) -> ObjectUnavailableError:
+    return ObjectUnavailableError(f"{key} could not be downloaded now ({' '.join(reason.split())[:200]})")
+
+
 def _json(data: bytes) -> Any:
     import orjson
 
@@ -246,20 +249,20 @@ def _json(data: bytes) -> Any:
         raise InputError(f"damaged density object: gzip: {error}") from None
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError as error:  # NaN too, which is no JSON
-        raise InputError(f"damaged density object: no JSON: {error}") from None
+    except orjson.JSONDecodeError as error:  # also for NaN, which is not JSON
+        raise InputError(f"damaged density object: not JSON: {error}") from None
 
 
 def _structure(chgcar: dict[str, Any]) -> Structure:
     from pymatgen.core.structure import Structure
 
-    # Depends on the version of pymatgen that wrote it.
+    # The layout depends on the version of pymatgen that wrote the object.
     poscar = chgcar.get("poscar") or chgcar
     try:
         return Structure.from_dict(poscar["structure"])
     except EcdregError:
         raise
-    except Exception as error:  # noqa: BLE001  pymatgen raises whatever a strange dictionary leads to
+    except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types for an invalid dictionary
         raise InputError(f"damaged density object: no structure: {type(error).__name__}: {error}") from None
 
 
@@ -268,7 +271,7 @@ def _grid(grid: Any, name: str) -> NDArray[np.float64]:
     try:
         values = np.array(numbers, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"damaged density object: grid {name!r} is no block of numbers: {error}") from None
+        raise InputError(f"damaged density object: grid {name!r} is not an array of numbers: {error}") from None
     if values.ndim != 3 or not values.size:
         raise InputError(f"damaged density object: grid {name!r} has shape {values.shape}")
     if not np.isfinite(values).all():
@@ -276,24 +279,24 @@ def _grid(grid: Any, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _bare(etag: str | None) -> str | None:
+def _unquoted(etag: str | None) -> str | None:
     return None if etag is None else etag.strip('"')
 
 
 def _client(endpoint: str | None, connect_timeout: float, read_timeout: float) -> Any:
-    with _MAKING:  # a client may be used by many threads, but not be made by them
-        return _made(endpoint, connect_timeout, read_timeout)
+    with _CLIENT_LOCK:  # many threads may use a client, but only one may create it
+        return _new_client(endpoint, connect_timeout, read_timeout)
 
 
 @cache
-def _made(endpoint: str | None, connect_timeout: float, read_timeout: float) -> Any:
+def _new_client(endpoint: str | None, connect_timeout: float, read_timeout: float) -> Any:
     import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.credentials import CredentialResolver
 
     session = botocore.session.get_session()
-    # The data are open: nobody's credentials are looked for, on disk or in a cloud's metadata service.
+    # The data are open: no credentials are read from disk or from a cloud's metadata service.
     session.register_component("credential_provider", CredentialResolver([]))
     return session.create_client(
         "s3",

@@ -1,105 +1,178 @@
-"""How hard the Materials Project may be asked: by all processes with one ``ECDREG_HOME`` together.
+"""Rate limiter for the Materials Project, shared by all processes with one ``ECDREG_HOME``.
 
-At most 25 requests a second and 4 downloads at a time, whatever the number of worker processes
-and of runs. The state lies in a folder of lock files, which the system releases when a process
-dies, however it dies.
+At most 25 requests per second and 4 downloads at a time, for any number of worker processes and of
+runs. The state is a folder of lock files; the operating system releases the locks of a process
+that dies.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
+import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["RETRIED", "RateLimiter"]
+from filelock import FileLock, Timeout
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Answers that may be others a moment later."""
+__all__ = ["RETRIED_STATUSES", "RateLimiter", "RetryableError", "parse_retry_after"]
 
-_LOOK_AGAIN = 0.02  # [s]
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+"""HTTP statuses after which a request is repeated."""
+
+_POLL_INTERVAL = 0.02
+"""Time between two looks for a free download slot [s]."""
+_LOGGED_WAIT = 1.0
+"""Waits for a turn from this length on are logged [s]."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger("ingest")
+
+
+class RetryableError(Exception):
+    """A failed attempt that may succeed when it is repeated.
+
+    Parameters
+    ----------
+    reason
+        Cause of the failure.
+    retry_after
+        Delay that the server requires before the next attempt [s].
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True)
 class RateLimiter:
-    """Rates, patience and limits. Picklable; two with the same folder keep to them together."""
+    """Rates, retries and timeouts. Picklable; instances with the same folder share one limit."""
 
     folder: Path
-    """Where the lock files lie."""
+    """Folder of the lock files."""
     per_second: float = 25.0
-    """Requests a second, all processes with this folder together."""
+    """Requests per second of all processes with this folder together."""
     downloads: int = 4
-    """Objects that are downloaded at a time, all processes with this folder together."""
+    """Simultaneous downloads of all processes with this folder together."""
     attempts: int = 6
-    """How often something is asked for before it is given up."""
+    """Maximum number of attempts of one request."""
     backoff: float = 1.0
-    """First pause before another attempt [s]; it doubles each time, with a jitter."""
-    longest_pause: float = 120.0
-    """A server that asks for a longer pause is believed, and not asked again [s]."""
+    """First delay before another attempt [s]; it doubles each time, with a random factor."""
+    max_retry_after: float = 120.0
+    """Longest ``Retry-After`` of a server that is waited for; a longer one ends the attempts [s]."""
     connect_timeout: float = 15.0
-    """[s]"""
+    """Timeout of a connection [s]."""
     read_timeout: float = 90.0
-    """Longest silence of a server [s]."""
+    """Longest time without a byte from the server [s]."""
 
     def wait_for_turn(self) -> None:
-        """Return when the next request may be sent."""
-        with self._locked("pace") as file:
+        """Wait until the next request may be sent."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        last_request = self.folder / "pace"
+        # Own code: neither filelock nor tenacity limits a rate across processes; the time of the last request is kept
+        # in a file under the lock.
+        with FileLock(self.folder / "pace.lock").acquire(poll_interval=0.005):
             now = time.time()
-            try:
-                last = float(os.pread(file, 64, 0) or 0)
-            except ValueError:
-                last = 0.0  # cut off while it was written
-            # A time far ahead is of a clock that was put back.
+            last = _read_time(last_request)
+            # A time far in the future was written before the clock was set back.
             turn = max(now, last + 1 / self.per_second) if last < now + 60 else now
-            text = f"{turn:.6f}".encode()
-            os.pwrite(file, text, 0)
-            os.ftruncate(file, len(text))
+            last_request.write_text(f"{turn:.6f}", encoding="ascii")
+        if turn - now >= _LOGGED_WAIT:
+            _log.debug("rate limit: waiting %.1f s for the next request", turn - now)
         time.sleep(max(0.0, turn - now))
 
     @contextmanager
     def download_slot(self) -> Iterator[None]:
-        """Hold one of the places for a download; wait until one is free."""
+        """Hold one of the download slots; wait until one is free."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        locks = [FileLock(self.folder / f"download-{number}") for number in range(self.downloads)]
+        waiting = False
         while True:
-            for number in range(self.downloads):
-                file = os.open(self.folder / f"download-{number}", os.O_RDWR | os.O_CREAT, 0o666)
+            for lock in locks:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(file)
+                    slot = lock.acquire(blocking=False)
+                except Timeout:
                     continue
-                try:
+                with slot:
                     yield
-                finally:
-                    os.close(file)
                 return
-            time.sleep(_LOOK_AGAIN)
+            if not waiting:
+                _log.debug("rate limit: waiting for one of %d download slots", self.downloads)
+                waiting = True
+            time.sleep(_POLL_INTERVAL)
 
-    def pause(self, attempt: int, asked: float | None = None) -> float:
-        """Seconds to wait after a failed attempt.
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """Repeat an attempt until it succeeds, at most :attr:`attempts` times.
 
         Parameters
         ----------
         attempt
-            Number of attempts that failed so far.
-        asked
-            What the server asked for, which counts if it is more [s].
+            Raises :class:`RetryableError` where another attempt may succeed; other errors are not
+            caught.
+
+        Raises
+        ------
+        RetryableError
+            From the last attempt.
+        """
+        retrying = Retrying(
+            stop=stop_after_attempt(self.attempts),
+            wait=self._delay_of,
+            retry=retry_if_exception_type(RetryableError),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def delay(self, attempt: int, retry_after: float | None = None) -> float:
+        """Delay before the next attempt [s].
+
+        Parameters
+        ----------
+        attempt
+            Number of failed attempts.
+        retry_after
+            Delay that the server requires [s]; it applies if it is longer.
         """
         own = self.backoff * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
-        return max(own, asked or 0.0)
+        return max(own, retry_after or 0.0)
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[int]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-        finally:
-            with contextlib.suppress(OSError):
-                os.close(file)
+    def _delay_of(self, state: RetryCallState) -> float:
+        # Own code: tenacity has no wait strategy that respects Retry-After.
+        error = state.outcome.exception() if state.outcome is not None else None
+        return self.delay(state.attempt_number, error.retry_after if isinstance(error, RetryableError) else None)
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Delay of a ``Retry-After`` header [s], from a number or a date; None where it has neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _read_time(path: Path) -> float:
+    try:
+        return float(path.read_text(encoding="ascii") or 0)
+    except FileNotFoundError:
+        return 0.0
+    except ValueError:
+        return 0.0  # the process died while it wrote the file
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    delay = state.next_action.sleep if state.next_action is not None else 0.0
+    _log.debug("attempt %d failed (%s); retry in %.1f s", state.attempt_number, error, delay)

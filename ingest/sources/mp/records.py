@@ -1,4 +1,4 @@
-"""One material: what its documents say, checked, and how its density is fetched."""
+"""Records of Materials Project materials: checked documents, and the download of the density."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ingest.readers.levels import UNSPECIFIED
+from ingest.readers.levels_of_theory import UNSPECIFIED
 from ingest.sources.base import RawCrystal, RawDescription
 from ingest.sources.mp.calculations import Calculations
 from ingest.sources.mp.objects import (
@@ -29,7 +29,7 @@ from registry.files.object_cache import CachedObject, ObjectCache
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["FIELDS", "THERMODYNAMICS", "Density", "MpRecord", "record_of"]
+__all__ = ["FIELDS", "THERMODYNAMICS", "DensityLocation", "MpRecord", "make_record"]
 
 FIELDS = (
     "material_id",
@@ -46,13 +46,13 @@ FIELDS = (
     "bulk_modulus",
     "shear_modulus",
 )
-"""Fields of a summary document that are asked for."""
+"""Requested fields of a summary document."""
 
 THERMODYNAMICS = "GGA_GGA+U_R2SCAN"
-"""Level of theory of the energies in a summary: the project's builder takes them from this mixing scheme."""
+"""Level of theory of the energies in a summary, which the Materials Project takes from this mixing scheme."""
 
 _ENERGIES = ("formation_energy_per_atom", "energy_above_hull")
-# Property: names under which the document says which calculation it comes from.
+# Property: names under which the document lists the calculation that it comes from.
 _ORIGINS = {
     "efermi": ("electronic_structure", "dos", "bandstructure"),
     "band_gap": ("electronic_structure", "dos", "bandstructure"),
@@ -61,35 +61,35 @@ _ORIGINS = {
     "g_vrh": ("elasticity",),
 }
 _MODULI = {"k_vrh": "bulk_modulus", "g_vrh": "shear_modulus"}
-# The project's elastic tensors are all PBE (de Jong et al., Scientific Data 2, 150009 (2015)).
-_ELASTIC = "GGA"
+# The elastic tensors of the Materials Project are all PBE (de Jong et al., Scientific Data 2, 150009 (2015)).
+_ELASTIC_LEVEL_OF_THEORY = "GGA"
 
 
 @dataclass(frozen=True)
-class Density:
-    """Where a material's density may come from."""
+class DensityLocation:
+    """Store, cache and candidate calculations of a material's density."""
 
     store: ObjectStore
     candidates: tuple[tuple[str, str], ...]
     """(task id, level of theory), the best first."""
     sha256: str | None = None
-    """Of the object that a lock file names; no other one is taken."""
+    """Checksum in the lock file; an object with another one is not used."""
     cache: ObjectCache | None = None
-    """Where objects are looked for first, and kept."""
+    """Cache of downloaded objects; None: no cache."""
     refresh: bool = False
-    """Whether the store is asked if a cached object is still its own."""
+    """Whether a cached object is compared with the store's ETag."""
 
     def cached(self, key: str) -> CachedObject | None:
-        """The cache's entry of an object.
+        """Entry of an object in the cache.
 
-        An object never changes in practice: its key is the id of a calculation, which is not
-        repeated under the same id. So the store is not asked about it, unless ``refresh`` says so
-        (its ETag decides then), or a lock file names another checksum.
+        An object does not change in practice: its key is the id of a calculation, which is not
+        repeated under the same id. The store is therefore not requested, unless ``refresh`` is set
+        (the ETag decides then), or a lock file contains another checksum.
 
         Raises
         ------
         ObjectMissingError, ObjectUnavailableError
-            With ``refresh``: if the object is gone, or the store does not tell.
+            With ``refresh``: if the object no longer exists, or the store does not answer.
         """
         found = None if self.cache is None else self.cache.find(BUCKET, key)
         if found is None or self.sha256 not in (None, found.sha256):
@@ -98,15 +98,17 @@ class Density:
             try:
                 etag = self.store.etag(key)
             except ObjectRefusedError as error:
-                # Not a reason to lose what there is.
-                raise ObjectUnavailableError(f"{error}; it is in the cache, run again without --refresh") from None
+                # The cached object stays usable.
+                raise ObjectUnavailableError(
+                    f"{error}; the object is in the cache, run again without --refresh"
+                ) from None
             return found if etag == found.etag else None
         return found
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
-    """What came out of an object, wherever it lay."""
+class _DensityContent:
+    """Content of a density object, from the cache or from the store."""
 
     structure: Structure
     densities: list[DensityData]
@@ -121,29 +123,29 @@ class MpRecord:
     source_id: str
     formula: str | None = None
     structure: str | None = None
-    """JSON of ``Structure.as_dict()``; text, so that thousands of records stay small."""
+    """JSON of ``Structure.as_dict()``; a text, so that thousands of records stay small."""
     values: tuple[tuple[str, float, str], ...] = ()
     """(property, value, level of theory)."""
     release: str | None = None
     description: RawDescription | None = None
-    density: Density | None = None
+    density: DensityLocation | None = None
     no_density: str | None = None
-    """Why there is none, where one was wanted."""
+    """Reason why there is no density although densities are requested."""
     problems: tuple[str, ...] = ()
     incomplete: bool = False
-    """Whether the service left something out that another run may get."""
+    """Whether a document was missing that a later run may get."""
     fault: str | None = None
-    """What makes the material unusable."""
+    """Reason why the material is unusable."""
 
     @property
     def has_description(self) -> bool:
         return self.description is not None
 
     def input_sha256(self) -> str:
-        """SHA-256 of what the documents say, and of the tasks and the lock that decide on the density.
+        """SHA-256 of the used fields of the documents, and of the tasks and the lock that select the density.
 
-        When the project merely rebuilt a document, nothing has changed: neither its date nor the
-        database's version counts.
+        The date of a document and the version of the database are not included: a document that
+        was only rebuilt is unchanged.
         """
         density = self.density
         text = self.description
@@ -162,32 +164,34 @@ class MpRecord:
         )
 
     def read(self, *, level_of_theory: str | None = None) -> RawCrystal:
-        """Fetch the density; see :meth:`ingest.sources.base.SourceRecord.read`.
+        """Download the density; see :meth:`ingest.sources.base.SourceRecord.read`.
 
         Raises
         ------
         InputError
             If the material, or its structure, cannot be used.
         ObjectUnavailableError
-            If the density could not be downloaded just now.
+            If the density could not be downloaded now.
         """
         if self.fault is not None:
             raise InputError(self.fault)
         problems = list(self.problems)
         structure = self._structure()
-        read, again = self._densities(problems)
+        content, retry = self._densities(problems)
         return RawCrystal(
             formula=self.formula,
             structure=structure,
-            properties=tuple(PropertyData(name, value, level, self.release) for name, value, level in self.values),
-            densities=() if read is None else tuple(read.densities),
-            density_structure=None if read is None else read.structure,
+            properties=tuple(
+                PropertyData(name, value, level_of_theory, self.release) for name, value, level_of_theory in self.values
+            ),
+            densities=() if content is None else tuple(content.densities),
+            density_structure=None if content is None else content.structure,
             relaxed_apart=True,
             derive_deformation=True,
             description=self.description,
             problems=tuple(problems),
-            retry=again or self.incomplete,
-            keep=None if read is None else read.keep,
+            retry=retry or self.incomplete,
+            keep=None if content is None else content.keep,
         )
 
     def _structure(self) -> Structure:
@@ -197,23 +201,23 @@ class MpRecord:
             raise InputError("its document has no structure")
         try:
             return Structure.from_dict(json.loads(self.structure))
-        except Exception as error:  # noqa: BLE001  pymatgen raises whatever a strange dictionary leads to
+        except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types for an invalid dictionary
             raise InputError(f"its document has no structure: {type(error).__name__}: {error}") from None
 
-    def _densities(self, problems: list[str]) -> tuple[_Read | None, bool]:
-        """What came out of the object, and whether another run may get more."""
+    def _densities(self, problems: list[str]) -> tuple[_DensityContent | None, bool]:
+        """Content of the density object, and whether a later run may get more."""
         if self.density is None:
             if self.no_density is not None:
                 problems.append(self.no_density)
             return None, False
         missing: ObjectMissingError | None = None
         try:
-            for task_id, level in self.density.candidates:
+            for task_id, level_of_theory in self.density.candidates:
                 try:
-                    return _read(self.density, task_id, level), False
+                    return _read(self.density, task_id, level_of_theory), False
                 except ObjectMissingError as error:
-                    missing = missing or error  # an older calculation may have one
-        except _OtherObjectError as error:
+                    missing = missing or error  # an older calculation may have an object
+        except _ChecksumError as error:
             problems.append(str(error))
             return None, False
         except InputError as error:  # refused or damaged: the next run tries again
@@ -223,11 +227,11 @@ class MpRecord:
         return None, False
 
 
-class _OtherObjectError(InputError):
-    """The object is not the one of the lock file."""
+class _ChecksumError(InputError):
+    """The checksum of the object differs from that in the lock file."""
 
 
-def record_of(
+def make_record(
     source: str,
     document: Mapping[str, Any],
     calculations: Calculations,
@@ -237,37 +241,37 @@ def record_of(
     store: ObjectStore | None = None,
     cache: ObjectCache | None = None,
     refresh: bool = False,
-    pin: tuple[str | None, str | None] | None = None,
+    locked: tuple[str | None, str | None] | None = None,
 ) -> MpRecord:
-    """The record of a summary document; what is wrong with it becomes the record's problems.
+    """Make the record of a summary document; invalid values become problems of the record.
 
     Parameters
     ----------
     source
         Name of the source.
     document
-        As the service sent it, with :data:`FIELDS`.
+        Document of the service, with :data:`FIELDS`.
     calculations
-        The material's calculations.
+        Calculations of the material.
     release
-        Version of the project's database.
+        Version of the Materials Project's database.
     description
-        The project's text.
+        Text of the Materials Project.
     store
-        Where densities come from; None: none are wanted.
+        Store of the densities; None: no densities.
     cache
-        Where they are looked for first.
+        Cache of downloaded objects.
     refresh
-        Whether the store is asked if a cached one is still its own.
-    pin
-        Task id and checksum that a lock file names; task None: there is no density.
+        Whether a cached object is compared with the store's ETag.
+    locked
+        Task id and checksum in a lock file; task None: there is no density.
     """
     problems: list[str] = []
     structure = document.get("structure")
     formula = document.get("formula_pretty")
-    density, why = None, None
+    density, reason = None, None
     if store is not None:
-        density, why = _density(calculations, store, pin)
+        density, reason = _locate(calculations, store, locked)
         density = density and replace(density, cache=cache, refresh=refresh)
     return MpRecord(
         source,
@@ -278,34 +282,40 @@ def record_of(
         release=release,
         description=description,
         density=density,
-        no_density=why,
+        no_density=reason,
         problems=tuple(problems),
-        incomplete=store is not None and not calculations.known,
+        incomplete=store is not None and not calculations.listed,
     )
 
 
-def _read(density: Density, task_id: str, level: str) -> _Read:
-    """Structure and densities of a calculation's object: the cache's, or the store's."""
+def _read(density: DensityLocation, task_id: str, level_of_theory: str) -> _DensityContent:
+    """Structure and densities of a calculation's object, from the cache or from the store."""
     key = object_key(task_id)
-    provenance = f"Materials Project, VASP, task {task_id} ({level} static)"
+    provenance = f"Materials Project, VASP, task {task_id} ({level_of_theory} static)"
     found = density.cached(key)
-    if found is not None and (read := _from_cache(density, found, task_id, level, provenance)) is not None:
-        return read
+    if found is not None:
+        content = _from_cache(density, found, task_id, level_of_theory, provenance)
+        if content is not None:
+            return content
     fetched = density.store.fetch(key)
     if density.sha256 not in (None, fetched.sha256):
-        raise _OtherObjectError(
+        raise _ChecksumError(
             f"density object {fetched.key} is not the one of the lock file: "
             f"its sha256 is {fetched.sha256}, that of the lock {density.sha256}"
         )
-    structure, densities = decode_chgcar(fetched.data, level_of_theory=level, provenance=provenance)
-    came = CachedObject(BUCKET, key, fetched.etag, fetched.sha256, len(fetched.data), {}, {})
-    origin = _origin(task_id, came)
+    structure, densities = decode_chgcar(fetched.data, level_of_theory=level_of_theory, provenance=provenance)
+    downloaded = CachedObject(BUCKET, key, fetched.etag, fetched.sha256, len(fetched.data), {}, {})
+    origin = _origin(task_id, downloaded)
     densities = [replace(one, origin=origin) for one in densities]
     cache = density.cache
-    return _Read(structure, densities, None if cache is None else lambda: _keep(cache, came, structure, densities))
+    return _DensityContent(
+        structure, densities, None if cache is None else lambda: _keep(cache, downloaded, structure, densities)
+    )
 
 
-def _from_cache(density: Density, found: CachedObject, task_id: str, level: str, provenance: str) -> _Read | None:
+def _from_cache(
+    density: DensityLocation, found: CachedObject, task_id: str, level_of_theory: str, provenance: str
+) -> _DensityContent | None:
     from pymatgen.core.structure import Structure
 
     assert density.cache is not None
@@ -314,19 +324,20 @@ def _from_cache(density: Density, found: CachedObject, task_id: str, level: str,
         return None
     origin = _origin(task_id, found)
     densities = [
-        DensityData(kind, level, values, lattice, provenance, origin) for kind, (values, lattice) in grids.items()
+        DensityData(kind, level_of_theory, values, lattice, provenance, origin)
+        for kind, (values, lattice) in grids.items()
     ]
-    stored = {(kind, level): grid for kind, grid in found.grids.items()}
-    return _Read(Structure.from_dict(found.structure), densities, lambda: stored)
+    stored = {(kind, level_of_theory): grid for kind, grid in found.grids.items()}
+    return _DensityContent(Structure.from_dict(found.structure), densities, lambda: stored)
 
 
 def _keep(
-    cache: ObjectCache, came: CachedObject, structure: Structure, densities: list[DensityData]
+    cache: ObjectCache, downloaded: CachedObject, structure: Structure, densities: list[DensityData]
 ) -> dict[tuple[str, str], StoredGrid]:
     stored = {(one.kind, one.level_of_theory): cache.grids.put(one.values, one.lattice) for one in densities}
-    # Through JSON: numpy numbers would not survive it otherwise.
+    # Through JSON, which converts numpy numbers.
     content = json.loads(structure.to_json())
-    cache.add(replace(came, structure=content, grids={kind: grid for (kind, _), grid in stored.items()}))
+    cache.add(replace(downloaded, structure=content, grids={kind: grid for (kind, _), grid in stored.items()}))
     return stored
 
 
@@ -341,20 +352,22 @@ def _origin(task_id: str, found: CachedObject) -> dict[str, Any]:
     }
 
 
-def _density(
-    calculations: Calculations, store: ObjectStore, pin: tuple[str | None, str | None] | None
-) -> tuple[Density | None, str | None]:
-    if pin is None:
-        why = calculations.why_no_density
+def _locate(
+    calculations: Calculations, store: ObjectStore, locked: tuple[str | None, str | None] | None
+) -> tuple[DensityLocation | None, str | None]:
+    """Location of the density, or the reason why there is none."""
+    if locked is None:
+        reason = calculations.no_density_reason
         tasks: tuple[str, ...] = calculations.candidates
         sha256 = None
     else:
-        task, sha256 = pin
-        why = "no density: the lock file names none" if task is None else None
+        task, sha256 = locked
+        reason = "no density: the lock file lists none" if task is None else None
         tasks = () if task is None else (task,)
-    if why is not None:
-        return None, why
-    return Density(store, tuple((task, calculations.level_of(task)) for task in tasks), sha256), None
+    if reason is not None:
+        return None, reason
+    candidates = tuple((task, calculations.level_of_theory(task)) for task in tasks)
+    return DensityLocation(store, candidates, sha256), None
 
 
 def _values(
@@ -365,25 +378,26 @@ def _values(
         field = _MODULI.get(name)
         value = document.get(name) if field is None else document.get(field)
         if field is not None and isinstance(value, dict):
-            value = value.get("vrh")  # null where the tensor could not be averaged
+            value = value.get("vrh")  # null where the tensor cannot be averaged
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             problems.append(f"{name} is {value!r}, which is not a number")
             continue
-        level = THERMODYNAMICS if name in _ENERGIES else _level(name, document, calculations)
-        values.append((name, float(value), level))
+        energy = name in _ENERGIES
+        level_of_theory = THERMODYNAMICS if energy else _level_of_theory(name, document, calculations)
+        values.append((name, float(value), level_of_theory))
     return values
 
 
-def _level(name: str, document: Mapping[str, Any], calculations: Calculations) -> str:
+def _level_of_theory(name: str, document: Mapping[str, Any], calculations: Calculations) -> str:
     origins = document.get("origins")
     for origin in origins if isinstance(origins, list) else ():
         if isinstance(origin, dict) and origin.get("name") in _ORIGINS[name] and origin.get("task_id"):
             try:
-                level = calculations.level_of(str(origin["task_id"]))
+                level_of_theory = calculations.level_of_theory(str(origin["task_id"]))
             except ValueError:
                 continue
-            if level != UNSPECIFIED:
-                return level
-    return _ELASTIC if name in _MODULI else UNSPECIFIED
+            if level_of_theory != UNSPECIFIED:
+                return level_of_theory
+    return _ELASTIC_LEVEL_OF_THEORY if name in _MODULI else UNSPECIFIED

@@ -1,4 +1,4 @@
-"""The Materials Project as a source: which materials, in as few requests as there can be."""
+"""Source ``mp``: selection of Materials Project materials and their records, in few requests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest.slices.space_groups import F_CENTRED_CUBIC
-from ingest.sources.base import SOURCES, Download, SourceRecord
-from ingest.sources.mp.lock import Lock
+from ingest.sources.base import DownloadEstimate, SourceRecord
+from ingest.sources.mp.lock_file import LockFile
 from ingest.sources.mp.rate_limiter import RateLimiter
 from registry.errors import ConfigurationError, SourceError
 from registry.files.grids import GridStore
@@ -27,37 +27,37 @@ NAME = "mp"
 """Name of the source in the registry."""
 
 AVERAGE_OBJECT = 18_600_000
-"""Bytes of a density object on average, as the project says: 15 GB for the 781 stable F-centred cubic materials."""
+"""Mean size of a density object [bytes], from the published 15 GB of the 781 stable F-centred cubic materials."""
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class MpSelection:
-    """Which materials, and what of them.
+    """Selection of materials and of their data.
 
     Raises
     ------
     ConfigurationError
-        If nothing limits the selection, or ids are given along with something that would.
+        If nothing limits the selection, or both ids and filters are given.
     """
 
     fcc: bool = False
-    """F-centred cubic ones."""
+    """Only F-centred cubic materials."""
     spacegroups: tuple[int, ...] = ()
-    """Those of these space groups."""
+    """Only materials of these space groups."""
     elements: tuple[str, ...] = ()
-    """Those that contain all of these elements."""
+    """Only materials that contain all of these elements."""
     ids: tuple[str, ...] | None = None
-    """Exactly these, whatever they are."""
+    """Exactly these materials."""
     unstable: bool = False
-    """Those above the convex hull too."""
+    """Also materials above the convex hull."""
     densities: bool = True
-    """Their charge densities too."""
+    """Whether charge densities are downloaded."""
     texts: bool = True
-    """The project's descriptions too."""
+    """Whether the descriptions of the Materials Project are requested."""
     limit: int | None = None
-    """The first so many, by number."""
+    """Maximum number of materials, in the order of their numbers."""
 
     def __post_init__(self) -> None:
         for number in self.spacegroups:
@@ -70,22 +70,22 @@ class MpSelection:
         if self.ids is not None:
             if self.spacegroups or self.elements or self.unstable:
                 raise ConfigurationError(
-                    "--ids says which materials; leave out --spacegroup, --elements and --unstable"
+                    "--ids selects the materials; leave out --spacegroup, --elements and --unstable"
                 )
         elif not (self.fcc or self.spacegroups or self.elements):
             raise ConfigurationError(
-                "that would be the whole Materials Project; say which: --fcc, --spacegroup, --elements or --ids"
+                "that would be the whole Materials Project; select with --fcc, --spacegroup, --elements or --ids"
             )
 
     @property
-    def wanted_spacegroups(self) -> frozenset[int] | None:
-        """Numbers of the space groups that are kept; None: all."""
+    def selected_spacegroups(self) -> frozenset[int] | None:
+        """Numbers of the selected space groups; None: all."""
         if self.spacegroups:
             return frozenset(self.spacegroups)
         return F_CENTRED_CUBIC if self.fcc else None
 
     def series(self) -> list[dict[str, Any]]:
-        """Query parameters of each series of requests; one for all F-centred cubic space groups."""
+        """Query parameters of each series of requests; F-centred cubic space groups need only one series."""
         shared: dict[str, Any] = {"deprecated": False}
         if not self.unstable:
             shared["is_stable"] = True
@@ -99,33 +99,33 @@ class MpSelection:
 class MpSource:
     """Materials of the Materials Project; see :class:`~ingest.sources.base.CrystalSource`.
 
-    Nothing is asked before :meth:`records` or :attr:`release`.
+    No request is sent before :meth:`records` or :attr:`release`.
 
     Parameters
     ----------
     selection
-        Which materials.
+        Selected materials.
     key
-        The user's key, 32 characters; by default the environment's ``MP_API_KEY``.
+        The user's key, 32 characters; default: ``MP_API_KEY`` of the environment.
     folder
-        Where answers and lock files of the rate limit are kept.
-    manners
-        Rates and patience.
+        Folder of cached responses and of the lock files of the rate limiter.
+    limiter
+        Rates, retries and timeouts.
     endpoint, object_endpoint
-        URLs of the API and of the open data store, if not the usual ones.
+        URLs of the API and of the open data store; None: the default ones.
     cache
-        Where density objects are looked for first, and kept; None: nowhere.
+        Cache of density objects; None: no cache.
     refresh
-        Ask the store whether cached objects are still its own.
+        Compare cached objects with the store's ETags.
     lock
-        Exactly which materials and densities; the selection's filters are not asked then.
-    say
-        Told what is being asked for.
+        Materials and densities of a lock file; the filters of the selection are not used then.
+    notify
+        Receives a line about each group of requests.
 
     Raises
     ------
     ConfigurationError
-        If there is no key, or what is given cannot be one.
+        If there is no key, or it cannot be a key.
     """
 
     name = NAME
@@ -136,38 +136,38 @@ class MpSource:
         *,
         folder: Path,
         key: str | None = None,
-        manners: RateLimiter | None = None,
+        limiter: RateLimiter | None = None,
         endpoint: str | None = None,
         object_endpoint: str | None = None,
         cache: ObjectCache | None = None,
         refresh: bool = False,
-        lock: Lock | None = None,
-        say: Callable[[str], None] | None = None,
+        lock: LockFile | None = None,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         from ingest.sources.mp.client import DEFAULT_ENDPOINT, ApiKey, MpClient
         from ingest.sources.mp.objects import ObjectStore
 
-        manners = manners or RateLimiter(folder)
+        limiter = limiter or RateLimiter(folder)
         self._selection = selection
         self._folder = folder
         self._lock = lock
         self._cache = cache
         self._refresh = refresh
-        self._say = say or (lambda _line: None)
+        self._notify = notify or (lambda _line: None)
         self._client = MpClient(
             ApiKey(os.environ.get("MP_API_KEY") if key is None else key),
-            manners,
+            limiter,
             endpoint=endpoint or os.environ.get("MP_API_ENDPOINT") or DEFAULT_ENDPOINT,
         )
         self._store = ObjectStore(
-            manners,
+            limiter,
             object_endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         )
         self._remarks: list[str] = []
 
     @property
     def release(self) -> str | None:
-        """Version of the project's database.
+        """Version of the Materials Project's database.
 
         Raises
         ------
@@ -178,12 +178,12 @@ class MpSource:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Lines that the user should read once."""
+        """Lines for the user."""
         return tuple(self._remarks)
 
     @property
-    def lock(self) -> Lock | None:
-        """The lock that is kept to."""
+    def lock(self) -> LockFile | None:
+        """Content of the lock file; None: no lock file."""
         return self._lock
 
     def __len__(self) -> int:
@@ -199,17 +199,17 @@ class MpSource:
         """
         return iter(self._records)
 
-    def foresee(self, records: Sequence[SourceRecord]) -> Download:
-        """See :meth:`ingest.sources.base.Downloading.foresee`."""
+    def estimate_download(self, records: Sequence[SourceRecord]) -> DownloadEstimate:
+        """See :meth:`ingest.sources.base.DownloadingSource.estimate_download`."""
         from ingest.sources.mp.records import MpRecord
 
         wanted = [one for one in records if isinstance(one, MpRecord) and one.density is not None]
         cached = sum(map(self.is_cached, wanted))
         objects = len(wanted) - cached
-        return Download(objects, cached, objects * AVERAGE_OBJECT)
+        return DownloadEstimate(objects, cached, objects * AVERAGE_OBJECT)
 
     def is_cached(self, record: MpRecord) -> bool:
-        """Whether the record's density object is in the cache, as far as its entry's name tells."""
+        """Whether an entry with the name of the record's density object is in the cache."""
         from ingest.sources.mp.objects import BUCKET, object_key
 
         if record.density is None or not self._cached:
@@ -218,23 +218,24 @@ class MpSource:
 
     @cached_property
     def _cached(self) -> frozenset[str]:
-        # One listing instead of a question for each: a cache may be far away.
+        # One listing instead of one request per object: the cache may be on another machine.
         return frozenset() if self._cache is None else self._cache.names()
 
     @cached_property
     def _records(self) -> list[SourceRecord]:
-        from ingest.sources.mp.calculations import Answers, answers_of
-        from ingest.sources.mp.records import MpRecord, record_of
+        from ingest.sources.mp.calculations import ResponseCache, request_calculations
+        from ingest.sources.mp.records import MpRecord, make_record
 
         release = self.release
-        self._say(f"asking the Materials Project ({release}) for its materials")
+        self._notify(f"requesting the materials of the Materials Project ({release})")
         documents, unknown = self._documents()
         chosen = sorted(documents, key=_by_number)[: self._selection.limit]
         updated = {ident: str(documents[ident].get("last_updated")) for ident in chosen}
-        self._say(f"{len(chosen)} materials; asking for their calculations")
-        answers = answers_of(
+        self._notify(f"{len(chosen)} materials; requesting their calculations")
+        responses = ResponseCache.open(self._folder, self._client)
+        request_calculations(
             self._client,
-            Answers.at(self._folder, self._client),
+            responses,
             updated,
             tasks=self._selection.densities and self._lock is None,
             texts=self._selection.texts,
@@ -246,16 +247,16 @@ class MpSource:
                 "densities are those of the lock, properties may have other values"
             )
         records: list[SourceRecord] = [
-            record_of(
+            make_record(
                 NAME,
                 documents.pop(ident),
-                answers.calculations(ident),
+                responses.calculations(ident),
                 release=release,
-                description=answers.description(ident) if self._selection.texts else None,
+                description=responses.description(ident) if self._selection.texts else None,
                 store=self._store if self._selection.densities else None,
                 cache=self._cache,
                 refresh=self._refresh,
-                pin=locked.get(ident),
+                locked=locked.get(ident),
             )
             for ident in chosen
         ]
@@ -264,7 +265,7 @@ class MpSource:
         return records
 
     def _documents(self) -> tuple[dict[str, Document], list[str]]:
-        """Summary documents by id, and ids that there is none of."""
+        """Summary documents by id, and the ids without a document."""
         from ingest.sources.mp.records import FIELDS
 
         selection = self._selection
@@ -273,7 +274,7 @@ class MpSource:
             documents = self._client.summaries_by_id(ids, fields=FIELDS)
             return documents, [ident for ident in ids if ident not in documents]
         found: dict[str, Document] = {}
-        wanted = selection.wanted_spacegroups
+        wanted = selection.selected_spacegroups
         for filters in selection.series():
             for document in self._client.summaries(filters, fields=FIELDS):
                 if wanted is None or _space_group(document) in wanted:
@@ -283,9 +284,8 @@ class MpSource:
         return found, []
 
 
-@SOURCES.register(NAME)
 def mp_source() -> MpSource:
-    """The stable F-centred cubic materials, with the key and the folders of the environment.
+    """Source of the stable F-centred cubic materials, with the key and the folders of the environment.
 
     Raises
     ------
@@ -298,17 +298,17 @@ def mp_source() -> MpSource:
 
 
 def read_ids(path: Path) -> tuple[str, ...]:
-    """Material ids of a file: any number a line, apart by spaces or commas; ``#`` begins a remark.
+    """Read material ids from a file, separated by spaces, commas or line breaks; ``#`` begins a comment.
 
     Returns
     -------
     tuple
-        Each once, in the project's spelling and in the order of the file.
+        Each id once, in the spelling of the Materials Project and in the order of the file.
 
     Raises
     ------
     ConfigurationError
-        If the file cannot be read, has no id, or something else in it.
+        If the file cannot be read, has no id, or contains something that is not an id.
     """
     from emmet.core.mpid import AlphaID
 
@@ -322,10 +322,10 @@ def read_ids(path: Path) -> tuple[str, ...]:
             prefix, separator, rest = word.partition("-")
             try:
                 if not separator or prefix not in ("mp", "mvc") or not rest:
-                    raise ValueError("an id reads mp-149")
+                    raise ValueError("the form of an id is mp-149")
                 ids[AlphaID(rest, prefix=prefix).string if prefix == "mp" else f"mvc-{int(rest)}"] = None
             except ValueError as error:
-                raise ConfigurationError(f"line {number} of {path}: {word!r} is no material id: {error}") from None
+                raise ConfigurationError(f"line {number} of {path}: {word!r} is not a material id: {error}") from None
     if not ids:
         raise ConfigurationError(f"{path} has no material id")
     return tuple(ids)

@@ -208,7 +208,7 @@ def test_ctrl_c_leaves_a_consistent_registry_and_the_next_run_goes_on(
             os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         _, stderr = process.communicate(timeout=200)
     assert process.returncode == 130
-    assert "run the same command to go on" in stderr
+    assert "run the same command to continue" in stderr
     assert "Traceback" not in stderr
     wait_until(lambda: not group_members(process.pid))
     assert value(cluster_url, "SELECT string_agg(status, ' ') FROM ingest_runs") == "interrupted"

@@ -17,9 +17,10 @@ from ingest.densities.checks import check_density
 from ingest.free_atoms import deformation, superposition
 from ingest.free_atoms.subtraction import sphere_radii
 from ingest.free_atoms.tables import free_atoms, possible_valences, radial_density
-from ingest.free_atoms.validation import Agreement, compare, summarize
+from ingest.free_atoms.validation import DensityComparison, compare, summarize
 from ingest.free_atoms.waves import RadialGrid, Waves
-from ingest.prepare import IngestOptions, prepare
+from ingest.preparation.options import IngestOptions
+from ingest.preparation.prepare import prepare
 from ingest.sources.base import RawCrystal
 from registry.crystals import DensityData
 from registry.errors import InputError
@@ -329,7 +330,7 @@ def test_comparison_with_itself_is_perfect(gaussian_density: Callable[..., Densi
 def test_summary_has_medians_and_worst_per_prototype() -> None:
     rows = summarize(
         [
-            Agreement(str(r), "NaCl", prototype, r, 1 - r, 1 - r, None if r < 0.6 else r, 0.1, 0.2, r)
+            DensityComparison(str(r), "NaCl", prototype, r, 1 - r, 1 - r, None if r < 0.6 else r, 0.1, 0.2, r)
             for prototype, r in (("A", 0.5), ("B", 0.7), ("B", 0.9), ("B", 0.8))
         ]
     )

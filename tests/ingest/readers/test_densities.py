@@ -16,7 +16,7 @@ from pymatgen.io.vasp.outputs import Chgcar
 from ingest.densities.checks import check_densities
 from ingest.readers.cube import BOHR, read_cube
 from ingest.readers.densities import read_densities
-from ingest.readers.levels import level_in_text, level_named
+from ingest.readers.levels_of_theory import find_level_of_theory, normalize_level_of_theory
 from ingest.readers.vasp import read_vasp
 from registry.crystals import DensityData
 from registry.errors import InputError
@@ -448,11 +448,11 @@ def test_other_names_are_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_levels_of_theory_in_texts(text: str | None, level: str) -> None:
-    assert level_in_text(text) == level
+    assert find_level_of_theory(text) == level
 
 
 def test_levels_of_theory_by_name() -> None:
-    assert level_named("GGA+U") == "GGA+U"
-    assert level_named("PBE") == "GGA"
-    assert level_named(" unspecified ") == "unspecified"
-    assert level_named("B3LYP") == "B3LYP"  # a level of its own
+    assert normalize_level_of_theory("GGA+U") == "GGA+U"
+    assert normalize_level_of_theory("PBE") == "GGA"
+    assert normalize_level_of_theory(" unspecified ") == "unspecified"
+    assert normalize_level_of_theory("B3LYP") == "B3LYP"  # a level of its own

@@ -10,12 +10,12 @@ from pymatgen.core.structure import Structure
 from scipy.ndimage import map_coordinates
 
 from ingest.slices.planes import fourier_magnitude, index_slice, metric_slice, plane_frame, plane_points
-from ingest.slices.symmetry import Setting
+from ingest.slices.symmetry import ConventionalFrame
 from registry.crystals import DensityData
 from registry.errors import ConfigurationError
 
 Make = Callable[..., DensityData]
-CUBIC = Setting(origin=np.zeros(3), axes=5.0 * np.eye(3))
+CUBIC = ConventionalFrame(origin=np.zeros(3), axes=5.0 * np.eye(3))
 
 
 def test_the_index_slice_is_the_published_formula() -> None:
@@ -69,7 +69,7 @@ def test_axes_of_cubic_planes(
 def test_a_plane_satisfies_its_equation_in_any_cell(miller: tuple[int, int, int], offset: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     axes = 4 * np.eye(3) + rng.uniform(-1, 1, (3, 3))
-    setting = Setting(origin=rng.normal(size=3), axes=axes)
+    setting = ConventionalFrame(origin=rng.normal(size=3), axes=axes)
     frame = plane_frame(setting, miller, offset=offset)
     triad = np.array([frame.horizontal, frame.vertical, frame.normal])
     np.testing.assert_allclose(triad @ triad.T, np.eye(3), atol=1e-10)
@@ -81,8 +81,8 @@ def test_a_plane_satisfies_its_equation_in_any_cell(miller: tuple[int, int, int]
 def test_a_mirrored_setting_gives_the_mirrored_frame() -> None:
     mirror = np.diag([1.0, 1.0, -1.0])
     axes = np.array([[4.0, 0.3, 0.1], [0.0, 5.0, 0.4], [0.2, 0.0, 6.0]])
-    frame = plane_frame(Setting(np.zeros(3), axes), (2, 1, -1), offset=0.3)
-    mirrored = plane_frame(Setting(np.zeros(3), axes @ mirror), (2, 1, -1), offset=0.3)
+    frame = plane_frame(ConventionalFrame(np.zeros(3), axes), (2, 1, -1), offset=0.3)
+    mirrored = plane_frame(ConventionalFrame(np.zeros(3), axes @ mirror), (2, 1, -1), offset=0.3)
     for name in ("origin", "horizontal", "vertical", "normal"):
         np.testing.assert_allclose(getattr(mirrored, name), getattr(frame, name) @ mirror, atol=1e-12)
 

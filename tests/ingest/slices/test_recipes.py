@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
-from ingest.densities.checks import regrid
-from ingest.prepare import IngestOptions
+from ingest.densities.regridding import regrid
+from ingest.preparation.options import IngestOptions
 from ingest.slices.recipes import RECIPES, FourierRecipe, MetricRecipe, PaperRecipe
-from ingest.slices.symmetry import primitive_in_stored, standard_setting
+from ingest.slices.symmetry import conventional_frame, primitive_in_stored
 from registry.crystals import DensityData
 from registry.errors import ConfigurationError, InputError, UnknownNameError
 
@@ -235,7 +235,7 @@ def test_rock_salt_with_either_species_at_the_origin(gaussian_density: Make) -> 
 )
 def test_the_centre_is_the_heaviest_of_the_most_symmetric_sites(structure: Structure, element: str) -> None:
     # Cu, at the tetrahedral sites of the Heusler phase, is heavier than Mn, but less symmetric.
-    origin = standard_setting(structure).origin
+    origin = conventional_frame(structure).origin
     nearest = min(structure, key=lambda site: site.distance_and_image_from_frac_coords(origin / structure.lattice.a)[0])
     assert nearest.specie.symbol == element
 
@@ -262,7 +262,7 @@ def test_lengths_in_the_picture_are_those_of_the_crystal(gaussian_density: Make)
 def test_every_sublattice_is_in_the_default_picture(gaussian_density: Make) -> None:
     cell = primitive(HEUSLER)
     recipe = replace(RECIPES["metric"], density_kinds=("total",))
-    setting = standard_setting(cell)
+    setting = conventional_frame(cell)
     for element in ("Mn", "Al", "Cu"):
         only = {**dict.fromkeys(CHARGES, (0.0, 0.5)), element: (1.0, 0.4)}
         seen = recipe.render({"total": gaussian_density(cell, (24, 24, 24), only)}, cell)
@@ -339,7 +339,7 @@ def test_a_density_of_another_cell_is_said(gaussian_density: Make) -> None:
 def test_a_structure_without_symmetry_analysis_is_said() -> None:
     collapsed = Structure(4 * np.eye(3), ["Na", "Na"], [O, [0.0, 0.0, 1e-4]])
     with pytest.raises(InputError, match="two atoms too close"):
-        standard_setting(collapsed)
+        conventional_frame(collapsed)
     with pytest.raises(InputError, match="two atoms too close"):
         primitive_in_stored(collapsed)
 

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from ingest.densities.slim import BYTES_PER_CRYSTAL, slimmed
+from ingest.densities.slim import BYTES_PER_CRYSTAL, slim_densities
+from ingest.dry_run import dry_run
 from ingest.pipeline import IngestOptions, IngestReport, ingest
-from ingest.preflight import check_room, room_needed
-from ingest.prepare import prepare_files
-from ingest.sources.base import Download, Downloading
-from ingest.sources.mp.lock import Lock
-from ingest.sources.mp.preview import preview
+from ingest.preflight import check_free_space, required_bytes
+from ingest.preparation.prepare import prepare_files
+from ingest.sources.base import DownloadEstimate, DownloadingSource
+from ingest.sources.mp.lock_file import LockFile
 from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.source import AVERAGE_OBJECT, MpSelection, MpSource
 from registry.crystals import DensityData
@@ -64,12 +64,12 @@ def local(tmp_path: Path) -> GridStore:
 @pytest.fixture
 def source(standin: Standin, tmp_path: Path) -> Callable[..., MpSource]:
     def make(grids: GridStore, **changes: Any) -> MpSource:
-        manners = RateLimiter(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
+        limiter = RateLimiter(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
         return MpSource(
             MpSelection(fcc=True),
-            folder=manners.folder,
+            folder=limiter.folder,
             key=KEY,
-            manners=manners,
+            limiter=limiter,
             endpoint=standin.url,
             object_endpoint=standin.url,
             cache=ObjectCache(grids),
@@ -126,7 +126,7 @@ def test_a_second_registry_downloads_nothing(
     assert sorted(asked(standin)) == [("GET", "mp-2000001"), ("GET", "mp-2000002")]
     files = {file.name for file in grids.files()}
     standin.log.clear()
-    found = preview(source(grids), HERE, {})
+    found = dry_run(source(grids), HERE, {})
     assert (found.cached, found.objects, found.without) == (2, 0, 0)
     assert run(another, grids).counts == {"created": 2}
     assert asked(standin) == []
@@ -182,7 +182,7 @@ def test_a_lock_file_overrules_the_cache(
     with Session(engine) as session:
         pinned = session.scalars(select(Density.origin["sha256"].astext).where(Density.kind == "spin")).one()
     standin.log.clear()
-    lock = Lock(None, {"mp-1": ("mp-2000001", "0" * 64), "mp-2": ("mp-2000002", pinned)})
+    lock = LockFile(None, {"mp-1": ("mp-2000001", "0" * 64), "mp-2": ("mp-2000002", pinned)})
     refresh = IngestOptions(fcc=True, workers=0, recipes=("paper-total",), refresh=True)
     assert run(another, local, refresh, lock=lock).counts == {"partial": 1, "created": 1}
     assert asked(standin) == [("GET", "mp-2000001")]  # not the cached one; and what is pinned needs no question
@@ -210,8 +210,8 @@ def test_small_grids_keep_every_electron(kind: str) -> None:
     structure = rock_salt("Na", "Cl", 5.6)
     density = gaussians(structure, (72, 48, 64), {"Na": (7, 0.4), "Cl": (7, 0.4)}, kind=kind)
     recipe = RECIPES["paper" if kind == "spin" else "paper-total"]
-    assert slimmed([density], [RECIPES["paper-deformation"]]) == []
-    [small] = slimmed([density], [recipe])
+    assert slim_densities([density], [RECIPES["paper-deformation"]]) == []
+    [small] = slim_densities([density], [recipe])
     assert small.values.shape == (60, 48, 60)
     assert small.values.dtype == np.float32
     assert small.origin == {"slim": True, "native_grid": [72, 48, 64]}
@@ -296,29 +296,29 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 def test_how_much_is_said_before_it_begins(monkeypatch: pytest.MonkeyPatch, local: GridStore) -> None:
     said = PredictedProperties()
     with_free(monkeypatch, 40 * 10**9)
-    check_room(Download(781, 3, 781 * AVERAGE_OBJECT), HERE, grids=local, progress=said)
+    check_free_space(DownloadEstimate(781, 3, 781 * AVERAGE_OBJECT), HERE, grids=local, progress=said)
     assert len(said.lines) == 1
     assert said.lines[0].startswith("781 charge densities to download, about 14.5 GB, 3 more are in the cache")
-    check_room(Download(0, 0, 0), HERE, grids=local, progress=said)
+    check_free_space(DownloadEstimate(0, 0, 0), HERE, grids=local, progress=said)
     assert len(said.lines) == 1
     slim = IngestOptions(slim=True)
-    assert room_needed(Download(781, 3, 781 * AVERAGE_OBJECT), slim) == 784 * BYTES_PER_CRYSTAL < 3e9
+    assert required_bytes(DownloadEstimate(781, 3, 781 * AVERAGE_OBJECT), slim) == 784 * BYTES_PER_CRYSTAL < 3e9
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, local: GridStore) -> None:
     with_free(monkeypatch, 10**9)
-    download = Download(781, 0, 781 * AVERAGE_OBJECT)
+    download = DownloadEstimate(781, 0, 781 * AVERAGE_OBJECT)
     with pytest.raises(ConfigurationError, match=r"do not fit: about 36\.3 GB are needed and 1\.0 GB free .*--slim"):
-        check_room(download, HERE, grids=local, progress=Silent())
+        check_free_space(download, HERE, grids=local, progress=Silent())
     with pytest.raises(ConfigurationError, match="ECDREG_CACHE to a larger place, or"):
-        check_room(download, IngestOptions(slim=True), grids=local, progress=Silent())
-    check_room(download, HERE, grids=GridStore("memory://roomy"), progress=Silent())  # not a disk of this machine
+        check_free_space(download, IngestOptions(slim=True), grids=local, progress=Silent())
+    check_free_space(download, HERE, grids=GridStore("memory://roomy"), progress=Silent())  # not a disk of this machine
 
 
 def test_a_full_disk_stops_the_run_before_it_downloads(
     run: Run, standin: Standin, engine: Engine, local: GridStore, monkeypatch: pytest.MonkeyPatch, source: Any
 ) -> None:
-    assert isinstance(source(local), Downloading)
+    assert isinstance(source(local), DownloadingSource)
     with_free(monkeypatch, 10**6)
     with pytest.raises(ConfigurationError, match="2 charge densities do not fit"):
         run(engine, local)

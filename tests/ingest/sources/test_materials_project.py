@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
+from ingest.dry_run import dry_run
 from ingest.pipeline import IngestOptions, IngestReport, ingest
 from ingest.sources.base import SourceRecord
 from ingest.sources.mp.calculations import Calculations, number_of
-from ingest.sources.mp.lock import Lock, lock_of, read_lock, write_lock
+from ingest.sources.mp.lock_file import LockFile, lock_file_of_run, read_lock_file, write_lock_file
 from ingest.sources.mp.objects import ObjectStore, decode_chgcar, object_key
-from ingest.sources.mp.preview import preview
 from ingest.sources.mp.rate_limiter import RateLimiter
 from ingest.sources.mp.source import MpSelection, MpSource, read_ids
 from registry.errors import ConfigurationError, InputError
@@ -55,18 +55,18 @@ def standin(materials: list[Material], mp_home: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture
-def manners(tmp_path: Path) -> RateLimiter:
+def limiter(tmp_path: Path) -> RateLimiter:
     return RateLimiter(tmp_path / "mp", per_second=1000, attempts=2, backoff=0.01)
 
 
 @pytest.fixture
-def source(standin: Standin, manners: RateLimiter) -> Callable[..., MpSource]:
+def source(standin: Standin, limiter: RateLimiter) -> Callable[..., MpSource]:
     def make(selection: MpSelection | None = None, **changes: Any) -> MpSource:
         return MpSource(
             selection or MpSelection(fcc=True),
-            folder=manners.folder,
+            folder=limiter.folder,
             key=KEY,
-            manners=manners,
+            limiter=limiter,
             endpoint=standin.url,
             object_endpoint=standin.url,
             **changes,
@@ -80,7 +80,7 @@ def run(source: Callable[..., MpSource], engine: Engine, home: Path) -> Callable
     """Ingest, as a new process would: nothing is remembered but what lies in files and the database."""
 
     def run(
-        selection: MpSelection | None = None, *, options: IngestOptions = HERE, lock: Lock | None = None
+        selection: MpSelection | None = None, *, options: IngestOptions = HERE, lock: LockFile | None = None
     ) -> IngestReport:
         return ingest(engine, source(selection, lock=lock), options, grids=GridStore((home / "grids").as_uri()))
 
@@ -107,10 +107,10 @@ class Listed:
 def objects(whole: list[Material], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Standin, Listed]]:
     """A stand-in whose objects are to fail, and what it listed while all was well."""
     folder = tmp_path_factory.mktemp("mp")
-    manners = RateLimiter(folder, per_second=1000, attempts=2, backoff=0.01)
+    limiter = RateLimiter(folder, per_second=1000, attempts=2, backoff=0.01)
     with Standin(whole).running() as standin:
         urls = {"endpoint": standin.url, "object_endpoint": standin.url}
-        source = MpSource(MpSelection(fcc=True), folder=folder, key=KEY, manners=manners, **urls)  # type: ignore[arg-type]
+        source = MpSource(MpSelection(fcc=True), folder=folder, key=KEY, limiter=limiter, **urls)  # type: ignore[arg-type]
         yield standin, Listed(list(source.records()))
 
 
@@ -240,7 +240,7 @@ def test_a_value_that_changes_is_a_new_revision(
     assert values_of(session, "mp-2")["efermi"] == (-1.25, "GGA")
 
 
-def test_what_the_reader_makes_is_what_the_client_makes(standin: Standin, manners: RateLimiter) -> None:
+def test_what_the_reader_makes_is_what_the_client_makes(standin: Standin, limiter: RateLimiter) -> None:
     from mp_api.client import MPRester
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -250,7 +250,7 @@ def test_what_the_reader_makes_is_what_the_client_makes(standin: Standin, manner
         chgcar = rester.get_charge_density_from_task_id("mp-2000002")
         newest = rester.get_charge_density_from_material_id("mp-2")
         rester.session.close()
-    data = ObjectStore(manners, standin.url).fetch(object_key("mp-2000002")).data
+    data = ObjectStore(limiter, standin.url).fetch(object_key("mp-2000002")).data
     structure, densities = decode_chgcar(data, level_of_theory="GGA", provenance="")
     assert structure == chgcar.structure == newest.structure
     for density, name in zip(densities, ("total", "diff"), strict=True):
@@ -584,7 +584,7 @@ def test_a_preview_asks_for_sizes_only(
 ) -> None:
     standin.materials["mp-2"].objects.clear()
     standin.fail("mp-2000003", Fault(status=403))
-    found = preview(source(), HERE, {})
+    found = dry_run(source(), HERE, {})
     size = len(standin.materials["mp-1"].objects["mp-2000001"])
     assert (found.materials, found.objects, found.bytes, found.without, found.texts) == (3, 1, size, 1, 3)
     assert found.troubles == ["density object refused: chgcars/mp-2000003.json.gz (403)"]
@@ -593,7 +593,7 @@ def test_a_preview_asks_for_sizes_only(
     standin.faults.clear()
     run()
     with Session(engine) as session:
-        again = preview(source(), HERE, standing_outcomes(session, "mp"))
+        again = dry_run(source(), HERE, standing_outcomes(session, "mp"))
     assert (again.unchanged, again.objects, again.without) == (3, 0, 0)
 
 
@@ -613,8 +613,8 @@ def test_a_lock_pins_materials_calculations_and_bytes(
     standin.materials["mp-2"].objects.clear()
     report = run()
     path = tmp_path / "mp.lock.json"
-    write_lock(path, lock_of(session, "mp", report.run_id, release=RELEASE))
-    lock = read_lock(path)
+    write_lock_file(path, lock_file_of_run(session, "mp", report.run_id, release=RELEASE))
+    lock = read_lock_file(path)
     assert lock.release == RELEASE
     assert lock.materials["mp-2"] == (None, None)
     assert lock.materials["mp-1"][0] == "mp-2000001"
@@ -648,7 +648,7 @@ def test_a_lock_pins_materials_calculations_and_bytes(
 def test_an_object_that_is_not_the_locked_one_is_a_problem(
     run: Callable[..., IngestReport], standin: Standin, session: Session
 ) -> None:
-    lock = Lock(None, {"mp-1": ("mp-2000001", "0" * 64)})
+    lock = LockFile(None, {"mp-1": ("mp-2000001", "0" * 64)})
     report = run(lock=lock)
     assert report.counts == {"partial": 1}
     assert "is not the one of the lock file" in str(outcomes(session)["mp-1"][1])
@@ -669,7 +669,7 @@ def test_a_file_that_is_no_lock_is_refused(content: str, tmp_path: Path) -> None
     path = tmp_path / "mp.lock.json"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"mp\.lock\.json"):
-        read_lock(path)
+        read_lock_file(path)
 
 
 def test_the_key_is_in_no_row_and_no_file(

@@ -14,8 +14,7 @@ import pytest
 
 from ingest.sources.mp.client import ApiKey, MpClient
 from ingest.sources.mp.objects import ObjectStore, object_key
-from ingest.sources.mp.rate_limiter import RateLimiter
-from ingest.sources.mp.session import retry_after
+from ingest.sources.mp.rate_limiter import RateLimiter, parse_retry_after
 from registry.errors import ConfigurationError, SourceError
 from tests.ingest.sources.mp_standin import KEY, Fault, Material, Standin, material
 
@@ -36,14 +35,14 @@ def standin(ten: list[Material], mp_home: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture
-def manners(tmp_path: Path) -> RateLimiter:
+def limiter(tmp_path: Path) -> RateLimiter:
     return RateLimiter(tmp_path / "mp", per_second=1000, attempts=3, backoff=0.01)
 
 
 @pytest.fixture
-def client(standin: Standin, manners: RateLimiter) -> Callable[..., MpClient]:
+def client(standin: Standin, limiter: RateLimiter) -> Callable[..., MpClient]:
     def make(**changes: object) -> MpClient:
-        return MpClient(ApiKey(KEY), manners, endpoint=standin.url, **changes)  # type: ignore[arg-type]
+        return MpClient(ApiKey(KEY), limiter, endpoint=standin.url, **changes)  # type: ignore[arg-type]
 
     return make
 
@@ -53,7 +52,7 @@ def client(standin: Standin, manners: RateLimiter) -> Callable[..., MpClient]:
 
 def test_a_page_that_is_silently_empty_is_asked_for_again(standin: Standin, client: Callable[..., MpClient]) -> None:
     standin.fail("/summary/", Fault(empty=True, times=1, skip=1))
-    found = client(page=4).summaries(CUBIC, fields=FIELDS)
+    found = client(page_size=4).summaries(CUBIC, fields=FIELDS)
     assert sorted(document["material_id"] for document in found) == sorted(standin.materials)
     skips = [query.get("_skip", "0") for query in standin.asked("/summary/") if "_limit" in query]
     # The client ends at the empty second page; the second series has all three.
@@ -115,7 +114,7 @@ def test_the_pause_that_is_asked_for_is_kept(standin: Standin, client: Callable[
 
 def test_a_pause_of_hours_is_an_error_at_once(standin: Standin, client: Callable[..., MpClient]) -> None:
     standin.fail("/summary/", Fault(status=503, headers={"Retry-After": "7200"}))
-    with pytest.raises(SourceError, match="asks for 7200 s of patience"):
+    with pytest.raises(SourceError, match="requires a delay of 7200 s"):
         client().summaries(CUBIC, fields=FIELDS)
     assert len(standin.asked("/summary/")) == 1
 
@@ -130,7 +129,7 @@ def test_a_pause_of_hours_is_an_error_at_once(standin: Standin, client: Callable
         ("/heartbeat", Fault(status=502), "heartbeat cannot be reached, after 3 attempts"),
         ("/heartbeat", Fault(status=404), "heartbeat answers 404"),
         ("/heartbeat", Fault(change=lambda body: b"<html>maintenance</html>"), "JSONDecodeError"),
-        ("/heartbeat", Fault(change=lambda body: b"{}"), "does not say its database version"),
+        ("/heartbeat", Fault(change=lambda body: b"{}"), "does not contain a database version"),
     ],
 )
 def test_every_other_failure_is_one_line(
@@ -143,9 +142,9 @@ def test_every_other_failure_is_one_line(
     assert KEY not in str(told.value)
 
 
-def test_no_server_is_one_line(manners: RateLimiter, mp_home: Path) -> None:
+def test_no_server_is_one_line(limiter: RateLimiter, mp_home: Path) -> None:
     with pytest.raises(SourceError, match=r"^http://127.0.0.1:9/heartbeat cannot be reached"):
-        _ = MpClient(ApiKey(KEY), manners, endpoint="http://127.0.0.1:9/").database_version
+        _ = MpClient(ApiKey(KEY), limiter, endpoint="http://127.0.0.1:9/").database_version
 
 
 def test_a_blocked_address_stops_at_once(standin: Standin, client: Callable[..., MpClient]) -> None:
@@ -186,8 +185,8 @@ def test_a_key_shows_itself_nowhere(client: Callable[..., MpClient]) -> None:
     key = ApiKey(KEY)
     one = client()
     assert KEY not in f"{key!r} {key} {one!r} {one} {vars(one)}"
-    assert key.hidden_in(f"bad key {KEY}!") == "bad key [key]!"
-    with pytest.raises(TypeError, match="does not leave the process"):
+    assert key.redact(f"bad key {KEY}!") == "bad key [key]!"
+    with pytest.raises(TypeError, match="stays in its process"):
         pickle.dumps(key)
 
 
@@ -215,30 +214,30 @@ def test_the_key_goes_to_no_host_that_was_not_asked(standin: Standin, client: Ca
         assert not any(KEY in headers.values() for headers in sent)
 
 
-# ------------------------------------------------------------------------------- manners
+# ------------------------------------------------------------------------------- limiter
 
 
 def test_requests_keep_to_the_rate_in_all_threads_together(tmp_path: Path) -> None:
-    manners = RateLimiter(tmp_path, per_second=50)
+    limiter = RateLimiter(tmp_path, per_second=50)
     began = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: manners.wait_for_turn(), range(21)))
+        list(pool.map(lambda _: limiter.wait_for_turn(), range(21)))
     assert time.monotonic() - began >= 20 / 50 - 0.005
 
 
 def test_a_clock_that_was_put_back_holds_nobody_up(tmp_path: Path) -> None:
-    manners = RateLimiter(tmp_path)
+    limiter = RateLimiter(tmp_path)
     (tmp_path / "pace").write_text(f"{time.time() + 1e6}")
     began = time.monotonic()
-    manners.wait_for_turn()
+    limiter.wait_for_turn()
     assert time.monotonic() - began < 60
     (tmp_path / "pace").write_text("17e")  # cut off
-    manners.wait_for_turn()
+    limiter.wait_for_turn()
 
 
-def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: RateLimiter) -> None:
+def test_no_more_downloads_than_four_at_a_time(standin: Standin, limiter: RateLimiter) -> None:
     standin.stall_after = 0
-    store = ObjectStore(manners, standin.url)
+    store = ObjectStore(limiter, standin.url)
     keys = [object_key(task) for one in standin.materials.values() for task in one.objects]
     with ThreadPoolExecutor(10) as pool:
         fetched = pool.map(store.fetch, keys)
@@ -253,13 +252,13 @@ def test_no_more_downloads_than_four_at_a_time(standin: Standin, manners: RateLi
 
 
 def test_a_place_for_a_download_is_free_again_after_an_error(tmp_path: Path) -> None:
-    manners = RateLimiter(tmp_path, downloads=1)
-    with pytest.raises(RuntimeError), manners.download_slot():
+    limiter = RateLimiter(tmp_path, downloads=1)
+    with pytest.raises(RuntimeError), limiter.download_slot():
         raise RuntimeError
     taken = threading.Event()
 
     def take() -> None:
-        with manners.download_slot():
+        with limiter.download_slot():
             taken.set()
 
     thread = threading.Thread(target=take)
@@ -270,9 +269,9 @@ def test_a_place_for_a_download_is_free_again_after_an_error(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("text", "seconds"), [(None, None), ("12", 12.0), ("soon", None)])
 def test_retry_after_in_seconds(text: str | None, seconds: float | None) -> None:
-    assert retry_after(text) == seconds
+    assert parse_retry_after(text) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert (retry_after("Wed, 21 Oct 2415 07:28:00 GMT") or 0) > 1e9
+    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert (parse_retry_after("Wed, 21 Oct 2415 07:28:00 GMT") or 0) > 1e9

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.sources import SOURCES, load_sources, open_source
+from ingest.sources import SOURCES, open_source
 from ingest.sources.folder import FolderRecord, FolderSource
 from registry.errors import ConfigurationError, InputError, SourceError, UnknownNameError
 
@@ -37,7 +37,6 @@ def write(path: Path, text: str = "") -> Path:
 def test_names(folder: Path) -> None:
     assert open_source(f"{folder}/").name == "my-data"
     assert open_source(str(folder), name="Run 2").name == "run-2"
-    load_sources()
     assert "sample" in SOURCES
     with pytest.raises(UnknownNameError, match="did you mean 'sample'"):
         open_source("sampel")
@@ -219,7 +218,8 @@ def test_listing_a_source_imports_nothing_heavy() -> None:
     import subprocess
 
     code = (
-        "import sys; from ingest.sources import open_source; from ingest.prepare import IngestOptions, input_sha256;"
+        "import sys; from ingest.sources import open_source; from ingest.preparation.options import IngestOptions;"
+        "from ingest.preparation.checksums import input_sha256;"
         "source = open_source('sample'); options = IngestOptions(fcc=True);"
         "print(len({input_sha256(record, options) for record in source.records()}),"
         " sorted({'pymatgen', 'scipy', 'spglib', 'h5py', 'robocrys', 'torch'} & sys.modules.keys()))"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.texts.descriptions import TEXT_LEVELS, bond_lengths, levels, robocrys_version
+from ingest.texts.descriptions import TEXT_LEVELS, bond_lengths, robocrys_version, texts_by_level
 from registry.errors import InputError
 
 HEUSLER = (
@@ -24,7 +24,7 @@ HEUSLER = (
 
 
 def test_levels_keep_ever_more() -> None:
-    texts = levels(HEUSLER, "TiMn2W")
+    texts = texts_by_level(HEUSLER, "TiMn2W")
     assert list(texts) == TEXT_LEVELS.names() == ["all", "formula", "keywords"]
     assert texts["formula"] == "TiMn2W"
     assert texts["keywords"] == "TiMn2W: Ti-W 2.97 Å, Ti-Mn 2.57 Å, W-Mn 2.57 Å"
@@ -71,7 +71,7 @@ def test_a_bond_is_named_once_whichever_way_round() -> None:
 def test_geometry_and_angles_are_no_bonds() -> None:
     text = "Ti(1) is bonded in a 14-coordinate geometry to six W(1) atoms. The corner-sharing octahedra are not tilted."
     assert bond_lengths(text) == []
-    assert levels(text, "Kr")["keywords"] == "Kr"
+    assert texts_by_level(text, "Kr")["keywords"] == "Kr"
 
 
 @given(
@@ -90,7 +90,7 @@ def test_any_bond_comes_back(first: str, second: str, hundredths: int, dash: str
 @pytest.mark.parametrize(("description", "formula"), [("", "NaCl"), (" \n", "NaCl"), ("NaCl is salt.", " ")])
 def test_blank_texts_are_refused(description: str, formula: str) -> None:
     with pytest.raises(InputError, match="blank"):
-        levels(description, formula)
+        texts_by_level(description, formula)
 
 
 def test_version_needs_no_import() -> None:

@@ -1,4 +1,4 @@
-"""What an ingest of the Materials Project would fetch, found without fetching it."""
+"""Dry run of an ingest from the Materials Project: what would be downloaded, without downloading it."""
 
 from __future__ import annotations
 
@@ -7,60 +7,61 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ingest.prepare import IngestOptions, input_sha256
+from ingest.preparation.checksums import input_sha256
+from ingest.preparation.options import IngestOptions
 from ingest.sources.mp.objects import ObjectMissingError, ObjectRefusedError, ObjectUnavailableError, object_key
-from ingest.sources.mp.records import Density, MpRecord
+from ingest.sources.mp.records import DensityLocation, MpRecord
 from ingest.sources.mp.source import MpSource
 from registry.jobs.progress import Progress, Silent
 from registry.provenance import StandingOutcome
 
-__all__ = ["Preview", "preview"]
+__all__ = ["DryRunReport", "dry_run"]
 
 
 @dataclass
-class Preview:
-    """What would be fetched."""
+class DryRunReport:
+    """Numbers of materials and objects, and bytes, that an ingest would download."""
 
     materials: int = 0
     unchanged: int = 0
-    """Nothing of them would be fetched: they are in the registry as they are."""
+    """Materials that are in the registry unchanged; nothing is downloaded for them."""
     objects: int = 0
-    """Density objects."""
+    """Density objects to download."""
     bytes: int = 0
-    """Of them."""
+    """Size of these objects."""
     cached: int = 0
-    """Materials whose density object is in the cache."""
+    """Materials with their density object in the cache."""
     without: int = 0
     """Materials without a density."""
     texts: int = 0
-    """Materials with a text of the project's."""
+    """Materials with a text of the Materials Project."""
     troubles: list[str] = field(default_factory=list)
-    """Objects whose size is not known, and why."""
+    """Objects of unknown size, with the reason."""
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """All fields as JSON values."""
         return asdict(self)
 
 
-def preview(
+def dry_run(
     source: MpSource,
     options: IngestOptions,
     standing: Mapping[str, StandingOutcome],
     *,
     progress: Progress | None = None,
-) -> Preview:
-    """Ask for the sizes of the densities that would be downloaded.
+) -> DryRunReport:
+    """Request the sizes of the density objects that an ingest would download.
 
     Parameters
     ----------
     source
-        What would be ingested.
+        Materials that would be ingested.
     options
-        How.
+        Options of the ingest.
     standing
-        What became of its materials so far.
+        Last outcome of each material, by id.
     progress
-        Told of what happens.
+        Receives the progress.
 
     Raises
     ------
@@ -68,45 +69,40 @@ def preview(
         If the service does not answer.
     """
     progress = progress or Silent()
-    found = Preview()
+    report = DryRunReport()
     fingerprint = options.fingerprint()
     changed: list[MpRecord] = []
     for record in source.records():
         assert isinstance(record, MpRecord)
-        found.materials += 1
-        found.texts += record.has_description
-        stands = standing.get(record.source_id)
+        report.materials += 1
+        report.texts += record.has_description
+        last = standing.get(record.source_id)
         checksum = input_sha256(record, options, fingerprint=fingerprint)
-        if (
-            not options.refresh
-            and stands is not None
-            and stands.outcome != "deferred"
-            and stands.input_sha256 == checksum
-        ):
-            found.unchanged += 1
+        if not options.refresh and last is not None and last.outcome != "deferred" and last.input_sha256 == checksum:
+            report.unchanged += 1
         else:
             changed.append(record)
     missing = [record for record in changed if not source.is_cached(record)]
-    found.cached = len(changed) - len(missing)
+    report.cached = len(changed) - len(missing)
     wanted = [record.density for record in missing if record.density is not None]
-    found.without = len(missing) - len(wanted)
+    report.without = len(missing) - len(wanted)
     progress.begin("sizes of the densities", len(wanted))
     with ThreadPoolExecutor(4) as pool:
         for size in pool.map(_size, wanted):
             progress.advance()
             if isinstance(size, str):
-                found.troubles.append(size)
+                report.troubles.append(size)
             elif size is None:
-                found.without += 1
+                report.without += 1
             else:
-                found.objects += 1
-                found.bytes += size
+                report.objects += 1
+                report.bytes += size
     progress.end()
-    return found
+    return report
 
 
-def _size(density: Density) -> int | str | None:
-    """Bytes of the object; None where there is none, a line where that is not known."""
+def _size(density: DensityLocation) -> int | str | None:
+    """Bytes of the object; None where there is no object, a reason where the size is unknown."""
     for task, _ in density.candidates:
         try:
             return density.store.size(object_key(task))

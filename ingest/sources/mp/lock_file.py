@@ -1,12 +1,12 @@
-"""The lock file: exactly which materials, which calculations, which bytes.
+"""Lock file of an ingest: materials, calculations and checksums of their density objects.
 
 ::
 
     {"format": 1, "release": "2025.09.25",
      "materials": {"mp-22862": {"task_id": "mp-1234", "sha256": "..."}, "mp-1": {"task_id": null, "sha256": null}}}
 
-``task_id`` null is a material without a density. Who ingests with the same lock file gets the same
-densities, or an outcome that says which object is another by now.
+``task_id`` null is a material without a density. Two ingests with the same lock file get the same
+densities, or an outcome that names the object that has changed.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
 
-__all__ = ["Lock", "lock_of", "read_lock", "write_lock"]
+__all__ = ["LockFile", "lock_file_of_run", "read_lock_file", "write_lock_file"]
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Lock:
-    """Material id to task id and checksum; both None where there is no density."""
+class LockFile:
+    """Content of a lock file."""
 
     release: str | None
+    """Version of the Materials Project's database."""
     materials: Mapping[str, tuple[str | None, str | None]]
+    """Material id to task id and checksum; both None where there is no density."""
 
 
-def read_lock(path: Path) -> Lock:
+def read_lock_file(path: Path) -> LockFile:
     """Read a lock file.
 
     Raises
     ------
     ConfigurationError
-        If it is none.
+        If it is not a lock file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -56,15 +58,15 @@ def read_lock(path: Path) -> Lock:
             for ident, entry in content["materials"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{path} is no lock file: {type(error).__name__}: {error}") from None
+        raise ConfigurationError(f"{path} is not a lock file: {type(error).__name__}: {error}") from None
     for ident, (task, sha256) in materials.items():
         if (task is None) != (sha256 is None) or not re.fullmatch(r"[0-9a-f]{64}", sha256 or "0" * 64):
-            raise ConfigurationError(f"{path} has no whole entry for {ident}; write it anew by removing the file")
-    return Lock(_text(release), materials)
+            raise ConfigurationError(f"{path} has an incomplete entry for {ident}; remove the file to write a new one")
+    return LockFile(_text(release), materials)
 
 
-def write_lock(path: Path, lock: Lock) -> None:
-    """Write a lock file, whole or not at all, with sorted ids.
+def write_lock_file(path: Path, lock: LockFile) -> None:
+    """Write a lock file atomically, with sorted ids.
 
     Raises
     ------
@@ -86,13 +88,13 @@ def write_lock(path: Path, lock: Lock) -> None:
         raise ConfigurationError(f"the lock file {path} cannot be written: {error}") from error
 
 
-def lock_of(session: Session, source: str, run_id: int, *, release: str | None) -> Lock:
-    """The lock of what a run found in the registry or brought there.
+def lock_file_of_run(session: Session, source: str, run_id: int, *, release: str | None) -> LockFile:
+    """Lock file of the materials of a run that are in the registry.
 
     Parameters
     ----------
     session
-        On the registry's database.
+        Session on the registry's database.
     source
         Name of the source.
     run_id
@@ -114,10 +116,10 @@ def lock_of(session: Session, source: str, run_id: int, *, release: str | None) 
         ),
         {"source": source, "run": run_id},
     )
-    return Lock(release, {row.source_id: (row.task_id, row.sha256) for row in rows})
+    return LockFile(release, {row.source_id: (row.task_id, row.sha256) for row in rows})
 
 
 def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise TypeError(f"{value!r} is no text")
+    raise TypeError(f"{value!r} is not a text")
