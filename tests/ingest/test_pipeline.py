@@ -377,7 +377,7 @@ def test_what_the_database_refuses_takes_nothing_along(run: Callable[..., Ingest
 @pytest.mark.parametrize("deed", ["interrupt", "terminate"])
 def test_a_signal_ends_the_run_between_crystals(deed: str, run: Callable[..., IngestReport], session: Session) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(IngestInterruptedError, match="interrupted after 2 of 4; run the same command to go on"):
+    with pytest.raises(IngestInterruptedError, match="interrupted after 2 of 4; run the same command to continue"):
         run(OddSource({"a": "", "b": deed, "c": "", "d": ""}), PLAIN)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert session.scalars(select(IngestRun.status)).all() == ["interrupted"]

@@ -152,7 +152,7 @@ def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Callabl
     done = invoke("--quiet", "ingest", "--fcc")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert "blocked this machine's address" in done.stderr
+    assert "blocked the address of this machine" in done.stderr
 
 
 def test_a_dry_run_says_how_much_and_does_nothing(

@@ -259,7 +259,7 @@ def test_refuses_other_kinds_and_cells(gaussian_density: Callable[..., DensityDa
     with pytest.raises(InputError, match="not from a spin density"):
         deformation(spin, structure)
     total = gaussian_density(structure, (20, 20, 20), {"Na": (7, 0.4), "Cl": (7, 0.6)})
-    with pytest.raises(InputError, match="lies in a cell of"):
+    with pytest.raises(InputError, match="has a cell of"):
         deformation(total, rock_salt(a=5.9))
     disordered = Structure(structure.lattice, [{"Na": 0.5, "K": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     with pytest.raises(InputError, match="partially occupied"):

@@ -115,7 +115,7 @@ def test_non_collinear_chgcar_has_no_single_spin_density(tmp_path: Path, total: 
     path.write_text(text + 3 * grid)
     assert [density.kind for density in read_densities(path)[1]] == ["total"]
     path.write_text(text + 2 * grid)
-    with pytest.raises(InputError, match="holds 3 grids"):
+    with pytest.raises(InputError, match="contains 3 grids"):
         read_densities(path)
 
 
@@ -191,10 +191,10 @@ def test_a_truncated_or_damaged_gzip_is_said(tmp_path: Path, total: DensityData)
     with pytest.raises(InputError, match=r"CHGCAR\.gz: the gzip stream ends too early"):
         read_densities(path)
     path.write_bytes(data[:1000] + bytes(100) + data[1100:])
-    with pytest.raises(InputError, match=r"CHGCAR\.gz: not a sound gzip file"):
+    with pytest.raises(InputError, match=r"CHGCAR\.gz: damaged gzip file"):
         read_densities(path)
     path.write_bytes(b"plain text")
-    with pytest.raises(InputError, match=r"CHGCAR\.gz: not a sound gzip file"):
+    with pytest.raises(InputError, match=r"CHGCAR\.gz: damaged gzip file"):
         read_densities(path)
 
 
@@ -205,7 +205,7 @@ def test_a_truncated_or_damaged_gzip_is_said(tmp_path: Path, total: DensityData)
         ("   12   14   16", "   12   14   15", "CHGCAR"),
         ("   12   14   16", "   12   14   17", "of 2856 values"),
         ("Na   Cl   \n", "", "element symbols"),
-        ("E+0", "E*0", "no number"),
+        ("E+0", "E*0", "not a number"),
         ("1.00000000000000", "one", "cannot be read as a POSCAR"),
         ("Direct", "", "CHGCAR: "),
         ("\n \n", "\n", "no empty line"),
@@ -297,17 +297,17 @@ def test_cubes_beside_a_cube(tmp_path: Path, total: DensityData, gaussian_densit
     ("line", "text", "message"),
     [
         (2, "-2 0 0 0", "orbitals"),
-        (2, "2 0 0 0 3", "several values a point"),
+        (2, "2 0 0 0 3", "several values per point"),
         (2, "0 0 0 0", "without atoms"),
-        (2, "two 0 0 0", "no whole cube header"),
+        (2, "two 0 0 0", "incomplete cube header"),
         (2, "2 0 0", "without atoms, points or axes"),
         (3, "-12 0 0.1 0.1", "both signs"),
         (3, "0 0 0.1 0.1", "without atoms, points"),
         (3, "12 0 0 0", "span no volume"),
-        (6, "0 0 0 0 0", "name no elements"),
-        (6, "11.5 0 0 0 0", "name no elements"),
+        (6, "0 0 0 0 0", "are not those of elements"),
+        (6, "11.5 0 0 0 0", "are not those of elements"),
         (9, "1 2 3", "of 2688 values"),
-        (9, "1 2 3 4 5 x", "no number"),
+        (9, "1 2 3 4 5 x", "not a number"),
     ],
 )
 def test_a_damaged_cube_is_said_in_one_line(
@@ -366,10 +366,10 @@ def test_hdf5_keeps_single_precision_and_needs_no_attributes(tmp_path: Path, tot
 
 def test_hdf5_with_another_number_of_electrons_is_refused(tmp_path: Path, total: DensityData) -> None:
     path = write_hdf5(tmp_path / "x.h5", {"total": total.values}, n_electrons=9.0)
-    with pytest.raises(InputError, match=r"x\.h5: total density holds 8\.000 electrons, its source states 9\.000"):
+    with pytest.raises(InputError, match=r"x\.h5: total density contains 8\.000 electrons, its source states 9\.000"):
         read_densities(path)
     path = write_hdf5(tmp_path / "y.h5", {"total": total.values}, n_electrons="many")
-    with pytest.raises(InputError, match="no number"):
+    with pytest.raises(InputError, match="not a number"):
         read_densities(path)
 
 
@@ -395,7 +395,7 @@ def test_hdf5_never_leads_to_another_file(tmp_path: Path, total: DensityData, wa
             layout = h5py.VirtualLayout(SHAPE, "f8")
             layout[...] = h5py.VirtualSource(str(other), "vdata/total", SHAPE)
             file["vdata"].create_virtual_dataset("total", layout)
-    with pytest.raises(InputError, match=r"x\.h5: '(vdata|total)' is a link or lies in another file"):
+    with pytest.raises(InputError, match=r"x\.h5: '(vdata|total)' is a link or is stored in another file"):
         read_densities(path)
 
 
@@ -419,7 +419,7 @@ def test_foreign_and_damaged_hdf5_is_said_in_one_line(tmp_path: Path, total: Den
         with pytest.raises(InputError, match=message):
             read_densities(path)
     write_hdf5(path, {"potential": total.values})
-    with pytest.raises(InputError, match="holds none of total, diff, deformation"):
+    with pytest.raises(InputError, match="contains none of total, diff, deformation"):
         read_densities(path)
     with h5py.File(write_hdf5(path, {"total": total.values}), "a") as file:
         del file["vdata/total"]
@@ -432,7 +432,7 @@ def test_foreign_and_damaged_hdf5_is_said_in_one_line(tmp_path: Path, total: Den
 
 
 def test_other_names_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"density\.txt: not a density file by its name"):
+    with pytest.raises(InputError, match=r"density\.txt: the name is not that of a density file"):
         read_densities(tmp_path / "density.txt")
     with pytest.raises(InputError, match="cannot be read"):
         read_densities(tmp_path / "CHGCAR")

@@ -83,5 +83,5 @@ def test_damaged_files_are_said(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match="cannot be read"):
         read_image(tmp_path / name)
-    with pytest.raises(InputError, match="not an image file by its name"):
+    with pytest.raises(InputError, match="the suffix is not that of an image file"):
         read_image(tmp_path / "x.jpg")

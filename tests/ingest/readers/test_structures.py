@@ -58,7 +58,7 @@ def test_partial_occupancy_is_refused(tmp_path: Path, name: str, species: dict[s
 def test_several_structures_in_a_cif_are_refused(tmp_path: Path) -> None:
     text = str(CifWriter(CELL))
     (tmp_path / "x.cif").write_text(text + text.replace("data_NaCl", "data_other"))
-    with pytest.raises(InputError, match="holds 2 structures"):
+    with pytest.raises(InputError, match="contains 2 structures"):
         read_structure(tmp_path / "x.cif")
 
 
@@ -72,10 +72,10 @@ def test_several_structures_in_a_cif_are_refused(tmp_path: Path) -> None:
         ("x.vasp", "title\n1.0\n1 0 0\n0 1 0\n", "cannot be read as a POSCAR"),
         ("POSCAR", "NoElements\n1.0\n4 0 0\n0 4 0\n0 0 4\n1\ndirect\n0 0 0\n", "element symbols"),
         ("x.json", "{", "not a JSON file"),
-        ("x.json", "[1, 2]", "holds no pymatgen structure"),
+        ("x.json", "[1, 2]", "contains no pymatgen structure"),
         ("x.json", '{"lattice": {}, "sites": []}', "cannot be read as a pymatgen structure"),
-        ("x.json", '{"a": 1}', "holds no pymatgen structure"),
-        ("x.xyz", "", "not a structure file by its name"),
+        ("x.json", '{"a": 1}', "contains no pymatgen structure"),
+        ("x.xyz", "", "the name is not that of a structure file"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, cont
 
 def test_dummies_and_binary_files_are_refused(tmp_path: Path) -> None:
     dummy = Structure(CELL.lattice, ["Na", "X"], CELL.frac_coords)
-    with pytest.raises(InputError, match="site 2 holds 'X', which is no element"):
+    with pytest.raises(InputError, match="site 2 contains 'X', which is not an element"):
         read_structure(write(tmp_path / "x.json", dummy))
     (tmp_path / "x.cif").write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match="not a text file"):

@@ -310,7 +310,7 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, local: Gr
     download = DownloadEstimate(781, 0, 781 * AVERAGE_OBJECT)
     with pytest.raises(ConfigurationError, match=r"do not fit: about 36\.3 GB are needed and 1\.0 GB free .*--slim"):
         check_free_space(download, HERE, grids=local, progress=Silent())
-    with pytest.raises(ConfigurationError, match="ECDREG_CACHE to a larger place, or"):
+    with pytest.raises(ConfigurationError, match="ECDREG_CACHE to a larger disk, or"):
         check_free_space(download, IngestOptions(slim=True), grids=local, progress=Silent())
     check_free_space(download, HERE, grids=GridStore("memory://roomy"), progress=Silent())  # not a disk of this machine
 

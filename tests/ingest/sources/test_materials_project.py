@@ -371,7 +371,11 @@ def test_objects_are_named_in_the_spelling_of_their_number(ident: str, key: str)
 
 def test_levels_of_theory_come_from_the_calculation() -> None:
     calculations = Calculations((("mp-ft", "GGA+U Static"), ("mp-150", "R2SCAN Static")))
-    assert [calculations.level_of(task) for task in ("mp-149", "mp-150", "mp-1")] == ["GGA+U", "r2SCAN", "unspecified"]
+    assert [calculations.level_of_theory(task) for task in ("mp-149", "mp-150", "mp-1")] == [
+        "GGA+U",
+        "r2SCAN",
+        "unspecified",
+    ]
 
 
 # ------------------------------------------------------------------------------- faults
@@ -398,9 +402,9 @@ def first_number(value: float) -> Callable[[bytes], bytes]:
     [
         (Fault(status=404), "partial", "no density object", False),
         (Fault(status=403), "partial", "density object refused", True),
-        (Fault(status=503), "deferred", "could not be downloaded just now (status 503)", True),
+        (Fault(status=503), "deferred", "could not be downloaded now (status 503)", True),
         (Fault(status=429, headers={"Retry-After": "0"}), "deferred", "(status 429)", True),
-        (Fault(cut=True), "deferred", "could not be downloaded just now (it was cut off)", True),
+        (Fault(cut=True), "deferred", "could not be downloaded now (the download was truncated)", True),
         (Fault(change=lambda body: body[: len(body) // 2]), "partial", "damaged density object: gzip", True),
         (
             Fault(change=lambda body: body[:20] + b"\0" * 79 + body[99:]),
@@ -408,8 +412,8 @@ def first_number(value: float) -> Callable[[bytes], bytes]:
             "damaged density object: gzip",
             True,
         ),
-        (Fault(change=lambda _: gzip.compress(b'{"data": {')), "partial", "damaged density object: no JSON", True),
-        (Fault(change=first_number(float("nan"))), "partial", "damaged density object: no JSON", True),
+        (Fault(change=lambda _: gzip.compress(b'{"data": {')), "partial", "damaged density object: not JSON", True),
+        (Fault(change=first_number(float("nan"))), "partial", "damaged density object: not JSON", True),
         (Fault(change=lambda _: gzip.compress(b'{"data": null}')), "partial", "density object is empty", True),
         (Fault(change=lambda _: gzip.compress(b'{"other": 1}')), "partial", "no entry 'data'", True),
         (Fault(change=edited(as_class("Locpot"))), "partial", "holds a Locpot, not a Chgcar", True),
@@ -554,7 +558,7 @@ def test_texts_are_computed_where_the_project_has_none(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "say which: --fcc"),
+        ({}, "select with --fcc"),
         ({"spacegroups": (231,)}, "no space group 231"),
         ({"fcc": True, "spacegroups": (225, 221)}, "221 is not F-centred"),
         ({"ids": ("mp-1",), "elements": ("Na",)}, "leave out --spacegroup"),
@@ -570,7 +574,7 @@ def test_ids_from_a_file(tmp_path: Path) -> None:
     path.write_text("# stable ones\nmp-149, mp-ft mp-22862\nmvc-7\n\nmp-3347530 # in the new spelling\n")
     assert read_ids(path) == ("mp-149", "mp-22862", "mvc-7", "mp-hilze")
     path.write_text("mp-149\nNaCl\n")
-    with pytest.raises(ConfigurationError, match=r"line 2 of .*: 'NaCl' is no material id"):
+    with pytest.raises(ConfigurationError, match=r"line 2 of .*: 'NaCl' is not a material id"):
         read_ids(path)
     path.write_text("# none\n")
     with pytest.raises(ConfigurationError, match="has no material id"):

@@ -149,14 +149,14 @@ def test_no_server_is_one_line(limiter: RateLimiter, mp_home: Path) -> None:
 
 def test_a_blocked_address_stops_at_once(standin: Standin, client: Callable[..., MpClient]) -> None:
     standin.fail("/summary/", Fault(status=429, body=b'{"version": "blocked", "error": "too many requests"}'))
-    with pytest.raises(SourceError, match="blocked this machine's address"):
+    with pytest.raises(SourceError, match="blocked the address of this machine"):
         client().summaries(CUBIC, fields=FIELDS)
     assert len(standin.asked("/summary/")) == 1
 
 
 def test_a_heartbeat_that_says_blocked_stops_at_once(standin: Standin, client: Callable[..., MpClient]) -> None:
     standin.version = "blocked"
-    with pytest.raises(SourceError, match="blocked this machine's address"):
+    with pytest.raises(SourceError, match="blocked the address of this machine"):
         client().summaries(CUBIC, fields=FIELDS)
     assert standin.asked("/summary/") == []
 

@@ -94,7 +94,7 @@ def test_blank_texts_are_refused(description: str, formula: str) -> None:
 
 
 def test_version_needs_no_import() -> None:
-    code = "import sys; from ingest.text import robocrys_version; print(robocrys_version(), 'robocrys' in sys.modules)"
+    code = "import sys; from ingest.texts.descriptions import robocrys_version; print(robocrys_version(), 'robocrys' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, imported = done.stdout.split()
     assert version == robocrys_version()
@@ -111,7 +111,7 @@ def test_a_bundled_text_is_what_robocrystallographer_says_in_another_process() -
     assert {row["generator_version"] for row in bundled.values()} == {robocrys_version()}
     code = (
         "import sys; from pathlib import Path; from ingest.readers.structures import read_structure;"
-        "from ingest.text import describe; print(describe(read_structure(Path(sys.argv[1]))))"
+        "from ingest.texts.descriptions import describe; print(describe(read_structure(Path(sys.argv[1]))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(sample / "structures" / "mp-30.cif")],
