@@ -150,15 +150,15 @@ def test_json(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
 def test_nothing_at_all_is_a_failure(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
     done = invoke("ingest", "--fcc", "--source", f"{folder}/", "--workers", 0)
     assert done.exit_code == 1
-    assert "no structure, so its space group is not known" in done.stdout
+    assert "no structure, so its space group is unknown" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("error: nothing of formulas is in the registry")
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "the whole Materials Project; say which"),
-        (("--source", "mp"), 2, "the whole Materials Project; say which"),
+        ((), 2, "the whole Materials Project; select with"),
+        (("--source", "mp"), 2, "the whole Materials Project; select with"),
         (("--source", "sample", "--dry-run"), 2, "is for the source mp"),
         (("--source", "sampel"), 2, "did you mean 'sample'"),
         (("--source", "sample", "--recipe", "metrik"), 2, "did you mean 'metric'"),
@@ -166,7 +166,7 @@ def test_nothing_at_all_is_a_failure(folder: Path, invoke: Callable[..., Any], e
         (("--source", "sample", "--assume-fcc"), 2, "fcc"),
         (("--source", "sample", "--limit", "0"), 2, "limit"),
         (("--fcc", "--name", "mine", "--elements", "Na"), 2, "source 'mp' has its name"),
-        (("--source", "./nowhere/"), 1, "no folder"),
+        (("--source", "./nowhere/"), 1, "not a folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

@@ -142,7 +142,7 @@ def test_a_refused_key_says_where_to_get_one(
     done = invoke("--quiet", "ingest", "--fcc")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
-    assert "refuses the key in MP_API_KEY (403); get one at https://next-gen.materialsproject.org/api" in done.stderr
+    assert "refuses the key in MP_API_KEY (403); get a key at https://next-gen.materialsproject.org/api" in done.stderr
     assert other not in done.stderr
     assert query(cluster_url, "SELECT count(*) FROM ingest_runs") == [(0,)]
 
