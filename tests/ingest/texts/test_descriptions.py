@@ -94,7 +94,10 @@ def test_blank_texts_are_refused(description: str, formula: str) -> None:
 
 
 def test_version_needs_no_import() -> None:
-    code = "import sys; from ingest.texts.descriptions import robocrys_version; print(robocrys_version(), 'robocrys' in sys.modules)"
+    code = (
+        "import sys; from ingest.texts.descriptions import robocrys_version;"
+        "print(robocrys_version(), 'robocrys' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, imported = done.stdout.split()
     assert version == robocrys_version()
