@@ -48,4 +48,4 @@ def plot_map(
     chart = crystal_map(open_registry(), encoder, method=method, where=where, seed=seed)
     for path in paths:
         output.file(write_map(chart, path, colour=color))
-    output.note(chart.projection.told)
+    output.note(chart.projection.description)

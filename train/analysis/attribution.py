@@ -1,18 +1,18 @@
-"""What carries a prediction: Shapley values of parts, and integrated gradients of pixels.
+"""Attribution of predictions: Shapley values of parts, and integrated gradients of inputs.
 
-Both divide a difference of two predictions among what makes it, without remainder.
+Both distribute a difference of two predictions over the inputs, without remainder.
 
-Shapley values (L. S. Shapley, Contributions to the Theory of Games II, 307 (1953); of models: S. M. Lundberg and
-S.-I. Lee, NIPS 2017) give each of n parts the mean of what it adds to a prediction, over all orders in which the parts
-can come: they sum to the prediction with all parts minus that with none (efficiency). Of a few parts they are exact; of
-more they are means over random orders and their reverses (R. Mitchell, J. Cooper, E. Frank, G. Holmes, Journal of
-Machine Learning Research 23, 43 (2022)), which keeps the sum exact, and come with their standard error.
+The Shapley value of a part (L. S. Shapley, Contributions to the Theory of Games II, 307 (1953); for models: S. M.
+Lundberg and S.-I. Lee, NIPS 2017) is the mean change of the prediction when the part is added, over all orders of
+adding the n parts. The values sum to the prediction with all parts minus that without any (efficiency). For few parts
+they are exact; for more they are means over random orders and their reverses (R. Mitchell, J. Cooper, E. Frank, G.
+Holmes, Journal of Machine Learning Research 23, 43 (2022)), with a standard error; the sum is exact in both cases.
 
-Integrated gradients (M. Sundararajan, A. Taly, Q. Yan, ICML 2017) add up the gradient along a straight line from a
-baseline to an input: they sum to the difference of the two predictions (completeness) as the steps become small, and
-:func:`integrated_gradients` makes them smaller, where it is needed, until they do.
+Integrated gradients (M. Sundararajan, A. Taly, Q. Yan, ICML 2017) are the integral of the gradient along a straight
+line from a baseline to an input. They sum to the difference of the two predictions (completeness) in the limit of small
+steps; :func:`integrated_gradients` refines steps until the sum is accurate.
 
-Nothing here knows what a part is.
+The functions are independent of what the parts are.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ from registry.errors import ModelError
 __all__ = ["Path", "Shapley", "integrated_gradients", "shapley"]
 
 Coalitions: TypeAlias = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
-"""Predictions (M,) of M coalitions (M, n): which of the n parts are there."""
+"""Function from M coalitions (M, n), each a mask of present parts, to their predictions (M,)."""
 
 Outer: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Function of predictions, (M,) -> (M,), that is not differentiable."""
 
 EXACT_PARTS = 6
-"""Parts up to which every coalition is asked for: 2^6 predictions."""
+"""Largest number of parts for which all coalitions are predicted: 2^6 predictions."""
 
 
 @dataclass(frozen=True)
 class Shapley:
-    """The shares of n parts in a prediction."""
+    """Contributions of n parts to a prediction."""
 
     values: NDArray[np.float64]
     """(n,), in the unit of the prediction; they sum to ``full - empty``"""
     error: NDArray[np.float64]
-    """(n,), standard error of each over the orders that were drawn; 0 where they are exact"""
+    """(n,), standard error of each over the random orders; 0 if the values are exact"""
     empty: float
     """Prediction without any part."""
     full: float
-    """Prediction with all of them."""
+    """Prediction with all parts."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Path:
     """Integrated gradients of an input."""
 
     values: NDArray[np.float64]
-    """As the input, in the unit of the prediction"""
+    """Same shape as the input, in the unit of the prediction"""
     start: float
     """Prediction of the baseline."""
     end: float
@@ -69,7 +70,7 @@ class Path:
 
     @property
     def gap(self) -> float:
-        """What the values miss of ``end - start``."""
+        """Error of the sum: sum of the values minus ``end - start``."""
         return float(self.values.sum()) - (self.end - self.start)
 
 
@@ -79,21 +80,21 @@ def shapley(value: Coalitions, n: int, *, orders: int = 16, seed: int = 0) -> Sh
     Parameters
     ----------
     value
-        Predictions of coalitions.
+        Function that predicts coalitions.
     n
         Number of parts.
     orders
-        Random orders, each with its reverse, where there are too many parts for all coalitions.
+        Number of random orders, each used with its reverse, if there are more than :data:`EXACT_PARTS` parts.
     seed
-        Of the orders.
+        Seed of the orders.
 
     Raises
     ------
     ModelError
-        If there is no part.
+        If ``n`` is less than 1.
     """
     if n < 1:
-        raise ModelError("a prediction has no parts to share it among")
+        raise ModelError("an attribution needs at least one part")
     return _exact(value, n) if n <= EXACT_PARTS else _sampled(value, n, orders, seed)
 
 
@@ -104,15 +105,15 @@ def integrated_gradients(
     *,
     outer: Outer | None = None,
     tolerance: float,
-    share: float = 0.01,
+    relative_tolerance: float = 0.01,
     steps: int = 32,
-    most: int = 320,
+    max_gradients: int = 320,
     batch: int = 16,
 ) -> Path:
     """Integrated gradients along a straight line, with as many steps as completeness needs.
 
-    Networks of rectified units have kinks all along the line, where a gradient says nothing of the next step. What a
-    step should have made is known from the predictions at its two ends: the steps that are most wrong are halved.
+    Networks of rectified units have kinks along the line, so that a gradient does not predict the next step. The error
+    of a step is known from the predictions at its two ends; the steps with the largest errors are halved.
 
     Parameters
     ----------
@@ -121,35 +122,36 @@ def integrated_gradients(
     start, end
         Baseline and input, (...).
     outer
-        A function of the prediction, (M,) -> (M,), that is not differentiable: a regressor that a tower feeds, for
-        instance. Its slope is taken between the ends of each step, so that the sum stays complete.
+        Function of the prediction, (M,) -> (M,), that is not differentiable, for instance a regressor on a tower's
+        prediction. Its slope is the difference quotient over each step, so that completeness is kept.
     tolerance
-        Gap that is small enough, in the unit of the prediction.
-    share
-        Gap that is small enough as a share of the difference of the two predictions; the larger counts.
+        Accepted error of the sum, in the unit of the prediction.
+    relative_tolerance
+        Accepted error of the sum, relative to the difference of the two predictions; the larger tolerance applies.
     steps
-        Steps to begin with.
-    most
-        Gradients at most. The gap that is left then is told by :attr:`Path.gap`.
+        Initial number of steps.
+    max_gradients
+        Largest number of gradients; the remaining error is :attr:`Path.gap`.
     batch
-        Points at a time, and steps that are halved at a time.
+        Number of points that are evaluated, and of steps that are halved, at once.
     """
     line = _Line(model, start, end, outer, batch)
     edges = np.linspace(0, 1, steps + 1)
     values = line.values(edges)
     pieces = line.pieces(edges[:-1], edges[1:], values[:-1], values[1:])
-    asked = steps
-    while abs(sum(piece.missing for piece in pieces)) > max(tolerance, share * abs(line.span)):
-        if asked + 2 > most:
+    evaluated = steps
+    while abs(sum(piece.missing for piece in pieces)) > max(tolerance, relative_tolerance * abs(line.span)):
+        if evaluated + 2 > max_gradients:
             break
         pieces.sort(key=lambda piece: -abs(piece.missing))
-        worst, pieces = pieces[: min(batch, (most - asked) // 2)], pieces[min(batch, (most - asked) // 2) :]
+        count = min(batch, (max_gradients - evaluated) // 2)
+        worst, pieces = pieces[:count], pieces[count:]
         middles = np.array([(piece.left + piece.right) / 2 for piece in worst])
-        there = line.values(middles)
-        ends = [(p.left, m, p.at_left, v) for p, m, v in zip(worst, middles, there, strict=True)]
-        ends += [(m, p.right, v, p.at_right) for p, m, v in zip(worst, middles, there, strict=True)]
+        at_middle = line.values(middles)
+        ends = [(p.left, m, p.at_left, v) for p, m, v in zip(worst, middles, at_middle, strict=True)]
+        ends += [(m, p.right, v, p.at_right) for p, m, v in zip(worst, middles, at_middle, strict=True)]
         pieces += line.pieces(*(np.array(column) for column in zip(*ends, strict=True)))
-        asked += 2 * len(worst)
+        evaluated += 2 * len(worst)
     total = np.asarray(np.sum([piece.shares for piece in pieces], axis=0, dtype=np.float64))
     first, last = line.ends
     return Path(total, first, last, len(pieces))
@@ -157,17 +159,17 @@ def integrated_gradients(
 
 @dataclass(frozen=True)
 class _Piece:
-    """A step of the line."""
+    """One step on the line."""
 
     left: float
     right: float
     at_left: float
-    """What the model says at its ends, before ``outer``."""
+    """Prediction at the left end, before ``outer``."""
     at_right: float
     shares: NDArray[np.float32]
-    """As the input, after ``outer``."""
+    """Same shape as the input, after ``outer``."""
     missing: float
-    """What the shares miss of the difference between the ends."""
+    """Difference between the ends minus the sum of the shares."""
 
 
 class _Line:
@@ -187,7 +189,7 @@ class _Line:
         self.span = float(self.ends[1] - self.ends[0])
 
     def values(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the model says at places (M,) between 0 and 1."""
+        """Predictions at places (M,) between 0 and 1."""
         batches = [places[at : at + self._batch] for at in range(0, len(places), self._batch)]
         with torch.no_grad():
             return np.concatenate([self._model(self._points(batch)).double().numpy() for batch in batches])
@@ -199,7 +201,7 @@ class _Line:
         at_left: NDArray[np.float64],
         at_right: NDArray[np.float64],
     ) -> list[_Piece]:
-        """Steps (M,) with the gradients of their middles."""
+        """Steps (M,) with the gradients at their middles."""
         made = self._beyond(at_right) - self._beyond(at_left)
         moved = at_right - at_left
         flat = np.abs(moved) < 1e-9 * np.maximum(1.0, np.abs(at_left))
@@ -208,7 +210,7 @@ class _Line:
         for at in range(0, len(left), self._batch):
             chosen = slice(at, at + self._batch)
             points = self._points((left[chosen] + right[chosen]) / 2).detach().requires_grad_(True)
-            # Each point has a prediction of its own: the gradient of the sum is that of each.
+            # Predictions are independent, so the gradient of their sum is the gradient of each.
             (gradients,) = torch.autograd.grad(self._model(points).sum(), points)
             for i, gradient in enumerate(gradients, start=at):
                 shares = (gradient * self._difference).numpy() * np.float32((right[i] - left[i]) * slopes[i])
@@ -228,7 +230,7 @@ class _Line:
 
 def _exact(value: Coalitions, n: int) -> Shapley:
     masks = np.array(list(itertools.product((False, True), repeat=n)), dtype=bool)
-    said = np.asarray(value(masks), dtype=np.float64)
+    predictions = np.asarray(value(masks), dtype=np.float64)
     index = {tuple(mask): i for i, mask in enumerate(masks.tolist())}
     shares = np.zeros(n)
     for i, mask in enumerate(masks.tolist()):
@@ -238,8 +240,8 @@ def _exact(value: Coalitions, n: int) -> Shapley:
                 joined = mask.copy()
                 joined[part] = True
                 weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
-                shares[part] += weight * (said[index[tuple(joined)]] - said[i])
-    return Shapley(shares, np.zeros(n), float(said[0]), float(said[-1]))
+                shares[part] += weight * (predictions[index[tuple(joined)]] - predictions[i])
+    return Shapley(shares, np.zeros(n), float(predictions[0]), float(predictions[-1]))
 
 
 def _sampled(value: Coalitions, n: int, orders: int, seed: int) -> Shapley:
@@ -250,12 +252,14 @@ def _sampled(value: Coalitions, n: int, orders: int, seed: int) -> Shapley:
     for row, order in enumerate(both):
         for step, part in enumerate(order):
             masks[row, step + 1 :, part] = True
-    # Every order begins with nothing and ends with everything: those are asked for once.
+    # All orders share the empty and the full coalition, which are predicted once.
     inner = masks[:, 1:-1].reshape(-1, n)
     unique, back = np.unique(np.concatenate([[masks[0, 0], masks[0, -1]], inner]), axis=0, return_inverse=True)
-    said = np.asarray(value(unique), dtype=np.float64)[back.reshape(-1)]
-    empty, full = said[0], said[1]
-    chains = np.column_stack([np.full(len(both), empty), said[2:].reshape(len(both), n - 1), np.full(len(both), full)])
+    predictions = np.asarray(value(unique), dtype=np.float64)[back.reshape(-1)]
+    empty, full = predictions[0], predictions[1]
+    chains = np.column_stack(
+        [np.full(len(both), empty), predictions[2:].reshape(len(both), n - 1), np.full(len(both), full)]
+    )
     gains = np.empty((len(both), n))
     for row, order in enumerate(both):
         gains[row, order] = np.diff(chains[row])

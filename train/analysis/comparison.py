@@ -1,8 +1,8 @@
-"""Two models on the same held-out crystals: how sure is it that one is better?
+"""Paired comparison of two models on the same held-out crystals.
 
-A difference of two R2 on some seventy rows is mostly chance. What is compared are predictions of the same crystals in
-the same splits, pooled over the splits that both models were trained on, and the difference has an interval: where it
-holds zero, the two are tied.
+A difference of two R2 on about seventy rows is mostly random. The predictions of the same crystals in the same splits
+are compared, pooled over the splits that both models were trained on, and the difference of their RMSE has a bootstrap
+interval. If the interval contains zero, the comparison is a tie.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from registry.properties import property_named
 __all__ = ["Comparison", "compare_models", "paired_bootstrap"]
 
 DRAWS = 4000
-"""Bootstrap draws."""
+"""Number of bootstrap draws."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the rows that both of them predicted."""
+    """Comparison of two models on the rows that both predicted."""
 
     model: str
     other: str
@@ -34,22 +34,22 @@ class Comparison:
     unit: str
     splits: tuple[str, ...]
     n_rows: int
-    """Predictions of each model, over all splits and runs."""
+    """Number of predictions of each model, over all splits and runs."""
     n_crystals: int
-    """Materials among them."""
+    """Number of materials among the rows."""
     rmse: float
-    """Of the model, in the unit of the target."""
+    """RMSE of the model, in the unit of the target."""
     other_rmse: float
     difference: float
-    """RMSE of the model less that of the other."""
+    """RMSE of the model minus that of the other."""
     low: float
     """Lower end of the 95 % interval of that difference."""
     high: float
-    """Upper end of it."""
+    """Upper end of the interval."""
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``tie``: whether the interval leaves zero out."""
+        """``better`` or ``worse`` if the interval excludes zero, otherwise ``tie``."""
         if self.high < 0:
             return "better"
         return "worse" if self.low > 0 else "tie"
@@ -62,7 +62,7 @@ WITH latest AS (
     WHERE x.target = :target AND x.name IN (:model, :other) AND x.status = 'finished'
       AND (CAST(:splits AS text[]) IS NULL OR s.name = ANY(CAST(:splits AS text[])))
     ORDER BY x.name, x.split_id, x.seed, x.version DESC
-), said AS (
+), scored AS (
     SELECT l.name, l.split, l.seed, p.revision_id, p.predicted, p.true_value, c.material_key
     FROM latest l
     JOIN model_versions m ON m.experiment_id = l.id
@@ -72,7 +72,7 @@ WITH latest AS (
     WHERE p.true_value IS NOT NULL
 )
 SELECT a.split, a.material_key, a.true_value, a.predicted, b.predicted AS other
-FROM said a JOIN said b USING (split, seed, revision_id)
+FROM scored a JOIN scored b USING (split, seed, revision_id)
 WHERE a.name = :model AND b.name = :other
 ORDER BY a.split, a.seed, a.revision_id
 """
@@ -88,7 +88,7 @@ def compare_models(
     subset: str = "holdout",
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models by the predictions that both made of the same rows.
+    """Compare two models by their predictions for the same rows.
 
     Parameters
     ----------
@@ -99,18 +99,18 @@ def compare_models(
     target
         The property.
     splits
-        Only these; None: all that both were trained on.
+        Names of splits; None for all that both models were trained on.
     subset
-        ``holdout``, or ``validation`` for what the folds said of rows that they had not seen.
+        ``holdout``, or ``validation`` for out-of-fold predictions.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Raises
     ------
     UnknownNameError
-        If there is no such target.
+        If the target is unknown.
     QueryError
-        If both names are one, or the subset is another.
+        If both names are equal, or the subset is unknown.
     NotFoundError
         If the two have no predicted row in common.
     """
@@ -127,9 +127,9 @@ def compare_models(
             " (`ecdreg leaderboard` lists them)"
         )
     truth = np.array([row.true_value for row in rows])
-    said, others = np.array([row.predicted for row in rows]), np.array([row.other for row in rows])
-    low, high = paired_bootstrap(truth, said, others, [row.material_key for row in rows], seed=seed)
-    ours, theirs = _rmse(truth - said), _rmse(truth - others)
+    predicted, others = np.array([row.predicted for row in rows]), np.array([row.other for row in rows])
+    low, high = paired_bootstrap(truth, predicted, others, [row.material_key for row in rows], seed=seed)
+    first, second = _rmse(truth - predicted), _rmse(truth - others)
     return Comparison(
         model=model,
         other=other,
@@ -138,45 +138,51 @@ def compare_models(
         splits=tuple(dict.fromkeys(row.split for row in rows)),
         n_rows=len(rows),
         n_crystals=len({row.material_key for row in rows}),
-        rmse=ours,
-        other_rmse=theirs,
-        difference=ours - theirs,
+        rmse=first,
+        other_rmse=second,
+        difference=first - second,
         low=low,
         high=high,
     )
 
 
 def paired_bootstrap(
-    truth: ArrayLike, said: ArrayLike, other: ArrayLike, groups: Sequence[str], *, seed: int = 0, draws: int = DRAWS
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    other: ArrayLike,
+    groups: Sequence[str],
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of the difference of two root mean square errors on the same rows.
+    """Compute the 95 % percentile interval of the difference of two RMSE on the same rows.
 
-    Rows of one group are drawn together: a crystal that several splits hold out is one crystal
+    Rows of one group are drawn together, because a crystal in the holdout of several splits is one crystal
     (B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993, sections 13.3 and 8.6).
 
     Parameters
     ----------
-    truth, said, other
-        (N,) each: true values, and what the two models said; any unit.
+    truth, predicted, other
+        (N,) each: true values and the predictions of the two models, in one unit.
     groups
-        Name of the group of each row, N of them.
+        Name of the group of each row, (N,).
     seed, draws
-        Of the bootstrap.
+        Seed and number of draws of the bootstrap.
 
     Returns
     -------
     tuple of float
-        Ends of the interval of RMSE(said) - RMSE(other), in that unit.
+        Ends of the interval of RMSE(predicted) - RMSE(other), in that unit.
     """
-    y, a, b = (np.asarray(values, dtype=np.float64) for values in (truth, said, other))
+    y, a, b = (np.asarray(values, dtype=np.float64) for values in (truth, predicted, other))
     names = {name: place for place, name in enumerate(dict.fromkeys(groups))}
     place = np.array([names[name] for name in groups])
     counts = np.bincount(place).astype(np.float64)
     squares = [np.bincount(place, weights=(y - values) ** 2) for values in (a, b)]
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     rows = drawn @ counts
-    ours, theirs = (np.sqrt(drawn @ square / rows) for square in squares)
-    low, high = np.percentile(ours - theirs, [2.5, 97.5])
+    first, second = (np.sqrt(drawn @ square / rows) for square in squares)
+    low, high = np.percentile(first - second, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -1,17 +1,16 @@
-"""Why a model says what it says of a crystal: the shares of its modalities, of pixels, of words, of other features.
+"""Explanation of a prediction: attribution to modalities, pixels, words and features.
 
-Everything is divided without remainder (:mod:`train.analysis.attribution`):
+All attributions sum to a difference of predictions (:mod:`train.analysis.attribution`):
 
-* modalities: exact Shapley values; a modality that is absent is taken from other crystals of the split, and the
-  prediction averaged over them. The shares sum to the prediction minus the mean prediction of those crystals.
-* pixels: integrated gradients through readout and backbone, from the mean slice of the split to that of the crystal,
-  straight in the values that the backbone sees (its fixed channel scales); all other inputs are the crystal's own.
-  Where an image tower ends in a regressor without gradients, Shapley values of square patches.
-* words, and the named features of compositions and densities: Shapley values over random orders. Words that are absent
-  are left out of the text; features that are absent have their mean over the split.
+* modalities: exact Shapley values. An absent modality is taken from other crystals of the split, and the prediction is
+  averaged over them. The values sum to the prediction minus the mean prediction of those crystals.
+* pixels: integrated gradients through readout and backbone, from the mean slice of the split to that of the crystal, on
+  a straight line in the input values of the backbone (after its fixed channel scales); all other inputs are those of
+  the crystal. If an image tower ends in a regressor without gradients, Shapley values of square patches.
+* words, and groups of features of compositions and densities: Shapley values, over random orders if there are many.
+  Absent words are removed from the text; absent features are replaced by their mean over the split.
 
-A crystal that a fold left out is explained with the model of that fold, which has not seen it; any other with the
-refit.
+A cross-validated crystal is explained with the model of the fold that left it out, any other with the refit.
 """
 
 from __future__ import annotations
@@ -48,61 +47,61 @@ from train.prediction.predictor import Predictor, reads_raw
 __all__ = ["Explanation", "Parts", "Pixels", "explain"]
 
 BACKGROUND = 64
-"""Crystals of the split that an absent modality is taken from, and that the mean slice is of."""
+"""Number of crystals of the split that replace an absent modality, and that the mean slice is computed from."""
 
 PATCHES = 6
-"""Patches a side, where pixels have no gradients."""
+"""Number of patches along each side, for models without gradients."""
 
-MOST_WORDS = 24
-"""Words up to which each has a share of its own; of longer texts, sentences have."""
+MAX_WORDS = 24
+"""Largest number of words that are attributed singly; longer texts are divided into sentences."""
 
 GRADIENTS = "integrated gradients"
-"""How pixels get their shares wherever the model has slopes in them."""
+"""Method for pixels of differentiable models."""
 
 GAP = 0.001
-"""Part of the standard deviation of the known values that integrated gradients may miss, where 1 % of what they divide
-is less."""
+"""Accepted error of the sum of integrated gradients, in standard deviations of the known values; an error of 1 % of the
+difference of the predictions is also accepted."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Named parts and their shares in the prediction."""
+    """Named parts and their contributions to a prediction."""
 
     names: tuple[str, ...]
     values: NDArray[np.float64]
     """(n,), in the unit of the target"""
     error: NDArray[np.float64]
-    """(n,), standard error over the orders that were drawn; 0 where they are exact"""
+    """(n,), standard error over the random orders; 0 if the values are exact"""
     empty: float
-    """Prediction without all of them, in the unit of the target."""
+    """Prediction without any part, in the unit of the target."""
     full: float
-    """Prediction with all of them."""
+    """Prediction with all parts."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Shares of the pixels of a slice."""
+    """Contributions of the pixels of a slice."""
 
     image: NDArray[np.float32]
     """(C, H, W), in the unit of the recipe"""
     values: NDArray[np.float64]
-    """(C, H, W), in the unit of the target; the share of a patch is spread evenly over its pixels and all channels"""
+    """(C, H, W), in the unit of the target; the value of a patch is divided evenly among its pixels and channels"""
     channels: tuple[str, ...]
     """Kind of each channel."""
     method: str
-    """integrated gradients, or Shapley values of patches"""
+    """``integrated gradients`` or ``Shapley values of patches``"""
     empty: float
-    """Prediction with the mean slice of the split instead, in the unit of the target."""
+    """Prediction for the mean slice of the split, in the unit of the target."""
     full: float
     steps: int
     gap: float
-    """What the shares miss of ``full - empty``."""
+    """Error of the sum: sum of the values minus ``full - empty``."""
     window: tuple[float, float] | None = None
-    """Width and height of the slice [Å]; None where its recipe has no metric."""
+    """Width and height of the slice [Å]; None if its recipe has no metric."""
 
     @property
     def by_channel(self) -> dict[str, float] | None:
-        """Share of each channel, in the unit of the target; None for patches, which are taken through all channels."""
+        """Contribution of each channel, in the unit of the target; None for patches, which include all channels."""
         if self.method != GRADIENTS:
             return None
         return {kind: float(values.sum()) for kind, values in zip(self.channels, self.values, strict=True)}
@@ -110,7 +109,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a model says what it says of one crystal; all values in ``unit``."""
+    """Attribution of the prediction of a model for one crystal; all values in ``unit``."""
 
     model: str
     target: str
@@ -118,9 +117,9 @@ class Explanation:
     source_id: str
     formula: str
     subset: str
-    """Part that the crystal plays in the model's split; none: outside it."""
+    """Subset of the crystal in the model's split; ``none`` outside it."""
     fold: int | None
-    """The fold whose model is explained; None: the refit."""
+    """Fold of the explained model; None for the refit."""
     predicted: float
     known: float | None
     modalities: Parts
@@ -128,33 +127,33 @@ class Explanation:
     text: str | None = None
     words: Parts | None = None
     features: Mapping[str, Parts] = field(default_factory=dict)
-    """Of compositions and densities, by modality: groups of features."""
+    """Groups of features of compositions and densities, by modality."""
     suspect: bool = False
-    """Whether the known value is marked suspect: outside its plausible range."""
+    """Whether the known value is outside its plausible range."""
 
 
 def explain(
     engine: Engine, settings: Settings, model: ResolvedModel, revision_id: int, *, progress: Progress | None = None
 ) -> Explanation:
-    """Explain what a model says of one crystal of the registry.
+    """Explain the prediction of a model for one crystal of the registry.
 
     Parameters
     ----------
     engine
-        Features that are missing are computed, and kept.
+        Missing features are computed and stored through it.
     settings
-        Where weights are kept.
+        Location of the weights.
     model
-        As ``registry.model_store.resolve_model`` gives it.
+        From ``registry.model_store.resolve_model``.
     revision_id
-        The crystal.
+        Revision of the crystal.
     progress
-        Told of each part.
+        Reports each modality.
 
     Raises
     ------
     IncompatibleInputError
-        If the crystal lacks what the model reads, or the model looks at nothing.
+        If the crystal lacks an input of the model, or the model has no inputs.
     ArtifactError
         If weights are missing or do not match their checksum.
     """
@@ -173,22 +172,24 @@ def explain(
         values = known_values(session, model.experiment.target, split.tolist())
     from registry.properties import property_named
 
-    asked = _Asked(engine, predictor, fold, revision_id, split, sd=float(np.std(list(values.values()))))
-    names = asked.modalities
+    attributions = _Attributions(engine, predictor, fold, revision_id, split, sd=float(np.std(list(values.values()))))
+    names = attributions.modalities
     if not names:
-        raise IncompatibleInputError(f"{model.name} looks at nothing of a crystal, so nothing explains what it says")
+        raise IncompatibleInputError(
+            f"{model.name} reads no input of a crystal, so its predictions cannot be explained"
+        )
     progress.begin(f"{model.name}: {source}:{source_id}", len(names) + 1)
     try:
-        shares = asked.shares()
+        shares = attributions.shares()
         progress.advance(1, "modalities")
         found: dict[str, Any] = {"features": {}}
         for name in names:
             if name == "image":
-                found["pixels"] = replace(asked.pixels(), window=asked.window(engine))
+                found["pixels"] = replace(attributions.pixels(), window=attributions.window(engine))
             elif name == "text":
-                found["text"], found["words"] = asked.words()
+                found["text"], found["words"] = attributions.words()
             else:
-                found["features"][name] = asked.groups(name)
+                found["features"][name] = attributions.groups(name)
             progress.advance(1, name)
     finally:
         progress.end()
@@ -200,7 +201,7 @@ def explain(
         formula=formula,
         subset=subset,
         fold=fold,
-        predicted=shares.full_of_one,
+        predicted=shares.predicted,
         known=known,
         suspect=suspect,
         modalities=shares.parts,
@@ -211,11 +212,12 @@ def explain(
 @dataclass(frozen=True)
 class _Shares:
     parts: Parts
-    full_of_one: float
+    predicted: float
+    """Prediction for the crystal itself."""
 
 
-class _Asked:
-    """One crystal before one fitted model."""
+class _Attributions:
+    """Attributions of the prediction of one fitted model for one crystal."""
 
     def __init__(
         self,
@@ -248,34 +250,34 @@ class _Asked:
         one, own = self._repeated(n), float(self._model.predict(self._one)[0])
 
         def value(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-            said = []
+            predictions = []
             for mask in masks:
-                mine = {name for name, there in zip(names, mask, strict=True) if there}
-                if len(mine) == len(names):
-                    said.append(own)
+                present = {name for name, there in zip(names, mask, strict=True) if there}
+                if len(present) == len(names):
+                    predictions.append(own)
                     continue
-                pick = {name: (one if name in mine else self._others) for name in names}
+                pick = {name: (one if name in present else self._others) for name in names}
                 batch = Batch(
                     n,
                     {name: pick[name].features[name] for name in names if name in self._one.features},
                     {name: pick[name].raw[name] for name in names if name in self._one.raw},
                 )
-                said.append(float(self._model.predict(batch).mean()))
-            return np.array(said)
+                predictions.append(float(self._model.predict(batch).mean()))
+            return np.array(predictions)
 
         return _Shares(_parts(names, shapley(value, len(names))), own)
 
     # ----------------------------------------------------------------------------- pixels
 
     def pixels(self) -> Pixels:
-        """Shares of the pixels, by gradients where there are any."""
+        """Contributions of the pixels, by gradients if the model is differentiable."""
         ids = np.array([self._rid, *self._chosen.tolist()], dtype=np.int64)
         images = self._inputs.raw("image", ids)
         backbone = self._backbone("image")
         assert isinstance(backbone, ImageBackbone)
         kinds = backbone.channels
-        seen = np.stack([_seen(images[:, i], kind) for i, kind in enumerate(kinds)], axis=1)
-        start, end = torch.as_tensor(seen[1:].mean(axis=0)), torch.as_tensor(seen[0])
+        scaled = np.stack([_scaled(images[:, i], kind) for i, kind in enumerate(kinds)], axis=1)
+        start, end = torch.as_tensor(scaled[1:].mean(axis=0)), torch.as_tensor(scaled[0])
         path = self._network(kinds)
         if path is None:
             return self._patches(images, kinds, start.numpy(), end.numpy())
@@ -284,7 +286,7 @@ class _Asked:
         return Pixels(images[0], found.values, kinds, GRADIENTS, found.start, found.end, found.steps, found.gap)
 
     def window(self, engine: Engine) -> tuple[float, float] | None:
-        """Width and height of the slices [Å]; None for a transform, and for pictures rendered elsewhere."""
+        """Width and height of the slices [Å]; None for a Fourier transform or an imported image."""
         images = self._inputs.crystals.columns["image"]
         assert isinstance(images, ImageColumn)
         with Session(engine) as session:
@@ -293,14 +295,14 @@ class _Asked:
         return None if size is None else (float(size[0]), float(size[1]))
 
     def _network(self, kinds: Sequence[str]) -> tuple[Any, Any] | None:
-        """The differentiable part of the model as a function of what a backbone sees, and what comes behind it."""
+        """The differentiable part of the model as a function of scaled channels, and the part behind it."""
         model, outer = self._model, None
         if isinstance(model, FittedJoin):
             join, tower = model, model.towers["image"]
-            columns, said = list(join.towers).index("image"), tower_predictions(join.towers, self._one)
+            columns, predictions = list(join.towers).index("image"), tower_predictions(join.towers, self._one)
 
             def outer(values: NDArray[np.float64]) -> NDArray[np.float64]:
-                rows = np.repeat(said, len(values), axis=0)
+                rows = np.repeat(predictions, len(values), axis=0)
                 rows[:, columns] = values
                 return np.asarray(join.regressor.predict(rows), dtype=np.float64)
 
@@ -313,13 +315,13 @@ class _Asked:
         scale, mean = float(np.ravel(scaler.scale)[0]), float(np.ravel(scaler.mean)[0])
         own = (self._one.features, self._one.raw)
 
-        def inner(seen: Tensor) -> Tensor:
-            pixels = torch.stack([_unseen(seen[:, i], kind) for i, kind in enumerate(kinds)], dim=1)
-            n = len(seen)
+        def inner(scaled: Tensor) -> Tensor:
+            pixels = torch.stack([_unscaled(scaled[:, i], kind) for i, kind in enumerate(kinds)], dim=1)
+            n = len(scaled)
             others = to_inputs(**{**_tiled(own[0], n), **(_tiled(own[1], n) if raw else {})})
             inputs = {**others, "image": pixels if backbone is None else backbone(pixels)}
-            said: Tensor = network(inputs) * scale + mean
-            return said
+            predictions: Tensor = network(inputs) * scale + mean
+            return predictions
 
         network.eval()
         for parameter in network.parameters():
@@ -333,15 +335,15 @@ class _Asked:
         places = [(r[0], r[-1] + 1, c[0], c[-1] + 1) for r in rows for c in columns]
 
         def value(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-            said = []
+            slices = []
             for mask in masks:
-                seen = start.copy()
+                scaled = start.copy()
                 for there, (top, bottom, left, right) in zip(mask, places, strict=True):
                     if there:
-                        seen[:, top:bottom, left:right] = end[:, top:bottom, left:right]
-                tensor = torch.as_tensor(seen)
-                said.append(torch.stack([_unseen(tensor[i], kind) for i, kind in enumerate(kinds)]).numpy())
-            return self._with("image", np.stack(said))
+                        scaled[:, top:bottom, left:right] = end[:, top:bottom, left:right]
+                tensor = torch.as_tensor(scaled)
+                slices.append(torch.stack([_unscaled(tensor[i], kind) for i, kind in enumerate(kinds)]).numpy())
+            return self._with("image", np.stack(slices))
 
         found = shapley(value, len(places), orders=3)
         spread = np.zeros(end.shape)
@@ -355,11 +357,11 @@ class _Asked:
     # ------------------------------------------------------------------- words and features
 
     def words(self) -> tuple[str, Parts]:
-        """The text, and the shares of its words or sentences."""
+        """The text, and the contributions of its words or sentences."""
         row = self._inputs.crystals.revision_ids.tolist().index(self._rid)
         text = str(self._inputs.crystals.columns["text"].values[row] or "")
         pieces = text.split()
-        if len(pieces) > MOST_WORDS:
+        if len(pieces) > MAX_WORDS:
             pieces = [piece for piece in re.split(r"(?<=[.;])\s+", text) if piece]
 
         def value(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -369,7 +371,7 @@ class _Asked:
         return text, _parts(pieces, shapley(value, len(pieces)))
 
     def groups(self, modality: str) -> Parts:
-        """Shares of groups of features."""
+        """Contributions of groups of features."""
         own = self._one.features[modality][0]
         mean = self._others.features[modality].mean(axis=0)
         backbone = self._backbone(modality) if modality in self._inputs.backbones else None
@@ -390,7 +392,7 @@ class _Asked:
     # ---------------------------------------------------------------------------- helpers
 
     def _with(self, modality: str, values: Any) -> NDArray[np.float64]:
-        """Predictions with other raw inputs of one modality, or with their features where the model reads those."""
+        """Predictions with other inputs of one modality, encoded first if the model takes features."""
         if reads_raw(self._model, modality):
             return self._predict(modality, len(values), raw=values)
         return self._predict(modality, len(values), features=self._backbone(modality).features(values))
@@ -409,7 +411,7 @@ class _Asked:
         if modality not in self._backbones:
             backbone = self._inputs.backbones[modality]
             if isinstance(backbone, nn.Module):
-                backbone.requires_grad_(False)  # loaded for this explanation alone, so nothing else is affected
+                backbone.requires_grad_(False)  # loaded for this explanation only
             self._backbones[modality] = backbone
         return self._backbones[modality]
 
@@ -427,7 +429,7 @@ def _tiled(values: Mapping[str, Any], n: int) -> dict[str, Any]:
 
 
 def _labels(modality: str, backbone: Featurizer | None, n: int) -> list[str]:
-    """A name for the group that each of n features belongs to."""
+    """Group name of each of n features."""
     if modality == "composition":
         from train.features.composition import composition_labels
         from train.features.magpie import magpie_labels
@@ -443,7 +445,7 @@ def _labels(modality: str, backbone: Featurizer | None, n: int) -> list[str]:
 
 
 def _property(label: str) -> str:
-    """The property of the elements that a statistic is of, or the kind of feature.
+    """The element property of a statistic, or the kind of feature.
 
     >>> _property("MagpieData avg_dev MeltingT"), _property("mixing mean n_ws^third"), _property("elements Fe")
     ('MeltingT', 'n_ws^third', 'elements')
@@ -452,18 +454,18 @@ def _property(label: str) -> str:
     return rest.partition(" ")[2] if kind in ("MagpieData", "magpie", "mixing") else kind
 
 
-def _seen(pixels: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    """What a backbone sees of a channel, in [0, 1]."""
+def _scaled(pixels: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """Input of a backbone from a channel, in [0, 1]."""
     return np.asarray(CHANNEL_SCALES[kind](torch.as_tensor(pixels)).numpy(), dtype=np.float32)
 
 
-def _unseen(seen: Tensor, kind: str) -> Tensor:
-    """Pixels that a backbone sees as these: the inverse of the channel's scale."""
+def _unscaled(scaled: Tensor, kind: str) -> Tensor:
+    """Pixels from the input of a backbone: the inverse of :func:`_scaled`."""
     scale = CHANNEL_SCALES[kind]
     if scale.form == "linear":
-        return seen * scale.limit
+        return scaled * scale.limit
     span = float(np.arcsinh(scale.limit / scale.scale))
-    return torch.sinh((2 * seen - 1 if scale.form == "signed" else seen) * span) * scale.scale
+    return torch.sinh((2 * scaled - 1 if scale.form == "signed" else scaled) * span) * scale.scale
 
 
 def _cross_validated(session: Session, model: ResolvedModel) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The vectors of an encoder in a plane, so that a person can look at them."""
+"""Two-dimensional projections of the vectors of an encoder, for maps of crystals."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from registry.errors import ConfigurationError, QueryError
 __all__ = ["METHODS", "Projection", "project"]
 
 METHODS = ("pca", "umap")
-"""Ways onto the plane."""
+"""Names of the projection methods."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Points of a plane."""
+    """Points of a projection."""
 
     points: NDArray[np.float64]
-    """(N, 2), no unit."""
+    """(N, 2), dimensionless."""
     axes: tuple[str, str]
-    """What the axes are."""
-    told: str
-    """How the plane was made, one line."""
+    """Labels of the axes."""
+    description: str
+    """Method and its parameters, on one line."""
 
 
 def project(vectors: ArrayLike, *, method: str = "pca", seed: int = 0) -> Projection:
-    """Lay vectors out in a plane by their directions, which is what a cosine search goes by.
+    """Project vectors onto a plane by their directions, as a cosine search compares them.
 
-    ``pca`` turns and cuts, and says how much of the variance the plane holds: distances in it are at most the true
-    ones. ``umap`` (L. McInnes, J. Healy, J. Melville, arXiv:1802.03426) keeps neighbours together at the price of
-    distances.
+    ``pca`` is a linear projection, so that projected distances are at most the true ones; the explained share of the
+    variance is reported. ``umap`` (L. McInnes, J. Healy, J. Melville, arXiv:1802.03426) preserves neighbourhoods, but
+    not distances.
 
     Parameters
     ----------
     vectors
-        (N, D), N at least 3, none of them zero.
+        (N, D), N at least 3, all different from zero.
     method
         One of :data:`METHODS`.
     seed
-        Of ``umap``; ``pca`` has no choice but the signs of its axes: the largest part of each is positive.
+        Seed of ``umap``. ``pca`` is deterministic; the largest component of each axis is positive.
 
     Raises
     ------
     ConfigurationError
-        If there is no such method, or its package is not installed.
+        If the method is unknown, or its package is not installed.
     QueryError
         If there are too few vectors, or one is zero or not finite.
     """
@@ -54,10 +54,10 @@ def project(vectors: ArrayLike, *, method: str = "pca", seed: int = 0) -> Projec
         raise ConfigurationError(f"no projection {method!r}; choose from {', '.join(METHODS)}")
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim != 2 or len(array) < 3:
-        raise QueryError(f"vectors of shape {array.shape} make no map; at least 3 crystals are needed")
+        raise QueryError(f"vectors of shape {array.shape} cannot be projected; at least 3 crystals are needed")
     norms = np.linalg.norm(array, axis=1, keepdims=True)
     if not np.isfinite(array).all() or not (norms > 0).all():
-        raise QueryError("a vector is zero or not finite, and has no place on a map")
+        raise QueryError("a vector is zero or not finite and cannot be projected")
     unit = array / norms
     return _pca(unit) if method == "pca" else _umap(unit, seed)
 
@@ -75,7 +75,7 @@ def _pca(unit: NDArray[np.float64]) -> Projection:
     return Projection(
         points,
         (f"first axis, {shares[0]:.0%} of the variance", f"second axis, {shares[1]:.0%} of the variance"),
-        f"Principal components of the directions; the plane holds {shares.sum():.0%} of the variance",
+        f"Principal components of the directions; the plane explains {shares.sum():.0%} of the variance",
     )
 
 
@@ -84,18 +84,16 @@ def _umap(unit: NDArray[np.float64], seed: int) -> Projection:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numba's and of parts of it that are not installed
+            warnings.simplefilter("ignore")  # about optional parts of numba
             from umap import UMAP
     except ImportError:
-        raise ConfigurationError(
-            "umap is not installed; `pip install umap-learn` brings it, and --method pca needs nothing"
-        ) from None
+        raise ConfigurationError("umap is not installed; install umap-learn, or use --method pca") from None
     neighbours = min(15, len(unit) - 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that one core follows from a seed
+        warnings.simplefilter("ignore")  # about the single thread that a seed implies
         points = UMAP(n_neighbors=neighbours, min_dist=0.1, metric="cosine", random_state=seed).fit_transform(unit)
     return Projection(
         np.asarray(points, dtype=np.float64),
         ("UMAP, first axis", "UMAP, second axis"),
-        f"UMAP of cosine distances, {neighbours} neighbours, seed {seed}: near is near, far says nothing",
+        f"UMAP of cosine distances, {neighbours} neighbours, seed {seed}; large distances are not meaningful",
     )

@@ -1,10 +1,10 @@
-"""Is what a search calls similar alike? Neighbours under each encoder, beside neighbours by composition and by chance.
+"""Evaluation of similarity search: neighbours by encoder, by composition and by chance.
 
-For each crystal that is asked with, its k nearest others are looked at: how many share its prototype, and how far apart
-their properties lie. Beside each encoder stand, on the very same crystals, the distance of Magpie features (Euclidean,
-each feature in units of its standard deviation), the earth mover's distance of compositions on Pettifor's scale (ElMD:
-C. J. Hargreaves et al., Chemistry of Materials 32, 10610 (2020)), and what chance gives. An encoder that was trained on
-labels is asked with crystals of its split's holdout alone, which no fit has seen.
+For each query crystal, its k nearest others are evaluated: the share with the same prototype, and the differences of
+their properties. The references, on the same queries and pool, are the distance of Magpie features (Euclidean, each
+feature in units of its standard deviation), the earth mover's distance of compositions on Pettifor's scale (ElMD:
+C. J. Hargreaves et al., Chemistry of Materials 32, 10610 (2020)), and all other crystals (chance). For an encoder that
+was trained on labels, the queries are the holdout of its split only, which was in no fit.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ ELMD = "composition, ElMD"
 _CHUNK = 256
 
 _Distances: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-"""From rows that are asked with (M,) to their distances from all N, (M, N)."""
+"""Function from query rows (M,) to their distances from all N rows, (M, N)."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How alike the neighbours under one measure are."""
+    """Similarity of the neighbours by one measure."""
 
     measure: str
     """Name of the encoder, or one of :data:`CHANCE`, :data:`MAGPIE`, :data:`ELMD`."""
     queries: str
-    """What was asked with: all crystals, or the holdout of a split."""
+    """Description of the queries: all crystals, or the holdout of a split."""
     supervised: bool
     """Whether the encoder was trained on labels."""
     n_queries: int
     n_pool: int
-    """Crystals that neighbours were taken from."""
+    """Number of crystals in the pool of neighbours."""
     k: int
     prototype: float | None
-    """Share of the neighbours that have the prototype of the crystal asked with; None where none is known."""
+    """Share of the neighbours with the prototype of the query; None if no prototype is known."""
     differences: Mapping[str, float]
-    """By property, mean absolute difference to the neighbours, in the property's unit; known and believed values."""
+    """Mean absolute difference to the neighbours by property, in its unit, of known values that are not suspect."""
     errors: Mapping[str, float]
-    """Standard errors of these means over the crystals asked with, by property; of ``prototype`` under that name."""
+    """Standard errors of these means over the queries, by property and ``prototype``."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Crystals:
     formulas: list[str]
     prototypes: NDArray[np.object_]
     values: Mapping[str, NDArray[np.float64]]
-    """(N,), NaN where not known or not believed."""
+    """By property, (N,); NaN if not known or suspect."""
 
     def take(self, rows: NDArray[np.int64]) -> _Crystals:
         return _Crystals(
@@ -91,24 +91,24 @@ def evaluate_search(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Score]:
-    """Hold the neighbours under encoders against those by composition, and by chance.
+    """Evaluate the neighbours of encoders, with composition and chance as references.
 
     Parameters
     ----------
     session
         Only read.
     encoders
-        Names or aliases; None: all that have vectors.
+        Names or aliases; None for all that have vectors.
     fused
-        Sets of encoders that are asked together, joined by their reciprocal ranks as ``ecdreg similar`` does.
+        Sets of encoders that are combined by reciprocal rank fusion, as in ``ecdreg similar``.
     k
-        Neighbours that are looked at.
+        Number of neighbours.
     limit
-        Crystals that are asked with at most; more are drawn from, by ``seed``.
+        Largest number of queries, which are drawn at random if there are more.
     seed
-        Of that draw.
+        Seed of that draw.
     progress
-        Told of each encoder.
+        Reports each encoder.
 
     Returns
     -------
@@ -120,10 +120,10 @@ def evaluate_search(
     ConfigurationError
         If ``k`` or ``limit`` is less than 1.
     NotFoundError
-        If there is no such encoder, or none has vectors.
+        If an encoder is unknown, or none has vectors.
     """
     if k < 1 or limit < 1:
-        raise ConfigurationError(f"k is {k} and limit {limit}; give at least 1 of both")
+        raise ConfigurationError(f"k is {k} and limit {limit}; give at least 1 for each")
     progress = progress or Silent()
     everything = _crystals(session)
     row_of = {int(rid): i for i, rid in enumerate(everything.revision_ids)}
@@ -136,36 +136,35 @@ def evaluate_search(
         if len(pool) < 2:
             continue
         ids = everything.revision_ids[pool]
-        asked, told = _queries(session, group, ids)
-        if len(asked) > limit:
-            asked = np.sort(np.random.default_rng(seed).choice(asked, limit, replace=False))
-        if len(asked):
+        queries, description = _queries(session, group, ids)
+        if len(queries) > limit:
+            queries = np.sort(np.random.default_rng(seed).choice(queries, limit, replace=False))
+        if len(queries):
             measures = [_cosine(np.stack([one[int(rid)][1] for rid in ids])) for one in stored]
-            block = blocks.setdefault((told, tuple(asked.tolist()), tuple(pool.tolist())), [])
+            block = blocks.setdefault((description, tuple(queries.tolist()), tuple(pool.tolist())), [])
             supervised = any(encoder["split_id"] is not None for encoder in group)
             block.append((" + ".join(encoder["name"] for encoder in group), supervised, _joined(measures)))
     if not blocks:
-        raise NotFoundError("no encoder has vectors of at least two crystals; `ecdreg train` makes some")
+        raise NotFoundError("no encoder has vectors of at least two crystals; `ecdreg train` creates them")
     scores = []
     progress.begin("encoders", sum(len(block) for block in blocks.values()))
-    for (told, asked_rows, pool_rows), block in blocks.items():
-        judge = _Judge(everything.take(np.array(pool_rows)), np.array(asked_rows), told, k)
-        scores += judge.references()
+    for (description, query_rows, pool_rows), block in blocks.items():
+        evaluation = _Evaluation(everything.take(np.array(pool_rows)), np.array(query_rows), description, k)
+        scores += evaluation.references()
         for name, supervised, distances in sorted(block, key=lambda one: (" + " in one[0], one[0])):
-            scores.append(judge.score(name, distances, supervised=supervised))
+            scores.append(evaluation.score(name, distances, supervised=supervised))
             progress.advance(1, name)
     progress.end()
     return scores
 
 
-class _Judge:
-    """Scores measures on one set of crystals that are asked with, among one pool."""
+class _Evaluation:
+    """Evaluation of measures on one set of queries in one pool."""
 
-    def __init__(self, pool: _Crystals, asked: NDArray[np.int64], told: str, k: int) -> None:
+    def __init__(self, pool: _Crystals, queries: NDArray[np.int64], description: str, k: int) -> None:
         self._pool = pool
-        self._asked = asked
-        self._told = told
-        # Fewer come where fewer there are.
+        self._queries = queries
+        self._description = description
         self._k = min(k, len(pool.formulas) - 1)
 
     def references(self) -> list[Score]:
@@ -181,20 +180,20 @@ class _Judge:
         ]
 
     def score(self, measure: str, distances: _Distances, *, supervised: bool = False) -> Score:
-        found = np.empty((len(self._asked), self._k), dtype=np.int64)
-        for start in range(0, len(self._asked), _CHUNK):
-            rows = self._asked[start : start + _CHUNK]
+        found = np.empty((len(self._queries), self._k), dtype=np.int64)
+        for start in range(0, len(self._queries), _CHUNK):
+            rows = self._queries[start : start + _CHUNK]
             apart = distances(rows)
             apart[self._same(rows)] = np.inf
             found[start : start + len(rows)] = np.argsort(apart, axis=1, kind="stable")[:, : self._k]
         valid = np.ones(found.shape, dtype=bool)
-        for i, row in enumerate(self._asked):  # a material under many sources may leave fewer than k others
+        for i, row in enumerate(self._queries):  # a material under many sources may have fewer than k neighbours
             valid[i] = self._pool.materials[found[i]] != self._pool.materials[row]
         return self._score(measure, lambda i: found[i][valid[i]], supervised=supervised)
 
     def _by_chance(self) -> Score:
         everyone = np.arange(len(self._pool.formulas))
-        return self._score(CHANCE, lambda i: everyone[~self._same(self._asked[i : i + 1])[0]], supervised=False)
+        return self._score(CHANCE, lambda i: everyone[~self._same(self._queries[i : i + 1])[0]], supervised=False)
 
     def _same(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         same: NDArray[np.bool_] = self._pool.materials[rows][:, None] == self._pool.materials[None, :]
@@ -203,7 +202,7 @@ class _Judge:
     def _score(self, measure: str, neighbours: Callable[[int], NDArray[np.int64]], *, supervised: bool) -> Score:
         shares: list[float] = []
         apart: dict[str, list[float]] = {name: [] for name in self._pool.values}
-        for i, row in enumerate(self._asked):
+        for i, row in enumerate(self._queries):
             near = neighbours(i)
             own = self._pool.prototypes[row]
             if own is not None and len(near):
@@ -215,9 +214,9 @@ class _Judge:
         errors = {name: _standard_error(found) for name, found in [("prototype", shares), *apart.items()] if found}
         return Score(
             measure=measure,
-            queries=self._told,
+            queries=self._description,
             supervised=supervised,
-            n_queries=len(self._asked),
+            n_queries=len(self._queries),
             n_pool=len(self._pool.formulas),
             k=self._k,
             prototype=float(np.mean(shares)) if shares else None,
@@ -236,14 +235,14 @@ def _cosine(vectors: NDArray[np.float32]) -> _Distances:
 
 
 def _joined(measures: Sequence[_Distances]) -> _Distances:
-    """One measure as it is; of several minus the sum of their reciprocal ranks."""
+    """A single measure unchanged; for several, the negative sum of their reciprocal ranks."""
     if len(measures) == 1:
         return measures[0]
 
     def distances(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         total = np.zeros(0)
         for measure in measures:
-            # The crystal itself is the nearest of all and has place 0: the others count from 1.
+            # The query itself has rank 0, so that the ranks of the others start at 1.
             places = np.argsort(np.argsort(measure(rows), axis=1, kind="stable"), axis=1, kind="stable")
             total = total + 1.0 / (DAMPING + places) if total.size else 1.0 / (DAMPING + places)
         return -total
@@ -302,9 +301,9 @@ def _encoders(session: Session, names: Sequence[str] | None) -> list[dict[str, A
 def _queries(
     session: Session, encoders: Sequence[Mapping[str, Any]], revision_ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], str]:
-    """Rows of the pool that encoders may be asked with, and what they are called."""
+    """Rows of the pool that are valid queries of the encoders, and a description of them."""
     allowed = np.ones(len(revision_ids), dtype=bool)
-    told = []
+    descriptions = []
     for split_id, split, target in sorted(
         {(e["split_id"], e["split"], e["target"]) for e in encoders if e["split_id"] is not None}
     ):
@@ -315,5 +314,5 @@ def _queries(
             )
         )
         allowed &= np.array([int(rid) in holdout for rid in revision_ids])
-        told.append(f"holdout of {split} for {target}")
-    return np.flatnonzero(allowed), " and ".join(told) or "all crystals"
+        descriptions.append(f"holdout of {split} for {target}")
+    return np.flatnonzero(allowed), " and ".join(descriptions) or "all crystals"

@@ -20,7 +20,7 @@ from registry.errors import IncompatibleInputError, ModelError
 from registry.model_store import resolve_model
 from tests.train.conftest import RECIPE, SmallRegistry
 from train.analysis.attribution import integrated_gradients, shapley
-from train.analysis.explanation import Explanation, _seen, _unseen, explain
+from train.analysis.explanation import Explanation, _scaled, _unscaled, explain
 from train.config.config import TrainConfig
 from train.prediction.predictor import Predictor
 
@@ -53,7 +53,7 @@ def test_shapley_values_of_a_game_that_is_known(n: int) -> None:
 
 
 def test_nothing_has_no_shares() -> None:
-    with pytest.raises(ModelError, match="no parts"):
+    with pytest.raises(ModelError, match="at least one part"):
         shapley(lambda masks: np.zeros(len(masks)), 0)
 
 
@@ -61,7 +61,7 @@ def test_nothing_has_no_shares() -> None:
 def test_integrated_gradients_are_complete(outer: Any) -> None:
     start, end = torch.tensor([0.0, 1.0, -1.0]), torch.tensor([2.0, 1.0, 3.0])
     path = integrated_gradients(lambda x: (x**2 * torch.tensor([1.0, 5.0, 1.0])).sum(1), start, end, outer=outer,
-                                tolerance=1e-3, share=0.0)  # fmt: skip
+                                tolerance=1e-3, relative_tolerance=0.0)  # fmt: skip
     assert abs(path.gap) <= 1e-3
     assert path.values[1] == 0.0  # what does not move has no share
     if outer is None:
@@ -77,7 +77,7 @@ def test_steps_are_halved_where_the_kinks_are() -> None:
         torch.zeros(2),
         torch.ones(2),
         tolerance=1e-4,
-        share=0.0,
+        relative_tolerance=0.0,
         steps=7,
         batch=2,
     )
@@ -88,7 +88,13 @@ def test_steps_are_halved_where_the_kinks_are() -> None:
 
 def test_the_gap_that_is_left_is_told() -> None:
     rough = integrated_gradients(
-        lambda x: torch.sin(40 * x).sum(1), torch.zeros(1), torch.ones(1), tolerance=1e-12, share=0.0, steps=4, most=20
+        lambda x: torch.sin(40 * x).sum(1),
+        torch.zeros(1),
+        torch.ones(1),
+        tolerance=1e-12,
+        relative_tolerance=0.0,
+        steps=4,
+        max_gradients=20,
     )
     assert rough.gap != 0
     assert rough.values.sum() - (rough.end - rough.start) == pytest.approx(rough.gap)
@@ -156,8 +162,8 @@ def test_a_stack_whose_towers_are_fine_tuned(
     own_crystal = crystal_of(int(holdout[0][3:]) - 1)
     kinds = RECIPE["kinds"]
     others = np.stack([crystal_of(int(ident[3:]) - 1).slices[0].pixels for ident in cv])
-    seen = np.stack([_seen(others[:, i], kind) for i, kind in enumerate(kinds)], axis=1).mean(axis=0)
-    mean = np.stack([_unseen(torch.as_tensor(seen[i]), kind).numpy() for i, kind in enumerate(kinds)])
+    seen = np.stack([_scaled(others[:, i], kind) for i, kind in enumerate(kinds)], axis=1).mean(axis=0)
+    mean = np.stack([_unscaled(torch.as_tensor(seen[i]), kind).numpy() for i, kind in enumerate(kinds)])
     grey = replace(own_crystal, slices=(replace(own_crystal.slices[0], pixels=mean),))
     mute = replace(own_crystal, descriptions=(replace(own_crystal.descriptions[0], text="."),))
     full, unseen, unread_text = (said.value for said in predictor.predict([own_crystal, grey, mute]))
@@ -189,7 +195,7 @@ def test_a_composition_is_explained_by_its_properties(small: SmallRegistry) -> N
 
 def test_a_mean_has_no_reasons(small: SmallRegistry) -> None:
     small.run(small.config("baseline-mean"))
-    with pytest.raises(IncompatibleInputError, match="looks at nothing"):
+    with pytest.raises(IncompatibleInputError, match="reads no input"):
         why(small, "baseline-mean:k_vrh", "mp-3")
 
 

@@ -18,8 +18,8 @@ def test_a_plane_is_found_again() -> None:
     found = project(flat * rng.uniform(1, 9, size=(50, 1)))
     assert found.points.shape == (50, 2)
     assert abs(np.corrcoef(found.points[:, 0], flat[:, 1])[0, 1]) > 0.999
-    assert found.told.startswith("Principal components")
-    assert "100% of the variance" in found.told
+    assert found.description.startswith("Principal components")
+    assert "100% of the variance" in found.description
     assert np.array_equal(project(flat).points, project(flat).points)
 
 
@@ -48,7 +48,7 @@ def test_umap_keeps_groups_apart() -> None:
     apart = np.linalg.norm(found.points[:, None] - found.points[None], axis=-1)
     np.fill_diagonal(apart, np.inf)
     assert (apart.argmin(axis=1) // 20 == np.arange(60) // 20).all(), "the nearest is of the same group"
-    assert "15 neighbours, seed 3" in found.told
+    assert "15 neighbours, seed 3" in found.description
     assert np.array_equal(project(5 * vectors, method="umap", seed=3).points, found.points), "directions, and a seed"
 
 
@@ -69,10 +69,10 @@ def test_umap_is_asked_for_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == {"n_neighbors": 4, "min_dist": 0.1, "metric": "cosine", "random_state": 3}
     assert (found.points.shape, found.points.dtype) == ((5, 2), np.float64)
     assert found.axes == ("UMAP, first axis", "UMAP, second axis")
-    assert "4 neighbours, seed 3" in found.told
+    assert "4 neighbours, seed 3" in found.description
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
 def test_umap_that_is_not_installed() -> None:
-    with pytest.raises(ConfigurationError, match="pip install umap-learn"):
+    with pytest.raises(ConfigurationError, match="install umap-learn"):
         project(np.eye(5), method="umap")
