@@ -265,7 +265,9 @@ def map_page(chart: CrystalMap, colour: str) -> str:
     # Formulas and ids may contain any text; inside a script only "<" could end the element.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     title = f"{len(chart.crystals)} crystals under {chart.encoder}"
-    return render("figures/crystal_map.html.j2", title=title, projection=chart.projection.description, data=Markup(text))
+    return render(
+        "figures/crystal_map.html.j2", title=title, projection=chart.projection.description, data=Markup(text)
+    )
 
 
 def _numbers(
