@@ -193,6 +193,25 @@ class TestCrashes:
         embedded.start(data)
         assert not leftover.exists()
 
+    def test_a_killed_process_releases_the_lock(self, data: Path) -> None:
+        data.parent.mkdir()
+        data.parent.chmod(0o755)
+        code = (
+            "import sys, time; from pathlib import Path; from registry.postgres import embedded\n"
+            f"with embedded._locked(Path({str(data)!r})):\n"
+            "    print('locked', flush=True); time.sleep(60)"
+        )
+        holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(embedded.start, data)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            holder.kill()
+            holder.communicate()
+            assert query(waiting.result(timeout=60), "SELECT 1") == 1
+
     def test_a_server_whose_lock_was_removed_is_not_started_twice(self, server: EmbeddedServer, data: Path) -> None:
         alive = Path(f"{data}.alive")
         moved = alive.rename(alive.with_suffix(".moved"))
