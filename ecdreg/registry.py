@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ecdreg import explanation, ingestion, prediction, reference_models, training, tuning
+from ecdreg import explanation, ingestion, prediction, reference_models, reproduction, training, tuning
 from ecdreg import leaderboard as _leaderboard
 from ecdreg import models as _models
 from ecdreg import splits as _splits
@@ -60,6 +60,8 @@ class Registry:
     set_alias = _models.set_alias
     model_coverage = _models.model_coverage
     score_reference_model = reference_models.score_reference_model
+    reproduce_paper = reproduction.reproduce_paper
+    reproduce_ablation = reproduction.reproduce_ablation
     predict = prediction.predict
     explain = explanation.explain
     similar = similarity.similar

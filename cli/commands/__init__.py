@@ -63,7 +63,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "reproduce": Entry(
         "cli.commands.reproduce:group",
-        "Run the paper's experiments again, without their leaks, beside the published numbers.",
+        "Reproduce the paper's experiments on leakage-free splits, with the published numbers.",
     ),
     "plot": Entry(
         "cli.commands.plot:group",

@@ -10,7 +10,7 @@ import typer
 
 from cli import output
 from cli.commands.plot_map import plot_map
-from cli.commands.reproduce import LevelsOption, SeedsOption, SplitTemplateOption
+from cli.commands.reproduce import SeedsOption, SplitTemplateOption, TextLevelsOption
 from cli.options.common import RecipeOption, TargetOption, command_group, open_registry
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def scores(
     seed: SeedsOption = None,
     split: SplitTemplateOption = "paper-{target}-{seed}",
     recipe: RecipeOption = "metric",
-    text_level: LevelsOption = None,
+    text_level: TextLevelsOption = None,
 ) -> None:
     """Figure 2: scores by stage and text level with the published scores, and their average over the targets.
 
@@ -52,10 +52,11 @@ def scores(
     """
 
     def make(registry: Registry) -> Figure:
-        from cli.commands.reproduce import plan_of
         from ecdreg.figures.scores import scores_figure
+        from ecdreg.reproduction import plan_reproduction
 
-        return scores_figure(registry, plan_of(target, seed, split, [recipe], text_level))
+        plan = plan_reproduction(targets=target, seeds=seed, split=split, recipes=[recipe], text_levels=text_level)
+        return scores_figure(registry, plan)
 
     _write(out, make)
 
