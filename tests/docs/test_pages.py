@@ -1,11 +1,15 @@
-"""The written pages: links, order and paths that they name."""
+"""The written pages: links, order, commands and paths that they name."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -35,6 +39,34 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def _commands(page: Path) -> Iterator[str]:
+    """Calls of ``ecdreg`` in the code of a page."""
+    text = page.read_text(encoding="utf-8")
+    for block in FENCE.findall(text):
+        for line in block.splitlines():
+            yield from re.findall(r"(?:^|[;$] ?)(ecdreg [a-z].*)$", line.strip())
+    yield from (code for code in INLINE.findall(FENCE.sub("", text)) if re.match(r"ecdreg [a-z]", code))
+
+
+def _problem(call: str, app: Any) -> str | None:
+    """First word of a call that the command line does not accept."""
+    command, parents = app, [app]
+    for word in shlex.split(call, comments=True)[1:]:
+        if word.startswith("-") and not re.match(r"-[\d.]", word):
+            option = word.partition("=")[0]
+            known = {
+                name for parent in parents for param in parent.params for name in (*param.opts, *param.secondary_opts)
+            }
+            if option not in {*known, "-h", "--help"}:
+                return option
+        elif hasattr(command, "get_command"):
+            command = command.get_command(typer.Context(command), word)
+            if command is None:
+                return word
+            parents.append(command)
+    return None
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
@@ -46,6 +78,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in _anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=_name)
+def test_commands_and_options_exist(page: Path) -> None:
+    from cli.main import app
+
+    command = typer.main.get_command(app)
+    problems = [f"{call}: {word}" for call in _commands(page) if (word := _problem(call, command)) is not None]
+    assert problems == []
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=_name)
