@@ -128,24 +128,29 @@ def alias(
 @group.command()
 def coverage(
     model: ModelArgument,
-    interval: Annotated[
+    confidence: Annotated[
         list[float] | None,
-        typer.Option("--interval", metavar="CONFIDENCE", help="Confidence of the intervals, as 0.8; may be repeated."),
+        typer.Option(
+            "--confidence",
+            "--interval",
+            metavar="SHARE",
+            help="Confidence of the intervals, for example 0.8; may be repeated.",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure the share of true values inside their intervals, with the exact binomial interval of that share.
 
-    Without --interval the stored intervals of 90 % are counted; for a model that has none they are made and stored.
+    Without --confidence the stored intervals of 90 % are counted; for a model that has none they are made and stored.
     Cross-validated crystals are counted around their out-of-fold predictions.
 
     \b
     Examples:
       ecdreg models coverage stacked:k_vrh
-      ecdreg models coverage stacked --interval 0.5 --interval 0.8 --interval 0.95 --json
+      ecdreg models coverage stacked --confidence 0.5 --confidence 0.8 --confidence 0.95 --json
     """
     with output.progress() as progress:
-        rows = open_registry().model_coverage(model, confidences=interval, progress=progress)
+        rows = open_registry().model_coverage(model, confidences=confidence, progress=progress)
     if json:
         output.json(rows.to_dicts())
         return

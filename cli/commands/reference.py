@@ -40,7 +40,7 @@ def score(
 
     Nothing is fitted, so that cross-validated rows and the holdout are scored alike. Every table names its training
     data, the Materials Project, which contains crystals of the split. The packages come with
-    pip install 'ecdreg[peers]'.
+    pip install 'ecdreg[reference]'.
 
     \b
     Examples:

