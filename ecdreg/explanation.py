@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
+from ecdreg.output.files import check_output_path
 from ecdreg.results import Results
 from registry.crystals import resolve
 from registry.model_store import resolve_model
@@ -76,7 +78,12 @@ class ExplainedPrediction:
 
 
 def explain(
-    registry: Registry, model: str, ids: str | Sequence[str], *, progress: Progress | None = None
+    registry: Registry,
+    model: str,
+    ids: str | Sequence[str],
+    *,
+    page: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Results[ExplainedPrediction]:
     """Explain predictions for crystals of the registry.
 
@@ -92,6 +99,8 @@ def explain(
         ``name[:target][@alias or @version]``; without a target, one explanation for each target.
     ids
         Id of a crystal, or ``source:id``; or several.
+    page
+        HTML file to write, with maps of the pixels.
     progress
         Receives each part.
 
@@ -102,6 +111,8 @@ def explain(
 
     Raises
     ------
+    ConfigurationError
+        If the page cannot be written; its path is checked before the work.
     NotFoundError, AmbiguousIdError
         If there is no such model or crystal, or several crystals have an id.
     IncompatibleInputError
@@ -109,6 +120,8 @@ def explain(
     ArtifactError
         If weights are missing or do not match their checksum.
     """
+    if page is not None:
+        check_output_path(Path(page))
     with Session(registry.engine) as session:
         models = resolve_model(session, model)
         revision_ids = [resolve(session, one).revision_id for one in ([ids] if isinstance(ids, str) else ids)]
@@ -126,6 +139,10 @@ def explain(
                     explanation, prediction.lower, prediction.upper, prediction.confidence, prediction.out_of_domain
                 )
             )
+    if page is not None:
+        from ecdreg.report.explanation import write_explanations  # imports matplotlib
+
+        write_explanations(rows, Path(page))
     return Results(tuple(rows))
 
 

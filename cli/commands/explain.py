@@ -38,16 +38,10 @@ def explain(
       ecdreg explain stacked mp-1022 --json
     """
     registry = open_registry()
-    if out is not None:
-        from ecdreg.output.files import check_output_path
-
-        check_output_path(out)
     with output.progress() as progress:
-        found = registry.explain(model, id, progress=progress)
+        found = registry.explain(model, id, page=out, progress=progress)
     if out is not None:
-        from ecdreg.report.explanation import write_explanations
-
-        output.file(write_explanations(found, out))
+        output.file(out)
     elif json:
         output.json(found.to_dicts())
     else:
@@ -60,7 +54,8 @@ def _print(found: ExplainedPrediction) -> None:
     one = found.explanation
     model = "refit" if one.fold is None else f"model of fold {one.fold}"
     known = "" if one.known is None else f", known {one.known:.4g}{' (suspect)' if one.suspect else ''}"
-    interval = "" if found.interval is None else f"; 90 % interval {found.interval}"
+    share = "" if found.confidence is None else f"{100 * found.confidence:g} % "
+    interval = "" if found.interval is None else f"; {share}interval {found.interval}"
     output.line(
         f"{one.model} predicts {one.predicted:.4g} {one.unit} for {one.formula} ({one.source_id}){known}; {model}"
         f"{interval}"

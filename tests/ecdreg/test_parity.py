@@ -12,6 +12,7 @@ import pytest
 
 from ecdreg import Registry
 from ecdreg.results import Results
+from registry.errors import ConfigurationError
 from registry.settings import Settings
 from tests.conftest import Invocation
 
@@ -115,6 +116,15 @@ def test_prediction_for_a_file(invoke: Invoke, registry: Registry, baseline: Non
     file.write_text(MG_O)
     rows = printed(invoke("predict", "baseline-magpie", "--structure", file, "--json"))
     assert rows == plain(registry.predict("baseline-magpie", structure=file).to_dicts())
+
+
+def test_page_of_an_explanation(invoke: Invoke, registry: Registry, baseline: None, tmp_path: Path) -> None:
+    pages = [tmp_path / "command.html", tmp_path / "library.html"]
+    assert invoke("explain", "baseline-magpie:k_vrh", "s-1", "-o", pages[0]).exit_code == 0
+    registry.explain("baseline-magpie:k_vrh", "s-1", page=pages[1])
+    assert pages[0].read_text(encoding="utf-8") == pages[1].read_text(encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="no such folder"):
+        registry.explain("nothing", "s-1", page=tmp_path / "no" / "page.html")
 
 
 def test_proposals_have_structures(registry: Registry, baseline: None) -> None:

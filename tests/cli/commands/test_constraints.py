@@ -37,13 +37,13 @@ def test_known_values_without_any_model(invoke: Invoke, salts: list[str]) -> Non
     assert "2 crystals that could meet the constraints have no k_vrh, and are left out" in done.stderr
 
 
-def test_what_is_not_known_is_predicted_and_marked(invoke: Invoke, baseline: None) -> None:
+def test_unknown_values_are_predicted_and_marked(invoke: Invoke, baseline: None) -> None:
     done = invoke("search", "--constraint", "k_vrh=100:", "-k", 40, "--json")
     assert done.exit_code == 0
     by_formula = {row["formula"]: row for row in json.loads(done.stdout)}
-    said = by_formula[UNKNOWN]["values"]["k_vrh"]
-    assert (said["from"], said["model"], said["unit"]) == ("predicted", "baseline-magpie:k_vrh@1", "GPa")
-    assert said["lower"] < said["value"] < said["upper"]
+    value = by_formula[UNKNOWN]["values"]["k_vrh"]
+    assert (value["from"], value["model"], value["unit"]) == ("predicted", "baseline-magpie:k_vrh@1", "GPa")
+    assert value["lower"] < value["value"] < value["upper"]
     assert 0 < by_formula[UNKNOWN]["chance"] < 1
     suspect = by_formula[SUSPECT]["values"]["k_vrh"]
     assert (suspect["from"], suspect["value"] > 0) == ("predicted", True), "a suspect value is not believed"
@@ -58,7 +58,7 @@ def test_what_is_not_known_is_predicted_and_marked(invoke: Invoke, baseline: Non
     assert UNKNOWN not in {row["formula"] for row in only}
 
 
-def test_filters_of_elements_and_csv(invoke: Invoke, salts: list[str]) -> None:
+def test_search_by_elements_as_csv(invoke: Invoke, salts: list[str]) -> None:
     done = invoke("search", "--objective", "k_vrh=max", "--elements-any", "Ti, Zr", "--without", "N", "--csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [(row["formula"], row["k_vrh_from"]) for row in rows] == [("TiC", "known"), ("ZrC", "known")]
@@ -70,7 +70,7 @@ def test_filters_of_elements_and_csv(invoke: Invoke, salts: list[str]) -> None:
     assert (nothing.exit_code, nothing.stdout) == (0, "")
 
 
-def test_preferences_make_a_front(invoke: Invoke, salts: list[str]) -> None:
+def test_objectives_make_a_pareto_front(invoke: Invoke, salts: list[str]) -> None:
     done = invoke(
         "search", "--objective", "efermi=max", "--objective", "formation_energy_per_atom=max", "-k", 40, "--json"
     )
@@ -99,7 +99,7 @@ def test_preferences_make_a_front(invoke: Invoke, salts: list[str]) -> None:
         (("--objective", "k_vrh=max", "--where", "1; DROP TABLE crystals"), "filter"),
     ],
 )
-def test_what_cannot_be_wished(
+def test_invalid_searches_are_refused(
     invoke: Invoke, crystals: dict[str, int], arguments: tuple[str, ...], named: str
 ) -> None:
     done = invoke("search", *arguments)
@@ -120,16 +120,16 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
     done = invoke("propose", "--constraint", "k_vrh=50:", "--objective", "k_vrh=max", "-k", 5, "-o", folder, "--json")
     assert done.exit_code == 0
     for work in ("replacements: 0 of 33", "loading the models ...", "compositions: 0 of", "structures: 5 of 5"):
-        assert work in done.stderr, "what takes a second or more is told"
+        assert work in done.stderr, "what takes a second or more is reported"
     rows = json.loads(done.stdout)
     assert len(rows) == 5
     assert not {row["formula"] for row in rows} & set(SALTS)
     for row in rows:
         assert row["prototype"] == "AB-cF8-225"
         assert {r["old"] for r in row["replaced"]} <= set(re.findall("[A-Z][a-z]?", "".join(SALTS)))
-        said = row["values"]["k_vrh"]
-        assert said["from"] == "predicted"
-        assert said["lower"] <= said["value"] <= said["upper"]
+        value = row["values"]["k_vrh"]
+        assert value["from"] == "predicted"
+        assert value["lower"] <= value["value"] <= value["upper"]
         assert 0 <= row["chance"] <= 1
         assert row["out_of_domain"] in (True, False)
         assert row["described"] is False, "no model here reads texts"
@@ -160,7 +160,7 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
         (("-k", "0"), 2, "-k"),
     ],
 )
-def test_what_cannot_be_proposed(
+def test_invalid_proposals_are_refused(
     invoke: Invoke, salts: list[str], arguments: tuple[str, ...], code: int, named: str
 ) -> None:
     done = invoke("propose", *arguments)
@@ -168,7 +168,7 @@ def test_what_cannot_be_proposed(
     assert named in done.stderr
 
 
-def test_nothing_new_is_said(invoke: Invoke, salts: list[str], tmp_path: Path) -> None:
+def test_proposals_without_a_new_composition(invoke: Invoke, salts: list[str], tmp_path: Path) -> None:
     done = invoke("propose", "--elements-all", "W,Os,Ir,Pt", "-o", tmp_path / "none")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "no composition is new" in done.stderr
@@ -177,7 +177,7 @@ def test_nothing_new_is_said(invoke: Invoke, salts: list[str], tmp_path: Path) -
     assert "cannot be made a folder" in invoke("propose", "-o", blocked / "new").stderr
 
 
-def test_elements_allow_what_they_say(session: Session) -> None:
+def test_filters_of_elements(session: Session) -> None:
     from train.discovery.property_search import Elements
 
     chosen = Elements(("Ti", "Zr"), ("O",), ("Pb",))

@@ -1,16 +1,19 @@
-"""``ecdreg index`` as one types it."""
+"""Command ``ecdreg index``."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from registry.search import indexes as vector_indexes
+from tests.conftest import Invocation
 
 
-def test_build_status_and_drop(invoke: Any, vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_status_and_drop(
+    invoke: Callable[..., Invocation], vectors: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = invoke("index", "status")
     assert answer.exit_code == 0
     assert answer.stdout.splitlines()[1].split() == ["circle:metric", "3", "24", "not", "needed"]
@@ -44,7 +47,9 @@ def test_build_status_and_drop(invoke: Any, vectors: Any, monkeypatch: pytest.Mo
     assert "no such index" in invoke("index", "drop", "--all").stderr
 
 
-def test_what_is_not_there(invoke: Any, vectors: Any) -> None:
+def test_missing_encoders_and_metrics_are_reported(
+    invoke: Callable[..., Invocation], vectors: dict[str, list[float]]
+) -> None:
     for command in ("status", "build", "drop"):
         answer = invoke("index", command, "nonesuch")
         assert answer.exit_code == 1

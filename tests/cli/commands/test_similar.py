@@ -1,4 +1,4 @@
-"""Similarity search from an id, a sentence and files; what it answers, and how it fails."""
+"""Command ``ecdreg similar`` for an id, a text, images and files: answers and errors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, write_embeddings
+from tests.conftest import Invocation
 
-Invoke = Callable[..., Any]
+Invoke = Callable[..., Invocation]
+Timed = Callable[..., tuple[float, subprocess.CompletedProcess[str]]]
 PROGRAM = Path(sys.executable).parent / "ecdreg"
 
 
@@ -45,7 +46,7 @@ def test_filter_goes_into_the_search(invoke: Invoke, vectors: dict[str, list[flo
     assert "no crystal passes" in nothing.stderr
 
 
-def test_table_has_what_a_person_wants(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+def test_table_has_rank_id_distance_and_properties(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     head, first, *_ = invoke("similar", "mp-1", "-k", 2).stdout.splitlines()
     for heading in ("rank", "id", "formula", "distance", "space group", "bulk modulus [GPa]"):
         assert heading in head
@@ -125,7 +126,7 @@ def test_encoders_are_listed_and_chosen(
 
 
 def test_program_is_quick_and_needs_no_torch(
-    cluster_url: str, home: Path, vectors: dict[str, list[float]], timed: Callable[..., Any]
+    cluster_url: str, home: Path, vectors: dict[str, list[float]], timed: Timed
 ) -> None:
     environment = os.environ | {"ECDREG_DATABASE_URL": cluster_url, "ECDREG_HOME": str(home)}
     answers = [timed([PROGRAM, "similar", "mp-1", "-k", "3", "--json"], environment) for _ in range(3)]
@@ -235,7 +236,7 @@ def test_a_sentence_finds_its_crystal(invoke: Invoke, engine: Engine, features: 
 
 
 @pytest.mark.slow
-def test_an_encoder_that_reads_nothing_of_a_density_says_so(invoke: Invoke, features: list[str]) -> None:
+def test_an_encoder_that_does_not_read_a_density_is_reported(invoke: Invoke, features: list[str]) -> None:
     density = Path(__file__).parents[3] / "ingest" / "sample" / "densities" / f"{features[0]}.h5"
     done = invoke("similar", "--density", density, "--encoder", "minilm:keywords", "-k", 1, "--json")
     assert (done.exit_code, ids(done.stdout)) == (0, [features[0]])
@@ -289,7 +290,7 @@ def test_encoders_are_fused_by_their_ranks(invoke: Invoke, two: None) -> None:
     assert "score" in invoke("similar", *both[:-1]).stdout.splitlines()[0]
 
 
-def test_what_made_them_near_is_told(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+def test_explanations_list_what_crystals_have_in_common(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     done = invoke("similar", "mp-1", "-k", 24, "--explain", "--json")
     rows = {row["source_id"]: row for row in json.loads(done.stdout)}
     lio, lis, nao = rows["mp-9"], rows["mp-17"], rows["mp-2"]
@@ -308,12 +309,12 @@ def test_what_made_them_near_is_told(invoke: Invoke, vectors: dict[str, list[flo
     assert lines[-2].endswith("rank 1 by circle:metric")
 
 
-def test_words_are_taken_at_what_can_be_checked(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+def test_words_with_a_checkable_meaning_come_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     done = invoke("similar", "--text", "incompressible titanium oxides like halite", "--explain", "--json", "-k", 3)
     assert done.exit_code == 0
-    told = done.stderr.splitlines()
-    assert told[0].startswith("no encoder reads texts (encoders: circle:metric): words alone")
-    assert told[1:] == [
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("no encoder reads texts (encoders: circle:metric): words alone")
+    assert lines[1:] == [
         "word: incompressible: k_vrh >= 200 (stiffer than steel, about 170 GPa)",
         "word: titanium: 'Ti' = ANY(elements)",
         "word: oxides: 'O' = ANY(elements)",
@@ -329,15 +330,15 @@ def test_words_are_taken_at_what_can_be_checked(invoke: Invoke, vectors: dict[st
     assert {row["formula"] for row in only[:7]} == {"LiO", "NaO", "KO", "MgO", "CaO", "VO", "ZrO"}
 
 
-def test_who_meets_more_words_comes_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
-    asked = ("similar", "--text", "compressible zirconium oxide", "--encoder", "words")
-    rows = json.loads(invoke(*asked, "-k", 24, "--json").stdout)
+def test_crystals_that_meet_more_words_come_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+    query = ("similar", "--text", "compressible zirconium oxide", "--encoder", "words")
+    rows = json.loads(invoke(*query, "-k", 24, "--json").stdout)
     # Two words of three each; that the modulus of ZrO is suspect is no proof that it is not compressible.
     assert [row["formula"] for row in rows[:3]] == ["ZrO", "LiO", "NaO"]
     assert rows[0]["checked"] == {"met": ["zirconium", "oxide"], "unmet": [], "unknown": ["compressible"]}
     counts = [(-len(row["checked"]["met"]), len(row["checked"]["unmet"])) for row in rows]
     assert counts == sorted(counts)
-    head, first, second, why, why_not = invoke(*asked, "-k", 2, "--explain").stdout.splitlines()
+    head, first, second, why, why_not = invoke(*query, "-k", 2, "--explain").stdout.splitlines()
     assert "words met" in head
     assert "2 of 3, 1 unknown" in first
     assert "2 of 3  " in second
@@ -345,7 +346,7 @@ def test_who_meets_more_words_comes_first(invoke: Invoke, vectors: dict[str, lis
     assert why_not == "2. LiO: is compressible, oxide; not met: zirconium"
 
 
-def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vectors: dict[str, list[float]]) -> None:
+def test_unknown_words_are_reported(invoke: Invoke, engine: Engine, vectors: dict[str, list[float]]) -> None:
     done = invoke("similar", "--text", "zzz", "--encoder", "words")
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.splitlines() == [
@@ -359,7 +360,7 @@ def test_words_that_nobody_knows_are_told(invoke: Invoke, engine: Engine, vector
     assert "no word of 'halite' is checkable or found in descriptions of those that pass the filter" in filtered.stderr
 
 
-def test_encoders_that_can_be_added_are_hinted_at(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
+def test_featurizers_that_can_be_added_are_suggested(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     from registry.encoders import FEATURIZERS
     from train.features.featurizers import COMPOSITION_FEATURIZERS
 
@@ -380,12 +381,12 @@ def test_sql_in_a_sentence_is_words(invoke: Invoke, vectors: dict[str, list[floa
     assert len(json.loads(invoke("similar", "--text", "halite", "--json", "-k", 100).stdout)) == 24
 
 
-def test_pictures_that_no_encoder_takes(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
+def test_images_that_no_encoder_reads(invoke: Invoke, vectors: dict[str, list[float]], tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
     good = np.zeros((2, 24, 24), dtype=np.float32)
-    for name, values, told in (
+    for name, values, message in (
         ("nan.npy", np.full((2, 24, 24), np.nan), "not finite"),
         ("one.npy", good[:1], "shape (1, 24, 24)"),
         ("wide.npy", np.zeros((2, 24, 48)), "shape (2, 24, 48)"),
@@ -393,7 +394,7 @@ def test_pictures_that_no_encoder_takes(invoke: Invoke, vectors: dict[str, list[
         np.save(tmp_path / name, values)
         done = invoke("similar", "--image", tmp_path / name)
         assert (done.exit_code, done.stdout) == (1, "")
-        assert told in done.stderr
+        assert message in done.stderr
         assert done.stderr.count("\n") == 1
     Image.fromarray(np.zeros((24, 24), dtype=np.uint8)).save(tmp_path / "grey.png")
     assert "no unit" in invoke("similar", "--image", tmp_path / "grey.png").stderr
