@@ -62,11 +62,12 @@ def salts(engine: Engine, home: Path) -> list[str]:
 @pytest.fixture
 def baseline(engine: Engine, settings: Settings, salts: list[str]) -> None:
     """A composition baseline for the bulk modulus and the formation energy."""
-    from train.config.config import TrainConfig
+    from train.config.schema import BaselineConfig
+    from train.experiments.context import ExperimentContext
     from train.experiments.run import run_experiment
 
     for target in ("k_vrh", "formation_energy_per_atom"):
         with session_scope(engine) as session:
             create_split(session, "default", target=target, holdout=0.15, n_folds=3, recipe=None, text_level=None)
-        config = TrainConfig(kind="baseline-magpie", target=target, n_estimators=20)
-        run_experiment(engine, settings, config, split="default")
+        config = BaselineConfig(target=target, name="magpie", n_estimators=20)
+        run_experiment(ExperimentContext.open(engine, settings), config, split="default")
