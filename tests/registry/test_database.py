@@ -28,7 +28,6 @@ from registry.models import Crystal
 from registry.postgres import embedded, schema
 from registry.postgres.connections import RESTART_SECONDS, masked_url, new_engine
 from registry.postgres.embedded import EmbeddedServer
-from registry.postgres.requirements import check_versions
 from registry.postgres.schema import SchemaStatus, downgrade, schema_status, upgrade
 from registry.settings import Settings
 
@@ -116,22 +115,6 @@ class TestServers:
         assert schema_status(engine).vector_version is not None  # the administrator's extension stays
         engine.dispose()
 
-    @pytest.mark.parametrize(
-        ("server", "vector", "message"),
-        [
-            ("14.11", "0.8.6", "PostgreSQL 14.11; ecdreg needs 15"),
-            ("17.2 (Debian 17.2-1)", "0.7.4", r"pgvector 0.7.4; ecdreg needs 0.8.0 .*ALTER EXTENSION vector UPDATE"),
-        ],
-    )
-    def test_old_versions_are_refused(self, server: str, vector: str, message: str) -> None:
-        with pytest.raises(UnsuitableServerError, match=message):
-            check_versions(server, vector)
-
-    def test_a_pgvector_with_known_faults_gives_a_warning(self) -> None:
-        with pytest.warns(UserWarning, match=r"0\.8\.1; 0\.8\.4 and newer"):
-            check_versions("18.1", "0.8.1")
-        check_versions("18.1", "0.8.4")
-
     @pytest.fixture
     def plain(self, cluster: EmbeddedServer) -> Iterator[str]:
         """URL of a database without pgvector, for a role that owns it and has no other privileges."""
@@ -141,94 +124,6 @@ class TestServers:
             yield cluster.url("plain").replace("postgres@", "ordinary@")
             admin.execute("DROP DATABASE plain WITH (FORCE)")
             admin.execute("DROP ROLE ordinary")
-
-
-class TestSchema:
-    def test_a_migrated_database_is_current(self, engine: Engine) -> None:
-        status = schema_status(engine)
-        assert (status.state, status.revision, status.surface_current) == ("current", status.head, True)
-        assert status.server_version.startswith("18.")
-        assert status.vector_version == "0.8.6"
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (
-                "UPDATE alembic_version SET version_num = '9999'",
-                "revision 9999, but .*update ecdreg",
-            ),
-            ("DROP TABLE alembic_version", "no schema yet; run `ecdreg db upgrade`"),
-            ("DROP FUNCTION ecdreg_surface()", "views and functions of another version; run `ecdreg db upgrade`"),
-        ],
-    )
-    def test_a_schema_of_another_version_on_a_server_of_the_user(
-        self, settings: Settings, engine: Engine, change: str, message: str
-    ) -> None:
-        with engine.begin() as connection:
-            connection.execute(text(change))
-        with pytest.raises(SchemaBehindError, match=message):
-            connect(settings)
-        connect(settings, check_schema=False).dispose()
-
-    def test_a_newer_schema_is_not_touched(self, engine: Engine) -> None:
-        with engine.begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-        with pytest.raises(SchemaBehindError, match="9999"):
-            upgrade(engine)
-
-    def test_an_upgrade_waits_for_locks_only_briefly(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(schema, "LOCK_SECONDS", 1)
-        with engine.connect() as reader:
-            reader.execute(text("SELECT count(*) FROM v_materials"))  # its transaction stays open
-            with pytest.raises(SchemaBehindError, match=r"in use by other sessions .* within 1 s; end them"):
-                upgrade(engine)
-        upgrade(engine)
-
-    def test_an_upgrade_creates_a_dropped_view_again(self, engine: Engine) -> None:
-        with engine.begin() as connection:
-            connection.execute(text("DROP VIEW v_ingest_runs"))
-        upgrade(engine)
-        with engine.connect() as connection:
-            assert connection.scalar(text("SELECT count(*) FROM v_ingest_runs")) == 0
-
-    def test_an_embedded_schema_is_upgraded_automatically(self, open_folder: Path) -> None:
-        settings = Settings(home=open_folder / "own home")
-        try:
-            engine = connect(settings)
-            with engine.begin() as connection:
-                for statement in (
-                    "DROP VIEW v_ingest_runs",
-                    "DROP FUNCTION ecdreg_surface()",
-                    "CREATE FUNCTION ecdreg_surface() RETURNS text LANGUAGE sql AS $$SELECT 'older'::text$$",
-                ):
-                    connection.execute(text(statement))
-            connect(settings).dispose()
-            with engine.connect() as connection:
-                assert connection.scalar(text("SELECT count(*) FROM v_ingest_runs")) == 0
-            engine.dispose()
-        finally:
-            embedded.stop(settings.postgres_data)
-
-    def test_concurrent_first_processes_create_one_schema(self, open_folder: Path) -> None:
-        settings = Settings(home=open_folder / "together")
-        code = (
-            "from pathlib import Path; from registry.database import connect;"
-            "from registry.postgres.schema import schema_status;"
-            f"from registry.settings import Settings; e = connect(Settings(home=Path({str(settings.home)!r})));"
-            "print(schema_status(e).state)"
-        )
-        try:
-            command = [sys.executable, "-c", code]
-            racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-            assert [process.communicate()[0].strip() for process in racing] == ["current"] * 3
-            log = (settings.postgres_data / "server.log").read_text()
-            assert log.count("database system is ready to accept connections") == 1
-        finally:
-            embedded.stop(settings.postgres_data)
-
-    def test_unknown_revision(self, engine: Engine) -> None:
-        with pytest.raises(ConfigurationError, match="no schema revision 'zz'; there are: base, 0001"):
-            downgrade(engine, "zz")
 
 
 class TestStoppedServer:

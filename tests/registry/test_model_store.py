@@ -1,21 +1,17 @@
-"""Tests of the model store: artifacts, experiments, names, aliases, metrics and predictions."""
+"""Tests of the model store: experiments, names, aliases, metrics and predictions."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from registry.crystals import WrittenCrystal
-from registry.errors import ArtifactError, ConfigurationError, ModelError, NotFoundError, UnknownNameError
-from registry.files.artifacts import ArtifactStore, StoredArtifact
+from registry.errors import ConfigurationError, ModelError, NotFoundError, UnknownNameError
+from registry.files.artifacts import StoredArtifact
 from registry.model_store import (
     EpochRow,
     add_model_version,
@@ -31,6 +27,9 @@ from registry.model_store import (
 )
 from registry.models import Epoch, Experiment, Metric, ModelVersion, Prediction, Split
 from registry.properties import TARGETS
+
+if TYPE_CHECKING:
+    from tests.registry.conftest import AddCrystal
 
 CONFIG = {"kind": "stacked", "width": 256, "seed": 0}
 ARTIFACT = StoredArtifact("ab/" + "ab" * 32 + ".safetensors", "ab" * 32)
@@ -70,42 +69,8 @@ def trainer(session: Session) -> Trainer:
 
 
 @pytest.fixture
-def revisions(add_crystal: Callable[..., WrittenCrystal]) -> list[int]:
+def revisions(add_crystal: AddCrystal) -> list[int]:
     return [add_crystal(f"mp-{i}", densities=False).revision_id for i in range(3)]
-
-
-# ------------------------------------------------------------------------------ artifacts
-
-
-def test_artifact_is_named_by_its_checksum(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path / "artifacts")
-    stored = store.put(b"weights")
-    assert stored.sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert store.put(b"weights") == stored
-    assert store.put(b"other", suffix=".npz").uri.endswith(".npz")
-    assert store.read(stored.uri, stored.sha256) == b"weights"
-    files = [path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file()]
-    assert stored.uri in files
-    assert len(files) == 2, "nothing half-written is left"
-
-
-def test_damaged_or_missing_artifact_is_refused(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    stored = store.put(b"weights")
-    (tmp_path / stored.uri).write_bytes(b"weightz")
-    with pytest.raises(ArtifactError, match="do not match their checksum"):
-        store.read(stored.uri, stored.sha256)
-    assert store.put(b"weights") == stored
-    assert store.read(stored.uri, stored.sha256) == b"weights", "putting it again repairs it"
-    (tmp_path / stored.uri).unlink()
-    with pytest.raises(ArtifactError, match="No such file"):
-        store.read(stored.uri, stored.sha256)
-
-
-def test_folder_that_is_not_writable(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ArtifactError, match="cannot write weights"):
-        ArtifactStore(tmp_path / "file").put(b"weights")
 
 
 # ---------------------------------------------------------------------------- experiments
