@@ -195,21 +195,18 @@ class Registry:
 
         return write_model_report(self, model, Path(path), samples=samples, crystals=crystals, progress=progress)
 
-    def plot(self, name: str, **options: Any) -> Figure:
-        """Draw a figure, as ``ecdreg plot``; ``savefig`` of the figure writes it.
+    def plot(self, name: str, path: str | Path | None = None, **options: Any) -> Figure:
+        """Draw a figure, as :func:`ecdreg.figures.catalog.plot`.
 
         Parameters
         ----------
         name
             composition, curves, density, fourier, map or scores.
+        path
+            File to write: PNG, SVG, PDF or HTML by its ending; None: no file.
         **options
-            Arguments of the function in :data:`ecdreg.figures.catalog.FIGURES`, as ``split`` of composition.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such figure.
+            Other arguments of the figure, as ``split`` of composition.
         """
-        from ecdreg.figures.catalog import FIGURES
+        from ecdreg.figures.catalog import plot
 
-        return FIGURES[name](self, **options)
+        return plot(self, name, None if path is None else Path(path), **options)

@@ -38,14 +38,15 @@ def plot_map(
       ecdreg plot map --encoder pettifor --color prototype -o prototypes.png
       ecdreg plot map --encoder efficientnet_lite0:metric --method umap --color efermi -o map.html
     """
-    from ecdreg.figures.crystal_map import check_colour, crystal_map, write_map
-    from ecdreg.figures.files import check_figure_path
+    from ecdreg.figures.crystal_map import check_colour, crystal_map, map_figure
+    from ecdreg.figures.files import check_figure_path, write_figure
 
     paths = out or [Path("map.png")]
     for path in paths:
         check_figure_path(path)
     check_colour(color)
     chart = crystal_map(open_registry(), encoder, method=method, where=where, seed=seed)
+    figure = map_figure(chart, color)
     for path in paths:
-        output.file(write_map(chart, path, colour=color))
+        output.file(write_figure(figure, path))
     output.note(chart.projection.description)

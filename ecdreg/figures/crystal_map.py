@@ -7,21 +7,18 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ecdreg.figures.files import check_figure_path, write_figure
+from ecdreg.figures.files import InteractiveFigure
 from ecdreg.figures.style import SERIES, style
-from ecdreg.output.files import write_output
 from ecdreg.output.rendering import render
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ConfigurationError, QueryError, UnknownNameError
@@ -41,9 +38,7 @@ __all__ = [
     "check_colour",
     "crystal_map",
     "map_figure",
-    "map_page",
     "read_crystals",
-    "write_map",
 ]
 
 CATEGORIES = {"prototype": "prototype", "space_group_symbol": "space group"}
@@ -123,37 +118,6 @@ def crystal_map(
     return CrystalMap(name, project(vectors, method=method, seed=seed), crystals)
 
 
-def write_map(chart: CrystalMap, path: Path, *, colour: str = "k_vrh") -> Path:
-    """Write a map as an interactive page (HTML), or as a figure (PNG, SVG, PDF), by the ending of the file.
-
-    Parameters
-    ----------
-    chart
-        Crystals in a plane.
-    path
-        The file.
-    colour
-        A property, or one of :data:`CATEGORIES`.
-
-    Returns
-    -------
-    Path
-        The file that was written.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such property or category.
-    ConfigurationError
-        If the file cannot be written.
-    """
-    check_colour(colour)
-    check_figure_path(path)
-    if path.suffix.lower() == ".html":
-        return write_output(path, map_page(chart, colour))
-    return write_figure(map_figure(chart, colour), path)
-
-
 def check_colour(name: str) -> None:
     """Check that a map can be coloured by a property or category.
 
@@ -201,17 +165,24 @@ def read_crystals(
 
 
 @style()
-def map_figure(chart: CrystalMap, colour: str) -> Figure:
-    """Draw the map as a figure.
+def map_figure(chart: CrystalMap, colour: str) -> InteractiveFigure:
+    """Draw the map; its HTML page is interactive.
 
     Parameters
     ----------
     chart
         Crystals in a plane.
     colour
-        A property, or one of :data:`CATEGORIES`.
+        A property, or one of :data:`CATEGORIES`; the page offers the others.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such property or category.
     """
-    figure = Figure(label=f"Map of {chart.encoder}", figsize=(7.6, 6.0), layout="constrained")
+    check_colour(colour)
+    figure = _MapFigure(label=f"Map of {chart.encoder}", figsize=(7.6, 6.0), layout="constrained")
+    figure.chart, figure.colour = chart, colour
     panel = figure.add_subplot()
     x, y = chart.projection.points.T
     if colour in CATEGORIES:
@@ -234,16 +205,15 @@ def map_figure(chart: CrystalMap, colour: str) -> Figure:
     return figure
 
 
-def map_page(chart: CrystalMap, colour: str) -> str:
-    """Render the map as an interactive HTML document that requests nothing.
+class _MapFigure(InteractiveFigure):
+    chart: CrystalMap
+    colour: str
 
-    Parameters
-    ----------
-    chart
-        Crystals in a plane.
-    colour
-        A property, or one of :data:`CATEGORIES`; the page offers the others.
-    """
+    def page(self) -> str:
+        return _page(self.chart, self.colour)
+
+
+def _page(chart: CrystalMap, colour: str) -> str:
     names = [name for name in PROPERTIES if np.isfinite(chart.values(name)).any()]
     columns = {name: [None if np.isnan(v) else float(f"{v:.6g}") for v in chart.values(name)] for name in names}
     shades = [mpl.colors.to_hex(mpl.colormaps["viridis"](i / 63)) for i in range(64)]
@@ -271,7 +241,7 @@ def map_page(chart: CrystalMap, colour: str) -> str:
 
 
 def _numbers(
-    figure: Figure, panel: Any, x: NDArray[np.float64], y: NDArray[np.float64], values: Any, name: str
+    figure: InteractiveFigure, panel: Any, x: NDArray[np.float64], y: NDArray[np.float64], values: Any, name: str
 ) -> None:
     finite = np.isfinite(values)
     if not finite.all():

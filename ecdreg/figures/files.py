@@ -18,12 +18,20 @@ from ecdreg.figures.style import style
 from ecdreg.output.files import check_output_path, write_output
 from ecdreg.output.rendering import render
 
-__all__ = ["SUFFIXES", "check_figure_path", "image_element", "inline_svg", "write_figure"]
+__all__ = ["SUFFIXES", "InteractiveFigure", "check_figure_path", "image_element", "inline_svg", "write_figure"]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 """Endings of the files that :func:`write_figure` makes."""
 
 DPI = 150
+
+
+class InteractiveFigure(Figure):
+    """A figure with an interactive HTML page of its own."""
+
+    def page(self) -> str:
+        """The page, which requests nothing."""
+        raise NotImplementedError
 
 
 def check_figure_path(path: Path) -> None:
@@ -43,7 +51,8 @@ def write_figure(figure: Figure, path: Path) -> Path:
     Parameters
     ----------
     figure
-        Its label is the title of an HTML page and the text alternative of the image there.
+        Its label is the title of an HTML page and the text alternative of the image there. An
+        :class:`InteractiveFigure` has an HTML page of its own.
     path
         One that :func:`check_figure_path` accepts.
 
@@ -59,10 +68,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     """
     check_figure_path(path)
     kind = path.suffix.removeprefix(".").lower()
-    if kind == "html":
-        title = str(figure.get_label())
-        return write_output(path, render("figures/figure.html.j2", title=title, image=image_element(figure)))
-    return write_output(path, _bytes(figure, kind))
+    return write_output(path, _page(figure) if kind == "html" else _bytes(figure, kind))
 
 
 def image_element(figure: Figure) -> Markup:
@@ -99,6 +105,12 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     return Markup(re.sub(r'(href="|url\()#', rf"\1#{name}-", text))
+
+
+def _page(figure: Figure) -> str:
+    if isinstance(figure, InteractiveFigure):
+        return figure.page()
+    return render("figures/figure.html.j2", title=str(figure.get_label()), image=image_element(figure))
 
 
 def _bytes(figure: Figure, kind: str) -> bytes:

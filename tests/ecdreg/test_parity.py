@@ -140,6 +140,7 @@ DEFAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "propose": ("cli.commands.propose:propose", Registry.propose),
     "explain": ("cli.commands.explain:explain", Registry.explain),
     "evaluate search": ("cli.commands.evaluate:search", Registry.evaluate_search),
+    "report": ("cli.commands.report:report", Registry.report),
     "index build": ("cli.commands.index:build", Registry.build_indexes),
 }
 

@@ -75,9 +75,9 @@ def test_the_table_has_the_layout_of_the_paper_and_the_published_numbers_beside(
     assert (rows[4]["published_train"], rows[4]["published_val"]) == ("", "0.90 / 22.4")
     assert rows[0]["published_test"] == ""
     assert [row["model"] for row in table_rows(lines, phases=True)][3:5] == ["image+text, readout", "image+text"]
-    (alone,) = fold_rows(lines)
-    assert (alone["model"], alone["first"], alone["published_first"]) == ("clip (dual-encoder)", "0.90 / 20.0", "0.80")
-    assert alone["published_all"] == "0.90 / 22.4"
+    (first,) = fold_rows(lines)
+    assert (first["model"], first["first"], first["published_first"]) == ("clip (dual-encoder)", "0.90 / 20.0", "0.80")
+    assert first["published_all"] == "0.90 / 22.4"
 
 
 def test_pages_have_the_tables_and_the_failed_experiments() -> None:
@@ -127,10 +127,10 @@ def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
 
         assert session.query(Experiment).count() == 4
 
-    # What is finished can be shown and drawn while the rest is missing.
-    shown = reproduce("--seed", "1", "--seed", "2", *stages, "--show")
-    assert "4 of 8 experiments are finished" in shown.stderr
-    assert shown.exit_code == 0
+    # Finished experiments are listed while others are missing.
+    listed = reproduce("--seed", "1", "--seed", "2", *stages, "--show")
+    assert "4 of 8 experiments are finished" in listed.stderr
+    assert listed.exit_code == 0
 
 
 def test_pictures_that_are_not_there_are_named_with_what_makes_them(
@@ -143,7 +143,7 @@ def test_pictures_that_are_not_there_are_named_with_what_makes_them(
         "-o", tables,
     )  # fmt: skip
     assert made.exit_code == 0, made.stderr
-    warnings = [told for told in made.stderr.splitlines() if told.startswith("warning: ")]
+    warnings = [line for line in made.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2
     assert "recipe paper-total is left out: 23 of 23 members" in warnings[0]
     assert "`ecdreg ingest --recipe paper-total`" in warnings[0]
@@ -152,7 +152,7 @@ def test_pictures_that_are_not_there_are_named_with_what_makes_them(
 
 
 def test_what_cannot_be_asked_is_refused(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
-    for arguments, told in (
+    for arguments, message in (
         (("--split", "mine-{tarket}"), "a template knows {target} and {seed}"),
         (("--stage", "picture"), "stages holds 'picture'"),
         (("--target", "g_vrh"), "no published seeds for 'g_vrh'"),
@@ -161,7 +161,7 @@ def test_what_cannot_be_asked_is_refused(invoke: Any, crystals: dict[str, int], 
     ):
         refused = invoke("reproduce", "paper", *arguments)
         assert (refused.exit_code, refused.stdout) == (2, "")
-        assert told in refused.stderr
+        assert message in refused.stderr
 
 
 def test_figures_are_drawn_from_the_registry(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
