@@ -21,6 +21,7 @@ __all__ = [
     "Score",
     "coverages",
     "fold_scores",
+    "is_reference_model",
     "last_phase",
     "mean_sd",
     "scores",
@@ -48,6 +49,11 @@ class Fold:
     n_train: int
     best_epoch: int | None
     score: Score
+
+
+def is_reference_model(experiment: Experiment) -> bool:
+    """Whether a model was trained elsewhere; the configuration of such a model names its training data."""
+    return "trained_on" in experiment.config
 
 
 def last_phase(session: Session, experiment: Experiment) -> list[ModelVersion]:

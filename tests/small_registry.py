@@ -139,8 +139,10 @@ def models(engine: Engine, crystals: dict[str, int], home: Path) -> SimpleNamesp
 
 def _experiment(session: Session, store: ArtifactStore, name: str, split_id: int, *, error: float) -> None:
     network = name == "image"
-    config = {"kind": name, "error": error, "towers": [{"widths": [256, 1]}]}
-    config |= {"recipe": "metric", "text_level": "keywords"} if network else {}
+    config: dict[str, object] = {"type": "baseline", "version": 2, "name": "mean", "target": "k_vrh"}
+    if network:
+        head = {"type": "network", "dropout": error / 100}  # different for each version
+        config = {"type": "tower", "version": 2, "target": "k_vrh", "modality": "image", "head": head}
     run = start_experiment(session, name=name, target="k_vrh", kind=name, config=config, seed=0, split_id=split_id)
     rows = [m for m in members(session, split_id) if m.subset != "excluded"]
     truth = {m.revision_id: bulk_modulus(int(m.source_id.rpartition("-")[2]) - 1) for m in rows}

@@ -14,7 +14,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from ecdreg.figures.style import INK, SERIES, style
-from ecdreg.scores import PHASES
+from ecdreg.scores import PHASES, is_reference_model
 from registry.errors import NotFoundError
 from registry.model_store import ResolvedModel, resolve_model
 from registry.models import Epoch, Experiment, ModelVersion
@@ -146,7 +146,7 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
 def _why_none(session: Session, model: ResolvedModel) -> str:
     """Explain why a model has no learning curve, and name the towers that have one."""
     experiment = model.experiment
-    if experiment.kind.startswith("peer-"):
+    if is_reference_model(experiment):
         return f"{model.name} was trained elsewhere, without a learning curve"
     from train.config.schema import StackConfig, TowerConfig
     from train.experiments.results import config_of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from ecdreg.scores import PHASES, Fold, Score, coverages, fold_scores, last_phase, scores
+from ecdreg.scores import PHASES, Fold, Score, coverages, fold_scores, is_reference_model, last_phase, scores
 from registry.errors import NotFoundError
 from registry.models import (
     CrystalRevision,
@@ -32,6 +32,7 @@ from registry.models import (
     Split,
     SplitMember,
 )
+from train.experiments.results import config_of
 
 __all__ = ["CalibrationPoint", "Curve", "LeaderboardEntry", "Point", "ReportContent", "Sample", "read_content"]
 
@@ -198,8 +199,8 @@ def read_content(
         )
     versions = last_phase(session, experiment)
     points = _points(session, versions)
-    recipe, channels = _recipe(session, experiment, split)
-    text_level = _setting(experiment, split, "text_level")
+    recipe_name, text_level = _inputs(experiment, split)
+    recipe, channels = _recipe(session, recipe_name)
     members = list(session.scalars(select(SplitMember).where(SplitMember.split_id == split.id)))
     return ReportContent(
         experiment=experiment,
@@ -263,15 +264,17 @@ def _curves(session: Session, experiment: Experiment) -> list[Curve]:
     return curves
 
 
-def _setting(experiment: Experiment, split: Split, name: str) -> str | None:
-    """A setting such as the recipe: of the configuration of the model, else of its split."""
-    value: Any = experiment.config.get(name) or split.parameters.get(name)
-    return None if value is None else str(value)
+def _inputs(experiment: Experiment, split: Split) -> tuple[str | None, str | None]:
+    """Names of the image recipe and of the text level: of the configuration of the model, else of its split."""
+    recipe, text_level = split.parameters.get("recipe"), split.parameters.get("text_level")
+    if not is_reference_model(experiment):
+        config = config_of(experiment)
+        recipe, text_level = config.recipe_name or recipe, config.text_level_name or text_level
+    return recipe, text_level
 
 
-def _recipe(session: Session, experiment: Experiment, split: Split) -> tuple[ImageRecipe | None, list[str]]:
-    """The image recipe of the experiment, the newest of its name, and descriptions of its channels."""
-    name = _setting(experiment, split, "recipe")
+def _recipe(session: Session, name: str | None) -> tuple[ImageRecipe | None, list[str]]:
+    """The newest image recipe of a name, and descriptions of its channels."""
     if name is None:
         return None, []
     recipe = session.scalars(

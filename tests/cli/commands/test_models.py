@@ -38,7 +38,7 @@ def test_list_has_every_version_with_its_scores(invoke: Invoke, models: SimpleNa
 def test_show_tells_everything(invoke: Invoke, models: SimpleNamespace) -> None:
     (card,) = json.loads(invoke("models", "show", "image:k_vrh@1", "--json").stdout)
     assert (card["model"], card["target"], card["version"], card["split"]) == ("image", "k_vrh", 1, "default")
-    assert card["config"]["error"] == 8.0
+    assert card["config"]["head"]["dropout"] == 0.08
     assert [(v["fold"], v["phase"], v["epochs"]) for v in card["versions"]] == [
         (0, "readout", 3),
         (1, "readout", 3),

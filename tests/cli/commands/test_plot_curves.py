@@ -14,6 +14,7 @@ from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
 from registry.model_store import EpochRow, add_model_version, finish_experiment, start_experiment, write_epochs
 from train.config.config import TrainConfig
+from train.config.kinds import parse_config
 
 JOINED = {"kind": "stacked", "target": "k_vrh", "stack_towers": ["image", "text"], "join": "gaussian-process"}
 
@@ -49,7 +50,7 @@ def trained(engine: Engine, models: SimpleNamespace, home: Path) -> WriteExperim
 def test_a_joined_stack_names_its_network_towers(
     invoke: Any, engine: Engine, trained: WriteExperiment, tmp_path: Path
 ) -> None:
-    config = TrainConfig.from_dict(JOINED)
+    config = parse_config(JOINED)
     out = tmp_path / "curves.png"
     with session_scope(engine) as session:
         trained(session, config, name="stacked", epochs=False)
@@ -74,10 +75,8 @@ def test_a_joined_stack_names_its_network_towers(
 def test_error_names_the_regressor_and_the_baseline(invoke: Any, engine: Engine, trained: WriteExperiment) -> None:
     with session_scope(engine) as session:
         tower = {"kind": "image", "target": "k_vrh", "image_regressor": "kernel"}
-        trained(session, TrainConfig.from_dict(tower), name="picture-statistics", epochs=False)
-        trained(
-            session, TrainConfig.from_dict({"kind": "baseline-magpie", "target": "k_vrh"}), name="trees", epochs=False
-        )
+        trained(session, parse_config(tower), name="picture-statistics", epochs=False)
+        trained(session, parse_config({"kind": "baseline-magpie", "target": "k_vrh"}), name="trees", epochs=False)
     failed = invoke("plot", "curves", "picture-statistics", "trees")
     assert failed.stderr == (
         "error: picture-statistics:k_vrh@1 is the regressor kernel, which is fitted in one step and has no learning"
