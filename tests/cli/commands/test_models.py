@@ -55,7 +55,7 @@ def test_show_tells_everything(invoke: Invoke, models: SimpleNamespace) -> None:
         "image:k_vrh [GPa] version 2",
         "refit",
         "mean ± sd",
-        "error = 4.0",
+        "head.dropout = 0.04",
         "towers = ",
         refit["status"][:0],
     ):
