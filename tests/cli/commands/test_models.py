@@ -56,7 +56,7 @@ def test_show_tells_everything(invoke: Invoke, models: SimpleNamespace) -> None:
         "refit",
         "mean ± sd",
         "head.dropout = 0.04",
-        "towers = ",
+        "modality = image",
         refit["status"][:0],
     ):
         assert expected in shown
