@@ -1,9 +1,8 @@
-"""Every table of the registry, on one page.
+"""Tables of the registry.
 
-Invariants live here, as constraints; Python explains them. Units stand in the column
-comments, which ``\\d+`` in ``ecdreg db shell`` shows. Identity keys are ``bigint``; what was
-derived from a crystal hangs on one of its revisions, so that what a split or a model used
-stays when the crystal changes.
+Invariants are constraints of the database. Units are stated in the column comments, which ``\\d+`` in ``ecdreg db
+shell`` shows. Identity keys are ``bigint``. Everything derived from a crystal refers to one of its revisions, so that
+the inputs of a split or a model stay when the crystal changes.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ SHA256 = "~ '^[0-9a-f]{64}$'"
 
 
 class Base(DeclarativeBase):
-    """Declarative base; its metadata is what the migrations are compared with."""
+    """Declarative base; tests compare its metadata with the migrations."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
@@ -120,8 +119,8 @@ class IngestRun(Base):
 
     id: Mapped[int] = _identity()
     source: Mapped[str] = mapped_column(comment="name of the source: sample, mp, or a folder's name")
-    source_release: Mapped[str | None] = mapped_column(comment="the source's own version of its data")
-    parameters: Mapped[dict[str, Any]] = mapped_column(comment="options of the run, recipes and text levels included")
+    source_release: Mapped[str | None] = mapped_column(comment="version of its data as the source states it")
+    parameters: Mapped[dict[str, Any]] = mapped_column(comment="options of the run, including recipes and text levels")
     code_version: Mapped[str]
     status: Mapped[str] = mapped_column(server_default="running")
     started_at: Mapped[datetime] = _now()
@@ -129,7 +128,7 @@ class IngestRun(Base):
 
 
 class IngestOutcome(Base):
-    """What became of one crystal of a source in one run."""
+    """Outcome of one crystal of a source in one run."""
 
     __tablename__ = "ingest_outcomes"
     __table_args__ = (
@@ -144,7 +143,7 @@ class IngestOutcome(Base):
     outcome: Mapped[str]
     reason: Mapped[str | None] = mapped_column(comment="why partial, deferred (worth another try) or rejected")
     input_sha256: Mapped[str | None] = mapped_column(
-        comment="of everything the source offered and every option that shapes the result; null where it was not read"
+        comment="of all inputs of the source and of all options that affect the result; null where it was not read"
     )
     revision_id: Mapped[int | None] = mapped_column(ForeignKey("crystal_revisions.id"), index=True)
     recorded_at: Mapped[datetime] = _now()
@@ -154,7 +153,7 @@ class IngestOutcome(Base):
 
 
 class Crystal(Base):
-    """Identity of a crystal; what is known of it lies in its revisions."""
+    """Identity of a crystal; its data are stored in its revisions."""
 
     __tablename__ = "crystals"
     __table_args__ = (UniqueConstraint("source", "source_id"),)
@@ -194,7 +193,9 @@ class CrystalRevision(Base):
     crystal_id: Mapped[int] = mapped_column(ForeignKey("crystals.id", ondelete="CASCADE"))
     n: Mapped[int] = mapped_column(Integer)
     is_current: Mapped[bool]
-    content_sha256: Mapped[str] = mapped_column(comment="of structure, properties and densities as they came")
+    content_sha256: Mapped[str] = mapped_column(
+        comment="of structure, properties and densities as the source provided them"
+    )
     run_id: Mapped[int] = mapped_column(ForeignKey("ingest_runs.id"), index=True)
     formula: Mapped[str] = mapped_column(comment="reduced formula")
     chemsys: Mapped[str] = mapped_column(comment="elements in alphabetical order, joined by '-'")
@@ -243,12 +244,14 @@ class Property(Base):
 
 
 class LevelOfTheory(Base):
-    """A way of calculating; where a property is known at several, the preferred one is shown."""
+    """A level of theory; where a property is known at several, views show the preferred one."""
 
     __tablename__ = "levels_of_theory"
 
     name: Mapped[str] = mapped_column(primary_key=True)
-    preference: Mapped[int] = mapped_column(Integer, comment="the smallest is shown first")
+    preference: Mapped[int] = mapped_column(
+        Integer, comment="of several values the one with the smallest preference is shown"
+    )
     description: Mapped[str]
 
 
@@ -265,7 +268,7 @@ class PropertyValue(Base):
     revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     property: Mapped[str] = mapped_column(ForeignKey("properties.name"), primary_key=True)
     level_of_theory: Mapped[str] = mapped_column(ForeignKey("levels_of_theory.name"), primary_key=True)
-    value: Mapped[float] = mapped_column(comment="in the unit of the table properties")
+    value: Mapped[float] = mapped_column(comment="in the property's unit, see the table properties")
     source_release: Mapped[str | None]
     suspect: Mapped[bool] = mapped_column(server_default=text("false"))
     suspect_reason: Mapped[str | None]
@@ -275,7 +278,7 @@ class PropertyValue(Base):
 
 
 class Density(Base):
-    """An electron charge density; its grid lies in a file of the grid store."""
+    """An electron charge density; its grid is stored in a file of the grid store."""
 
     __tablename__ = "densities"
     __table_args__ = (
@@ -292,7 +295,7 @@ class Density(Base):
     n_electrons: Mapped[float] = mapped_column(comment="integral over the cell [e]; for spin, its moment [mu_B]")
     uri: Mapped[str] = mapped_column(comment="path of the grid inside the grid store")
     sha256: Mapped[str] = mapped_column(comment="of the file at uri")
-    provenance: Mapped[str | None] = mapped_column(comment="how it was calculated, as its file says")
+    provenance: Mapped[str | None] = mapped_column(comment="how it was calculated, as stated in its file")
     origin: Mapped[dict[str, Any] | None] = mapped_column(
         comment=(
             "what it was downloaded from: task_id, bucket, key, etag, sha256, bytes; of a grid made smaller also: slim,"
@@ -305,7 +308,7 @@ class Density(Base):
 
 
 class ImageRecipe(Base):
-    """How a slice is made; the hash of its parameters is its version."""
+    """Parameters of a slice; their hash is the version of the recipe."""
 
     __tablename__ = "image_recipes"
     __table_args__ = (UniqueConstraint("sha256"), CheckConstraint(f"sha256 {SHA256}", "sha256"))
@@ -319,7 +322,7 @@ class ImageRecipe(Base):
 
 
 class SliceImage(Base):
-    """A slice through a crystal's densities, as a recipe makes it."""
+    """A slice through the densities of a crystal, by one recipe."""
 
     __tablename__ = "slice_images"
     __table_args__ = (
@@ -341,15 +344,15 @@ class SliceImage(Base):
     pixels: Mapped[NDArray[np.float32]] = mapped_column(
         Float32Array, comment="float32, little-endian, channels x height x width, unit of the recipe"
     )
-    pixel_min: Mapped[list[float]] = mapped_column(comment="per channel")
-    pixel_max: Mapped[list[float]] = mapped_column(comment="per channel")
-    pixel_mean: Mapped[list[float]] = mapped_column(comment="per channel")
-    pixel_std: Mapped[list[float]] = mapped_column(comment="per channel")
+    pixel_min: Mapped[list[float]] = mapped_column(comment="per channel [unit of the recipe]")
+    pixel_max: Mapped[list[float]] = mapped_column(comment="per channel [unit of the recipe]")
+    pixel_mean: Mapped[list[float]] = mapped_column(comment="per channel [unit of the recipe]")
+    pixel_std: Mapped[list[float]] = mapped_column(comment="per channel [unit of the recipe]")
     sha256: Mapped[str] = mapped_column(comment="of the pixels")
 
 
 class SliceInput(Base):
-    """Which density a channel of a slice was cut from."""
+    """The density from which a channel of a slice was computed."""
 
     __tablename__ = "slice_inputs"
     __table_args__ = (
@@ -396,7 +399,7 @@ class Description(Base):
 
 
 class Split(Base):
-    """A frozen answer to who is in, for one target."""
+    """Fixed assignment of crystals to cv, holdout or excluded, for one target."""
 
     __tablename__ = "splits"
     __table_args__ = (
@@ -410,7 +413,7 @@ class Split(Base):
     id: Mapped[int] = _identity()
     name: Mapped[str]
     target: Mapped[str] = mapped_column(ForeignKey("properties.name"))
-    origin: Mapped[str] = mapped_column(comment="made by a rule, or imported from a file")
+    origin: Mapped[str] = mapped_column(comment="rule, or file where it was imported")
     parameters: Mapped[dict[str, Any]] = mapped_column(
         comment="the rule (holdout share, required modalities, ...) or the file's name and sha256"
     )
@@ -425,7 +428,7 @@ class Split(Base):
 
 
 class SplitMember(Base):
-    """The part that one crystal plays in a split."""
+    """Assignment of one crystal in a split."""
 
     __tablename__ = "split_members"
     __table_args__ = (
@@ -441,9 +444,9 @@ class SplitMember(Base):
     )
 
     split_id: Mapped[int] = mapped_column(ForeignKey("splits.id", ondelete="CASCADE"), primary_key=True)
-    source_id: Mapped[str] = mapped_column(primary_key=True, comment="source:id, or the id that a file gave")
+    source_id: Mapped[str] = mapped_column(primary_key=True, comment="source:id, or the id in the imported file")
     crystal_id: Mapped[int | None]
-    revision_id: Mapped[int | None] = mapped_column(comment="null for an id of an imported file that is not known")
+    revision_id: Mapped[int | None] = mapped_column(comment="null for an unknown id of an imported file")
     subset: Mapped[str]
     fold: Mapped[int | None] = mapped_column(SmallInteger, comment="the fold that scores this crystal, from 0")
     reason: Mapped[str | None] = mapped_column(comment="why excluded: suspect, unknown, modality missing, IQR")
@@ -471,10 +474,10 @@ class Experiment(Base):
     )
 
     id: Mapped[int] = _identity()
-    name: Mapped[str] = mapped_column(comment="what the user calls the model: image, text, stacked, baseline-magpie")
+    name: Mapped[str] = mapped_column(comment="name of the model: image, text, stacked, baseline-magpie")
     target: Mapped[str]
     version: Mapped[int] = mapped_column(Integer, comment="counts the experiments of one name and target")
-    kind: Mapped[str] = mapped_column(comment="the network or baseline that was trained")
+    kind: Mapped[str] = mapped_column(comment="kind of the model")
     config: Mapped[dict[str, Any]]
     config_sha256: Mapped[str] = mapped_column(comment="of the config without its seed: runs of one config share it")
     seed: Mapped[int]
@@ -507,8 +510,8 @@ class ModelVersion(Base):
     experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     fold: Mapped[int | None] = mapped_column(SmallInteger, comment="the fold that scored it; null for the refit")
     phase: Mapped[str] = mapped_column(comment="align, readout or finetune; fit for a baseline")
-    n_train: Mapped[int] = mapped_column(Integer, comment="rows that the weights were fitted to")
-    best_epoch: Mapped[int | None] = mapped_column(Integer, comment="epoch whose weights were kept, from 1")
+    n_train: Mapped[int] = mapped_column(Integer, comment="number of rows that the weights were fitted to")
+    best_epoch: Mapped[int | None] = mapped_column(Integer, comment="epoch of the weights that were kept, from 1")
     scalers: Mapped[dict[str, Any]] = mapped_column(comment="fitted on the training rows of this version alone")
     artifact_uri: Mapped[str | None] = mapped_column(comment="path inside the artifact store")
     artifact_sha256: Mapped[str | None] = mapped_column(comment="of the file at artifact_uri")
@@ -553,7 +556,7 @@ class Epoch(Base):
         comment="mean squared error of the standardised target; the contrastive loss in the align phase"
     )
     stop_loss: Mapped[float | None] = mapped_column(
-        comment="the same on the inner rows that early stopping looks at; null in the refit"
+        comment="the same on the inner rows that early stopping uses; null in the refit"
     )
     seconds: Mapped[float]
 
@@ -573,11 +576,11 @@ class Metric(Base):
     subset: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float] = mapped_column(comment="r2 has no unit; rmse and mae are in the unit of the target")
-    n: Mapped[int] = mapped_column(Integer, comment="rows that were scored")
+    n: Mapped[int] = mapped_column(Integer, comment="number of rows that were scored")
 
 
 class Prediction(Base):
-    """What a model version says of a crystal."""
+    """Prediction of a model version for one crystal."""
 
     __tablename__ = "predictions"
     __table_args__ = (
@@ -590,16 +593,16 @@ class Prediction(Base):
 
     model_version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
     revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
-    subset: Mapped[str] = mapped_column(comment="part the crystal plays in the model's split; none: outside it")
+    subset: Mapped[str] = mapped_column(comment="subset of the crystal in the model's split; none: not in the split")
     value: Mapped[float] = mapped_column(comment="in the unit of the target")
     spread: Mapped[float | None] = mapped_column(
-        comment="standard deviation over the models of the folds, in the unit of the target; no error bar"
+        comment="standard deviation over the models of the folds, in the unit of the target; not an error bar"
     )
     lower: Mapped[float | None] = mapped_column(comment="lower end of the 90 % interval, in the unit of the target")
     upper: Mapped[float | None] = mapped_column(comment="upper end of the 90 % interval, in the unit of the target")
     out_of_domain: Mapped[bool | None] = mapped_column(
         comment=(
-            "whether the crystal lies farther from the cross-validated rows than 99 % of them from those of other"
+            "whether the crystal is farther from the cross-validated rows than 99 % of them are from those of other"
             " folds; null for a model without features"
         )
     )
@@ -610,7 +613,7 @@ class Prediction(Base):
 
 
 class Encoder(Base):
-    """Anything that yields vectors: a frozen backbone, or a trained tower of a refit."""
+    """A model that computes embeddings: a frozen backbone, or a trained tower of a refit."""
 
     __tablename__ = "encoders"
     __table_args__ = (
@@ -632,7 +635,7 @@ class Encoder(Base):
     weights_sha256: Mapped[str]
     recipe_id: Mapped[int | None] = mapped_column(ForeignKey("image_recipes.id"), index=True)
     text_level: Mapped[str | None]
-    preprocessing: Mapped[dict[str, Any]] = mapped_column(comment="what happens to an input before the weights see it")
+    preprocessing: Mapped[dict[str, Any]] = mapped_column(comment="steps between an input and the weights")
     preprocessing_sha256: Mapped[str]
     model_version_id: Mapped[int | None] = mapped_column(
         ForeignKey("model_versions.id", ondelete="CASCADE"), index=True, comment="null for a frozen backbone"
@@ -641,7 +644,7 @@ class Encoder(Base):
 
 
 class EncoderAlias(Base):
-    """A name for an encoder; ``default`` is what a search uses that names none."""
+    """A name for an encoder; searches that name none use ``default``."""
 
     __tablename__ = "encoder_aliases"
     __table_args__ = (CheckConstraint("alias ~ '^[a-z][a-z0-9_.-]*$'", "alias"),)
@@ -651,7 +654,7 @@ class EncoderAlias(Base):
 
 
 class Embedding(Base):
-    """The vector of one revision under one encoder."""
+    """Embedding of one revision by one encoder."""
 
     __tablename__ = "embeddings"
     __table_args__ = (
@@ -665,7 +668,7 @@ class Embedding(Base):
     revision_id: Mapped[int] = mapped_column(ForeignKey("crystal_revisions.id", ondelete="CASCADE"), primary_key=True)
     dim: Mapped[int] = mapped_column(Integer)
     embedding: Mapped[NDArray[np.float32]] = mapped_column(VECTOR())
-    input_sha256: Mapped[str] = mapped_column(comment="of the input, so that a stale vector is seen")
+    input_sha256: Mapped[str] = mapped_column(comment="of the input, to detect outdated vectors")
 
 
 # Vectors stay in their row as long as it fits a page (2,000 dimensions). By default those of

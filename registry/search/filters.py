@@ -126,24 +126,24 @@ def parse(where: str) -> ColumnElement[bool]:
     if not where.strip():
         raise QueryError(f"the filter is empty; {_ALLOWED}")
     if len(where) > _LONGEST:
-        raise QueryError(f"the filter has {len(where)} characters; {_LONGEST} are the most")
+        raise QueryError(f"the filter has {len(where)} characters; at most {_LONGEST} are allowed")
     if not where.isprintable() and re.search(r"[^\s\x20-\U0010ffff]|[\x7f\ud800-\udfff]", where):
-        raise QueryError("the filter holds a control character; write it without")
+        raise QueryError("the filter has a control character; remove it")
     from sqlglot import exp, parse_one
     from sqlglot.errors import SqlglotError
 
     try:
-        # Not as a statement: whatever is left over behind a condition is an error.
+        # As a condition, not as a statement: anything after the condition is an error.
         tree = parse_one(where, into=exp.Condition, dialect="postgres")
         return _Builder().condition(tree, 0)
     except SqlglotError as error:
         raise QueryError(f"the filter {_short(where)} cannot be parsed{_position(error)}; {_ALLOWED}") from None
     except RecursionError:
-        raise QueryError("the filter is nested too deeply; write it more simply") from None
+        raise QueryError("the filter is nested too deeply; simplify it") from None
 
 
 class _Builder:
-    """Rebuilds a parse tree; a node that no method here knows is refused."""
+    """Builds a condition from a parse tree; refuses every node without a method here."""
 
     def __init__(self) -> None:
         from sqlglot import exp
@@ -165,12 +165,12 @@ class _Builder:
         self.arithmetic: dict[type[Any], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/"}
 
     def condition(self, node: Any, depth: int) -> ColumnElement[bool]:
-        """A part of the filter that is true or false."""
+        """Condition of a node: a part of the filter that is true or false."""
         exp = self.exp
         self._check_depth(depth)
         kind = type(node)
         if kind in (exp.And, exp.Or):
-            # Flat, so that a long chain does not become a deep tree.
+            # Flat: a long chain must not become a deep tree.
             parts = [self.condition(part, depth + 1) for part in self._chain(node, kind)]
             return and_(*parts) if kind is exp.And else or_(*parts)
         if kind is exp.Not:
@@ -198,7 +198,7 @@ class _Builder:
         return self._refuse(node, "a condition")
 
     def value(self, node: Any, depth: int) -> _Value:
-        """A number, a text or a list of texts, with its kind."""
+        """Kind and value of a node: a number, a text or a list of texts."""
         exp = self.exp
         self._check_depth(depth)
         kind = type(node)
@@ -220,7 +220,7 @@ class _Builder:
         return self._refuse(node, "a value")
 
     def _column(self, node: Any) -> _Value:
-        # PostgreSQL's rule: a name without quotes is in lower case.
+        # As in PostgreSQL, a name without quotes is converted to lower case.
         name = node.name if node.this.args.get("quoted") else node.name.lower()
         kinds = columns()
         if name not in kinds:
@@ -252,7 +252,7 @@ class _Builder:
         return left.bool_op(self.lists[type(node)])(right)
 
     def _list(self, node: Any, depth: int) -> ColumnElement[Any]:
-        # PostgreSQL's own way to write a list: '{Ti,O}'.
+        # PostgreSQL's syntax of a list: '{Ti,O}'.
         if isinstance(node, self.exp.Literal) and (inner := re.fullmatch(r"\{([^{}\"\\]*)\}", node.this)):
             texts = [part.strip() for part in inner[1].split(",") if part.strip()]
             return bindparam(None, texts, ARRAY(Text()), unique=True)
@@ -264,7 +264,7 @@ class _Builder:
         kind, value = self.value(node.this, depth + 1)
         items = [self._typed(item, kind, depth) for item in node.expressions]
         if not items:
-            raise QueryError(f"{_shown(node)} has an empty list; name at least one value")
+            raise QueryError(f"{_sql(node)} has an empty list; name at least one value")
         return value.in_(items)
 
     def _like(self, node: Any, depth: int) -> ColumnElement[bool]:
@@ -273,7 +273,7 @@ class _Builder:
         return not_(like) if node.args.get("negate") else like
 
     def _pair(self, node: Any, *sides: str, depth: int) -> Iterator[ColumnElement[Any]]:
-        """Sides of a comparison, all of the first one's kind."""
+        """Sides of a comparison; all must be of the kind of the first one."""
         kind, value = self.value(node.args[sides[0]], depth + 1)
         return iter([value, *(self._typed(node.args[side], kind, depth) for side in sides[1:])])
 
@@ -283,7 +283,7 @@ class _Builder:
     def _typed(self, node: Any, wanted: str, depth: int) -> ColumnElement[Any]:
         kind, value = self.value(node, depth + 1)
         if kind != wanted:
-            raise QueryError(f"{_shown(node)} is a {kind}, and is compared with a {wanted}; compare like with like")
+            raise QueryError(f"{_sql(node)} is a {kind}, compared with a {wanted}; compare values of one kind")
         return value
 
     def _text(self, node: Any) -> str:
@@ -302,14 +302,14 @@ class _Builder:
                 yield part
 
     def _only(self, node: Any, *known: str) -> Any:
-        """The node, if it carries nothing but these: what a later parser adds is not passed over."""
+        """The node, if it has no other arguments than these: additions of a later parser are refused, not ignored."""
         if any(value for name, value in node.args.items() if name not in known):
             self._refuse(node, "allowed in this form")
         return node
 
     def _check_depth(self, depth: int) -> None:
         if depth > _DEEPEST:
-            raise QueryError("the filter is nested too deeply; write it more simply")
+            raise QueryError("the filter is nested too deeply; simplify it")
 
     def _refuse(self, node: Any, wanted: str) -> NoReturn:
         exp = self.exp
@@ -331,10 +331,10 @@ class _Builder:
         if what is None and isinstance(node, exp.Func):
             what = "a function call"
         what = what or f"the construct {type(node).__name__!r}"
-        raise QueryError(f"{_shown(node)} is {what}, not {wanted}; {_ALLOWED}")
+        raise QueryError(f"{_sql(node)} is {what}, not {wanted}; {_ALLOWED}")
 
 
-def _shown(node: Any) -> str:
+def _sql(node: Any) -> str:
     return _short(node.sql(dialect="postgres"))
 
 

@@ -1,19 +1,17 @@
-"""HNSW indexes of embeddings: one an encoder and metric, made when its vectors are many.
+"""HNSW indexes of embeddings: one for each encoder and metric, for encoders with many vectors.
 
-Encoders differ in their dimension, and in an index that they shared the smaller ones would starve, so
-each has a partial index of its own, of half precision: ``USING hnsw ((embedding::halfvec(N))
-halfvec_cosine_ops) WHERE encoder_id = K``. The SQL functions find it by its name and compare what it
-proposes again in full precision (``registry/postgres/sql/search.sql``).
+Encoders differ in their dimension, and a shared index would find few neighbours of the smaller ones. Each encoder has
+its own partial index, of half precision: ``USING hnsw ((embedding::halfvec(N)) halfvec_cosine_ops) WHERE encoder_id =
+K``. The SQL functions find it by its name and compute the distances of its candidates again in full precision
+(``registry/postgres/sql/search.sql``).
 """
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+import psutil
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -35,59 +33,60 @@ __all__ = [
 ]
 
 INDEX_ROWS = 20_000
-"""Vectors of an encoder from which on an index is offered; exact search takes some 10 ms there."""
+"""Number of vectors of an encoder from which an index is proposed; an exact search takes about 10 ms there."""
 
 _OPERATOR_CLASSES = {"cosine": "halfvec_cosine_ops", "l2": "halfvec_l2_ops", "inner_product": "halfvec_ip_ops"}
 _LARGEST_DIM = 4000  # of halfvec in an index
-_SHORTEST, _LONGEST = 1e-3, 65_000.0  # lengths of vectors that half precision holds well
+_SHORTEST, _LONGEST = 1e-3, 65_000.0  # lengths of vectors that half precision represents well
 _DEFAULT_MEMORY_MB = 1024
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an index is built."""
+    """Options of the construction of an index."""
 
     m: int = 16
     """Neighbours of a node of the graph."""
     ef_construction: int = 128
-    """Candidates looked at for each; more find more, and take longer."""
+    """Candidates examined for each node; more give a higher recall and take longer."""
     memory_mb: int | None = None
-    """For the graph while it is built; None: what it needs, at most half of this machine's available memory for the
-    embedded database, 1 GB elsewhere."""
+    """Memory for the graph during construction [MB]; None: as much as it needs, at most half of this machine's
+    available memory for the embedded database, at most 1 GB elsewhere."""
     workers: int | None = None
-    """Parallel workers; None: the server's own choice."""
+    """Parallel workers; None: the default of the server."""
     online: bool = False
-    """Let others write meanwhile (``CREATE INDEX CONCURRENTLY``); takes longer."""
+    """Allow writes of other sessions meanwhile (``CREATE INDEX CONCURRENTLY``); takes longer."""
     rebuild: bool = False
-    """Build it anew where it is there."""
+    """Build it again where it exists."""
 
 
 @dataclass(frozen=True)
 class VectorIndex:
-    """Vectors of an encoder, and an index of them."""
+    """Vectors of an encoder and their index."""
 
     encoder: str | None
-    """None: the encoder is gone, and its index empty."""
+    """None: the encoder was removed, and its index is empty."""
     dim: int | None
     vectors: int
     metric: str | None
     """None: no index."""
     state: str
-    """``ready``; ``invalid`` (a build that was cut off); ``offered`` (many vectors and no index); ``not needed``."""
+    """``ready``; ``invalid`` (an interrupted build); ``offered`` (many vectors and no index); ``not needed``;
+    ``encoder is gone``."""
     megabytes: float | None
     """Size of the index [MB = 2^20 bytes]."""
     name: str | None
 
 
 def index_status(session: Session, encoder: str | None = None, metric: str | None = None) -> list[VectorIndex]:
-    """Every encoder with its indexes, or without one; and indexes whose encoder is gone.
+    """All encoders with their indexes, or without one; and indexes of encoders that were removed.
 
     Parameters
     ----------
     encoder
-        Only of this one (name or alias).
+        Only this one (name or alias).
     metric
-        Only of this metric.
+        Only this metric.
 
     Raises
     ------
@@ -137,18 +136,18 @@ def index_status(session: Session, encoder: str | None = None, metric: str | Non
 
 
 def index_advice(session: Session, encoder: Encoder, metric: str = "cosine") -> str | None:
-    """One line that offers an index; None where there is one, or the vectors are too few to need it.
+    """One line that proposes an index; None where there is one, or the vectors are too few.
 
     Parameters
     ----------
     encoder
-        What was searched with.
+        Encoder of the search.
     metric
         The metric of the search.
     """
     if encoder.dim > _LARGEST_DIM or _is_valid(session.connection(), _name(encoder.id, metric)):
         return None
-    # Only whether so many are there: that many rows of an index, however many the table has.
+    # Only whether there are this many: the query reads this many rows of an index, whatever the size of the table.
     many = session.scalar(
         text("SELECT true FROM embeddings WHERE encoder_id = :encoder OFFSET :rows LIMIT 1"),
         {"encoder": encoder.id, "rows": INDEX_ROWS - 1},
@@ -157,20 +156,20 @@ def index_advice(session: Session, encoder: Encoder, metric: str = "cosine") -> 
         return None
     option = "" if metric == "cosine" else f" --metric {metric}"
     return (
-        f"encoder {encoder.name} has {INDEX_ROWS:,} vectors or more, all of which this search compared;"
-        f" `ecdreg index build {encoder.name}{option}` makes it quicker"
+        f"encoder {encoder.name} has {INDEX_ROWS:,} vectors or more, and this search compared all of them;"
+        f" `ecdreg index build {encoder.name}{option}` makes it faster"
     )
 
 
 def encoders_worth_an_index(session: Session) -> list[str]:
-    """Names of the encoders whose vectors are many, and fit an index."""
+    """Names of the encoders with many vectors, of a dimension that an index supports, and no valid index."""
     return [row.encoder for row in index_status(session) if row.encoder and row.state in ("offered", "invalid")]
 
 
 def build_index(
     engine: Engine, encoder: str, metric: str = "cosine", options: BuildOptions | None = None, *, embedded: bool = False
 ) -> VectorIndex:
-    """Build the HNSW index of an encoder for a metric; one that is there stays as it is.
+    """Build the HNSW index of an encoder for a metric; an existing one is kept.
 
     Parameters
     ----------
@@ -179,9 +178,9 @@ def build_index(
     metric
         cosine, l2 or inner_product.
     options
-        How it is built.
+        Options of the construction.
     embedded
-        Whether the server runs on this machine, so that its free memory can be looked at.
+        Whether the server runs on this machine, so that its available memory can be measured.
 
     Raises
     ------
@@ -190,9 +189,9 @@ def build_index(
     ConfigurationError
         If there is no such metric, or an option is out of range.
     QueryError
-        If half precision cannot hold its vectors; searches stay exact.
+        If half precision cannot represent its vectors; searches stay exact.
     DatabaseError
-        If the server cannot build it, as without memory or rights.
+        If the server cannot build it, for example without enough memory or rights.
     """
     options = options or BuildOptions()
     _check_metric(metric)
@@ -234,25 +233,25 @@ def build_index(
                     f"the index of encoder {label!r} for {metric} could not be built: {reason}; searches stay exact"
                 ) from error
             finally:
-                connection.invalidate()  # its settings go with it
+                connection.invalidate()  # discards its settings
     with Session(engine) as session:
         return next(row for row in index_status(session, label, metric) if row.name == name)
 
 
 def drop_indexes(engine: Engine, encoder: str | None = None, metric: str | None = None) -> list[VectorIndex]:
-    """Drop indexes; searches are exact then.
+    """Drop indexes; searches are exact afterwards.
 
     Parameters
     ----------
     encoder
-        Of this encoder only (name or alias); None: of all, and those whose encoder is gone.
+        Only that of this encoder (name or alias); None: all, and those of removed encoders.
     metric
         For this metric only.
 
     Returns
     -------
     list of VectorIndex
-        What was dropped.
+        The dropped indexes.
 
     Raises
     ------
@@ -286,11 +285,11 @@ def _is_valid(connection: Connection, name: str) -> bool | None:
 
 
 def _check_vectors(session: Session, encoder: Encoder) -> int:
-    """Number of an encoder's vectors, all of which half precision can hold."""
+    """Number of vectors of an encoder, after a check that half precision can represent all of them."""
     if encoder.dim > _LARGEST_DIM:
         raise QueryError(
-            f"vectors of encoder {encoder.name!r} have {encoder.dim} dimensions, an index holds {_LARGEST_DIM};"
-            " searches stay exact"
+            f"vectors of encoder {encoder.name!r} have {encoder.dim} dimensions, an index supports {_LARGEST_DIM}"
+            " at most; searches stay exact"
         )
     vectors, shortest, longest = session.execute(
         text(
@@ -300,25 +299,16 @@ def _check_vectors(session: Session, encoder: Encoder) -> int:
         {"encoder": encoder.id},
     ).one()
     if not vectors:
-        raise NotFoundError(f"encoder {encoder.name!r} has no vectors to index; `ecdreg encoders list` counts them")
+        raise NotFoundError(f"encoder {encoder.name!r} has no vectors to index; see `ecdreg encoders list`")
     if shortest < _SHORTEST or longest > _LONGEST:
         raise QueryError(
-            f"vectors of encoder {encoder.name!r} are {shortest:.3g} to {longest:.3g} long, and half precision holds"
-            f" {_SHORTEST:g} to {_LONGEST:g}; searches stay exact"
+            f"vectors of encoder {encoder.name!r} have lengths of {shortest:.3g} to {longest:.3g}, and half precision"
+            f" represents {_SHORTEST:g} to {_LONGEST:g}; searches stay exact"
         )
     return int(vectors)
 
 
 def _memory_mb(vectors: int, dim: int, m: int, *, embedded: bool) -> int:
-    """maintenance_work_mem [MB]: the graph of vectors of half precision, with its lists of neighbours."""
+    """maintenance_work_mem [MB] for the graph: vectors of half precision and lists of neighbours."""
     needed = int(1.15 * vectors * (2 * dim + 32 * m + 256)) // 2**20 + 64
-    return min(needed, max(256, _available_mb() // 2) if embedded else _DEFAULT_MEMORY_MB)
-
-
-def _available_mb() -> int:
-    """Memory of this machine that can be had [MB], what the cache of files holds included."""
-    with suppress(OSError):
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
-        if found:
-            return int(found[1]) // 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 // 2
+    return min(needed, max(256, psutil.virtual_memory().available // 2**21) if embedded else _DEFAULT_MEMORY_MB)

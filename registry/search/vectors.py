@@ -25,7 +25,7 @@ from registry.properties import target_names
 __all__ = ["METRICS", "Neighbour", "TextNeighbour", "similar_to_crystal", "similar_to_text", "similar_to_vector"]
 
 METRICS = ("cosine", "l2", "inner_product")
-"""Distances: of directions, of points, and minus the inner product (so that the smallest is the nearest)."""
+"""Distances: cosine, Euclidean, and minus the inner product, so that the smallest is the nearest."""
 
 _MOST = 100_000
 _ERRORS: dict[str, type[EcdregError]] = {
@@ -93,18 +93,18 @@ def similar_to_crystal(
     within: Sequence[int] | None = None,
     metric: str = "cosine",
 ) -> list[Neighbour]:
-    """The crystals whose embeddings are nearest to that of a crystal, nearest first.
+    """Find the crystals with embeddings nearest to that of a crystal, nearest first.
 
     Parameters
     ----------
     ident
-        Id of the crystal, or ``source:id``. Its own material is left out of the answer.
+        Id of the crystal, or ``source:id``. The answer excludes its own material.
     encoder
         Name or alias of the encoder; None: the alias ``default``.
     k
-        How many; fewer come where fewer there are.
+        Number of neighbours; fewer where the registry has fewer.
     where
-        Search only among crystals that this filter lets through; see :mod:`registry.search.filters`.
+        Search only among crystals that pass this filter; see :mod:`registry.search.filters`.
     within
         Search only among crystals of these ids (``crystal_id`` of ``v_materials``); with ``where``, both hold.
     metric
@@ -123,9 +123,9 @@ def similar_to_crystal(
     try:
         return _search(session, "similar_crystals", Neighbour, [query], encoder, k, where, within, metric)
     except NotFoundError:
-        from registry.crystals import resolve  # all tables, which an answer in time does without
+        from registry.crystals import resolve  # imports all tables, which a successful search does not need
 
-        resolve(session, ident)  # where it is the crystal that is missing, this proposes near ids
+        resolve(session, ident)  # where the crystal is missing, this error proposes similar ids
         raise
 
 
@@ -139,12 +139,12 @@ def similar_to_vector(
     within: Sequence[int] | None = None,
     metric: str = "cosine",
 ) -> list[Neighbour]:
-    """The crystals whose embeddings are nearest to a vector, nearest first.
+    """Find the crystals with embeddings nearest to a vector, nearest first.
 
     Parameters
     ----------
     vector
-        Shape (dim of the encoder,); for the metric cosine its length does not matter.
+        Shape (dim of the encoder,); the metric cosine does not depend on its length.
     encoder, k, where, within, metric
         As in :func:`similar_to_crystal`.
 
@@ -170,7 +170,7 @@ def similar_to_text(
     within: Sequence[int] | None = None,
     metric: str = "cosine",
 ) -> list[TextNeighbour]:
-    """The crystals that fit some words best, by their descriptions and, where it is given, a vector of the words.
+    """Find the crystals that match some words best, by their descriptions and, where given, an embedding of the words.
 
     Full-text search (any of the words, stemmed) and vector search are fused by reciprocal ranks (Cormack, Clarke and
     Büttcher, SIGIR 2009): a crystal's score is the sum of 1 / (60 + rank) over both.
@@ -178,9 +178,9 @@ def similar_to_text(
     Parameters
     ----------
     words
-        Anything a person writes; never parsed as a query.
+        Any text; never parsed as a query.
     vector
-        What ``encoder`` makes of the words, shape (dim of the encoder,); None: full-text search alone.
+        Embedding of the words by ``encoder``, shape (dim of the encoder,); None: full-text search alone.
     encoder
         Name or alias of the encoder of the vector; None: the alias ``default`` where it is of modality text.
     k, where, within, metric
@@ -189,9 +189,9 @@ def similar_to_text(
     Raises
     ------
     NotFoundError
-        If there is no such encoder, or none is named and the default one reads no texts.
+        If there is no such encoder, or none is named and the default one does not read texts.
     QueryError
-        If neither words nor a vector say anything, or as in :func:`similar_to_vector`.
+        If there are neither words to search for nor a vector, or as in :func:`similar_to_vector`.
     """
     query = [bindparam(None, _text(words), Text(), unique=True), _vector(vector)]
     return _search(session, "similar_to_text", TextNeighbour, query, encoder, k, where, within, metric)
@@ -209,7 +209,7 @@ def _search(
     metric: str,
 ) -> list[_Answer]:
     if not 1 <= k <= _MOST:
-        raise QueryError(f"k is {k}; ask for 1 to {_MOST} neighbours")
+        raise QueryError(f"k is {k}; give 1 to {_MOST}")
     if metric not in METRICS:
         raise QueryError(f"no metric {metric!r}; there are: {', '.join(METRICS)}")
     name = None if encoder is None else _text(encoder)
@@ -222,7 +222,7 @@ def _search(
         _within(where, within),
         bindparam("metric", metric, Text()),
     ).table_valued(*own, *targets)
-    # A savepoint: a failed search must not end its caller's transaction.
+    # A savepoint: a failed search must not abort its caller's transaction.
     with _registry_errors(), session.begin_nested():
         rows = session.execute(select(*(answer.c[column] for column in (*own, *targets)))).mappings().all()
     return [kind(**{name: row[name] for name in own}, properties={name: row[name] for name in targets}) for row in rows]
@@ -244,13 +244,15 @@ def _vector(vector: ArrayLike | None) -> ColumnElement[Any]:
     with np.errstate(over="ignore"):
         array = np.asarray(vector, dtype=np.float32)
     if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-        raise QueryError(f"a vector of shape {array.shape} cannot be searched with; give finite numbers, shape (dim,)")
+        raise QueryError(
+            f"a vector of shape {array.shape} cannot be used for a search; give finite numbers, shape (dim,)"
+        )
     return bindparam(None, array, VECTOR(), unique=True)
 
 
 def _text(value: str) -> str:
     if re.search("[\x00\ud800-\udfff]", value):
-        raise QueryError(f"{value[:60]!r} holds a character that no text of a database can hold; write it without")
+        raise QueryError(f"{value[:60]!r} has a character that a database cannot store; remove it")
     return value
 
 
@@ -285,6 +287,6 @@ def _registry_errors() -> Iterator[None]:
 
 
 def _as_clause(sentence: str) -> str:
-    """A hint of PostgreSQL's, a sentence, as what follows a semicolon; SQL keeps its capitals."""
+    """A hint of PostgreSQL, which is a sentence, as a clause after a semicolon; SQL keywords keep their capitals."""
     first = sentence[0].lower() if sentence[1:2].islower() else sentence[0]
     return f"; {first}{sentence[1:].removesuffix('.')}"

@@ -1,5 +1,5 @@
--- One row a crystal: its current revision. Sub-selects in the select list cost nothing to a
--- query that does not name them.
+-- One row for each crystal: its current revision. Sub-selects in the select list cost nothing in a query that does not
+-- name their columns.
 CREATE VIEW v_materials AS
 SELECT c.source,
        c.source_id,
@@ -17,16 +17,16 @@ SELECT c.source,
        r.volume / r.n_sites AS volume_per_atom,
        /* property columns */
        ARRAY(
-           SELECT shown.property
+           SELECT preferred.property
            FROM (
                SELECT DISTINCT ON (v.property) v.property, v.suspect
                FROM property_values v
                JOIN levels_of_theory l ON l.name = v.level_of_theory
                WHERE v.revision_id = r.id
                ORDER BY v.property, l.preference, l.name
-           ) shown
-           WHERE shown.suspect
-           ORDER BY shown.property
+           ) preferred
+           WHERE preferred.suspect
+           ORDER BY preferred.property
        ) AS suspect,
        ARRAY(SELECT DISTINCT d.kind FROM densities d WHERE d.revision_id = r.id ORDER BY d.kind) AS density_kinds,
        ARRAY(
@@ -40,12 +40,12 @@ SELECT c.source,
 FROM crystals c
 JOIN crystal_revisions r ON r.crystal_id = c.id AND r.is_current;
 
-COMMENT ON VIEW v_materials IS 'one row a crystal, as its current revision has it';
-COMMENT ON COLUMN v_materials.source IS 'source that brought the crystal: sample, mp, or a folder''s name';
+COMMENT ON VIEW v_materials IS 'crystals: one row for the current revision of each';
+COMMENT ON COLUMN v_materials.source IS 'source of the crystal: sample, mp, or the name of a folder';
 COMMENT ON COLUMN v_materials.source_id IS 'id of the crystal in its source';
-COMMENT ON COLUMN v_materials.crystal_id IS 'id of the crystal here; what the argument "within" of the similarity functions takes';
-COMMENT ON COLUMN v_materials.revision_id IS 'current revision, on which property values, densities, images and texts hang';
-COMMENT ON COLUMN v_materials.material_key IS 'the same for one material under several sources';
+COMMENT ON COLUMN v_materials.crystal_id IS 'id of the crystal in this registry; for the argument "within" of the similarity functions';
+COMMENT ON COLUMN v_materials.revision_id IS 'current revision, to which property values, densities, images and texts refer';
+COMMENT ON COLUMN v_materials.material_key IS 'key of the material, equal for one material under several sources';
 COMMENT ON COLUMN v_materials.formula IS 'reduced formula';
 COMMENT ON COLUMN v_materials.chemsys IS 'elements in alphabetical order, joined by ''-''';
 COMMENT ON COLUMN v_materials.elements IS 'elements; ''O'' = ANY (elements), or elements @> ''{O,Mg}''';
@@ -55,7 +55,7 @@ COMMENT ON COLUMN v_materials.prototype IS 'anonymous formula, Pearson symbol an
 COMMENT ON COLUMN v_materials.n_sites IS 'sites of the stored cell';
 COMMENT ON COLUMN v_materials.volume IS 'volume of the stored cell [Å^3]';
 COMMENT ON COLUMN v_materials.volume_per_atom IS 'volume of the stored cell per site [Å^3]';
-COMMENT ON COLUMN v_materials.suspect IS 'properties whose shown value lies outside its plausible range';
-COMMENT ON COLUMN v_materials.density_kinds IS 'kinds of charge density that are known: total, spin, deformation';
-COMMENT ON COLUMN v_materials.recipes IS 'image recipes that the crystal has slices of';
+COMMENT ON COLUMN v_materials.suspect IS 'properties with a value outside the plausible range';
+COMMENT ON COLUMN v_materials.density_kinds IS 'kinds of charge density: total, spin, deformation';
+COMMENT ON COLUMN v_materials.recipes IS 'image recipes of the slices of the crystal';
 COMMENT ON COLUMN v_materials.description IS 'text of the text level ''all''; the table descriptions has the other text levels';

@@ -1,4 +1,4 @@
--- What models say, beside what is known.
+-- Predictions of models beside the known values.
 CREATE VIEW v_predictions AS
 SELECT x.name AS model,
        x.target,
@@ -35,33 +35,33 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) known ON true;
 
-COMMENT ON VIEW v_predictions IS 'every prediction beside the known value, both in the unit of the target';
+COMMENT ON VIEW v_predictions IS 'predictions beside the known values, both in the unit of the target';
 COMMENT ON COLUMN v_predictions.model IS 'name of the experiment';
 COMMENT ON COLUMN v_predictions.target IS 'property that is predicted';
 COMMENT ON COLUMN v_predictions.unit IS 'unit of true_value, predicted, error, spread, lower and upper';
-COMMENT ON COLUMN v_predictions.version IS 'version of the model, counted per name and target';
+COMMENT ON COLUMN v_predictions.version IS 'version of the model, counted for each name and target';
 COMMENT ON COLUMN v_predictions.fold IS 'fold that scored the model; null for the refit on all of cv';
 COMMENT ON COLUMN v_predictions.phase IS 'phase of training: fit, readout or finetune';
-COMMENT ON COLUMN v_predictions.subset IS 'part that the crystal plays: train, validation, holdout, or none (outside the split)';
+COMMENT ON COLUMN v_predictions.subset IS 'subset of the crystal: train, validation, holdout, or none (not in the split)';
 COMMENT ON COLUMN v_predictions.source IS 'source of the crystal';
 COMMENT ON COLUMN v_predictions.source_id IS 'id of the crystal in its source';
 COMMENT ON COLUMN v_predictions.formula IS 'reduced formula';
-COMMENT ON COLUMN v_predictions.true_value IS 'known value at the preferred level of theory [unit]; null where it is not known';
-COMMENT ON COLUMN v_predictions.predicted IS 'what the model says [unit]';
+COMMENT ON COLUMN v_predictions.true_value IS 'known value at the preferred level of theory [unit]; null where it is unknown';
+COMMENT ON COLUMN v_predictions.predicted IS 'predicted value [unit]';
 COMMENT ON COLUMN v_predictions.error IS 'predicted minus true_value [unit]';
-COMMENT ON COLUMN v_predictions.spread IS 'standard deviation over the models of the folds [unit]; no error bar';
+COMMENT ON COLUMN v_predictions.spread IS 'standard deviation over the models of the folds [unit]; not an error bar';
 COMMENT ON COLUMN v_predictions.lower IS 'lower end of the 90 % interval [unit]';
 COMMENT ON COLUMN v_predictions.upper IS 'upper end of the 90 % interval [unit]';
 COMMENT ON COLUMN v_predictions.covered IS
-    'whether the interval holds true_value; null where there is no interval or no true_value';
+    'whether the interval contains true_value; null without an interval or a true_value';
 COMMENT ON COLUMN v_predictions.out_of_domain IS
-    'whether the crystal lies outside what the model was fitted to, where its interval may be too narrow; null for a model '
+    'whether the crystal is outside the domain of the training data, where its interval may be too narrow; null for a model '
     'without features';
 COMMENT ON COLUMN v_predictions.model_version_id IS 'row of model_versions';
 COMMENT ON COLUMN v_predictions.revision_id IS 'revision of the crystal that was predicted';
 
--- One row a configuration: runs of several seeds are averaged, of one seed the newest counts.
--- Sorted by what cross-validation says, never by the holdout.
+-- One row for each configuration: scores of several seeds are averaged; the newest run of a seed counts.
+-- Sorted by the scores of cross-validation, never by the holdout.
 CREATE VIEW v_leaderboard AS
 WITH runs AS (
     SELECT DISTINCT ON (x.target, x.split_id, x.name, x.config_sha256, x.seed)
@@ -125,7 +125,7 @@ SELECT g.target, g.unit, g.model, g.kind, g.split, g.version, g.n_runs, g.folds,
        g.trained_on,
        g.config_sha256
 FROM models g
--- Last, and for each model: whoever asks for one split does not count the predictions of all others.
+-- Last, and for each model: a query for one split must not count the predictions of all others.
 CROSS JOIN LATERAL (
     SELECT avg(one.cv) AS cv, avg(one.holdout) AS holdout
     FROM (
@@ -152,8 +152,8 @@ COMMENT ON VIEW v_leaderboard IS
     'sorted by target and cv_rmse, never by the holdout';
 COMMENT ON COLUMN v_leaderboard.target IS 'property that is predicted';
 COMMENT ON COLUMN v_leaderboard.unit IS 'unit of every rmse of the row';
-COMMENT ON COLUMN v_leaderboard.model IS 'name of the experiment; baselines stand beside the networks';
-COMMENT ON COLUMN v_leaderboard.kind IS 'network or baseline that was trained';
+COMMENT ON COLUMN v_leaderboard.model IS 'name of the experiment; baselines are included';
+COMMENT ON COLUMN v_leaderboard.kind IS 'kind of the model';
 COMMENT ON COLUMN v_leaderboard.split IS 'split that it was trained and scored on; compare only within one';
 COMMENT ON COLUMN v_leaderboard.version IS 'newest version of the model with this configuration';
 COMMENT ON COLUMN v_leaderboard.n_runs IS 'finished runs that differ in their seed';
@@ -169,9 +169,9 @@ COMMENT ON COLUMN v_leaderboard.holdout_r2_sd IS 'its standard deviation over ru
 COMMENT ON COLUMN v_leaderboard.holdout_rmse IS 'root mean square error of the refit on the holdout, mean over runs [unit]';
 COMMENT ON COLUMN v_leaderboard.holdout_rmse_sd IS 'its standard deviation over runs [unit]; null for one run';
 COMMENT ON COLUMN v_leaderboard.cv_coverage IS
-    'share of the cross-validated crystals that lie in their 90 % interval, made of the residuals of the other folds; mean over runs';
+    'share of the cross-validated crystals inside their 90 % interval, computed from the residuals of the other folds; mean over runs';
 COMMENT ON COLUMN v_leaderboard.holdout_coverage IS
-    'share of the holdout that lies in its 90 % interval, mean over runs; `ecdreg models coverage` gives its binomial interval';
+    'share of the holdout inside its 90 % interval, mean over runs; `ecdreg models coverage` gives its binomial interval';
 COMMENT ON COLUMN v_leaderboard.trained_on IS
     'training data of a reference model, which may contain the crystals that it is scored on; null for models trained on the split';
-COMMENT ON COLUMN v_leaderboard.config_sha256 IS 'of the configuration without its seed';
+COMMENT ON COLUMN v_leaderboard.config_sha256 IS 'checksum of the configuration without its seed';

@@ -1,8 +1,8 @@
--- Similarity search among current revisions. A filter must be part of the search (argument
--- "within"): after it, it would leave fewer than k rows.
+-- Similarity search among current revisions. A filter must be part of the search (argument "within"): applied afterwards,
+-- it would leave fewer than k rows.
 --
--- Exact where that is quick or no index is there, else through the encoder's partial HNSW index
--- of half precision, whose candidates are compared again in full precision.
+-- The search is exact where that is fast or there is no index. Otherwise it uses the partial HNSW index of the encoder,
+-- which has half precision, and computes the distances of its candidates again in full precision.
 CREATE TYPE neighbour AS (
     source text,
     source_id text,
@@ -22,7 +22,7 @@ COMMENT ON COLUMN neighbour.distance IS
     'inner product, so that the smallest is the nearest; no unit';
 COMMENT ON COLUMN neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
 /* target comments of neighbour */
-COMMENT ON COLUMN neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
+COMMENT ON COLUMN neighbour.crystal_id IS 'id of the crystal in this registry, to join with v_materials';
 
 CREATE TYPE text_neighbour AS (
     source text,
@@ -44,13 +44,13 @@ COMMENT ON COLUMN text_neighbour.formula IS 'reduced formula';
 COMMENT ON COLUMN text_neighbour.score IS
     'sum of 1 / (60 + rank) over words_rank and vector_rank (reciprocal rank fusion), to 6 decimals; the largest first';
 COMMENT ON COLUMN text_neighbour.words_rank IS
-    'rank by full-text search on the descriptions; equal texts share one; null where no word matches';
+    'rank by full-text search on the descriptions; equal texts share a rank; null where no word matches';
 COMMENT ON COLUMN text_neighbour.vector_rank IS
-    'rank by the distance of the embedding; null where no vector was given, or it is not among the nearest';
+    'rank by the distance of the embedding; null where no vector was given, or the crystal is not among the nearest';
 COMMENT ON COLUMN text_neighbour.distance IS 'distance of the embedding, as of neighbour; null where vector_rank is';
 COMMENT ON COLUMN text_neighbour.space_group_symbol IS 'space group, Hermann-Mauguin';
 /* target comments of text_neighbour */
-COMMENT ON COLUMN text_neighbour.crystal_id IS 'id of the crystal here, to join with v_materials';
+COMMENT ON COLUMN text_neighbour.crystal_id IS 'id of the crystal in this registry, to join with v_materials';
 
 CREATE FUNCTION ecdreg_crystal(ident text) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -66,16 +66,16 @@ BEGIN
        OR (c.source = split_part(ident, ':', 1) AND c.source_id = substr(ident, strpos(ident, ':') + 1));
     IF found IS NULL THEN
         RAISE EXCEPTION 'no crystal %', quote_nullable(ident)
-            USING ERRCODE = 'no_data_found', HINT = 'SELECT source, source_id, formula FROM v_materials lists them.';
+            USING ERRCODE = 'no_data_found', HINT = 'SELECT source, source_id, formula FROM v_materials lists all crystals.';
     ELSIF cardinality(found) > 1 THEN
         RAISE EXCEPTION 'more than one crystal %: %', quote_literal(ident), names
-            USING ERRCODE = 'too_many_rows', HINT = 'Name one of them as source:id.';
+            USING ERRCODE = 'too_many_rows', HINT = 'Write the id as source:id.';
     END IF;
     RETURN found[1];
 END
 $body$;
 
-COMMENT ON FUNCTION ecdreg_crystal(text) IS 'crystal_id of an id, or of source:id; raises where there is none or more than one';
+COMMENT ON FUNCTION ecdreg_crystal(text) IS 'crystal_id of an id, or of source:id; an error where there is none, or more than one';
 
 CREATE FUNCTION ecdreg_encoder(encoder text) RETURNS encoders
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -92,7 +92,7 @@ BEGIN
     LIMIT 1;
     IF found.id IS NULL THEN
         SELECT 'There are: ' || string_agg(e.name, ', ' ORDER BY e.name) || '.' INTO hint FROM encoders e;
-        hint := coalesce(hint, 'There are none yet: `ecdreg train` makes them.');
+        hint := coalesce(hint, 'There are none yet: `ecdreg train` creates them.');
         IF $1 IS NULL THEN
             RAISE EXCEPTION 'no encoder has the alias ''default'', and none was named'
                 USING ERRCODE = 'undefined_object', HINT = hint;
@@ -112,7 +112,7 @@ CREATE FUNCTION ecdreg_search(
 LANGUAGE plpgsql STABLE ROWS 10
 SET search_path FROM CURRENT
 SET jit = off
--- Named here so that what is set below ends with the function.
+-- Listed here so that the settings below end with the function.
 SET hnsw.iterative_scan = relaxed_order
 SET hnsw.ef_search = 64
 SET enable_sort = on
@@ -125,21 +125,21 @@ DECLARE
     found int;
 BEGIN
     IF k IS NULL OR k < 1 THEN
-        RAISE EXCEPTION 'k is %, but at least 1 neighbour must be asked for', coalesce(k::text, 'NULL')
+        RAISE EXCEPTION 'k is %; it must be at least 1', coalesce(k::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give k => 10, or leave it out.';
     ELSIF operator IS NULL THEN
         RAISE EXCEPTION 'no metric %', quote_nullable(metric)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'There are: cosine, l2, inner_product.';
     ELSIF query IS NULL THEN
-        RAISE EXCEPTION 'there is no vector to search with'
+        RAISE EXCEPTION 'the vector is NULL; there is no vector to search with'
             USING ERRCODE = 'null_value_not_allowed', HINT = 'embedding_of(source_id) gives that of a crystal.';
     ELSIF vector_dims(query) <> encoder.dim THEN
         RAISE EXCEPTION 'the vector has % dimensions, those of encoder % have %',
             vector_dims(query), quote_literal(encoder.name), encoder.dim
-            USING ERRCODE = 'data_exception', HINT = 'Give the encoder that the vector is of.';
+            USING ERRCODE = 'data_exception', HINT = 'Name the encoder that computed the vector.';
     ELSIF metric = 'cosine' AND vector_norm(query) = 0 THEN
         RAISE EXCEPTION 'the vector is zero and has no direction'
-            USING ERRCODE = 'data_exception', HINT = 'Cosine distance needs a vector of some length.';
+            USING ERRCODE = 'data_exception', HINT = 'Cosine distance needs a vector that is not zero.';
     END IF;
     IF metric = 'cosine' AND vector_norm(query) NOT BETWEEN 1e-15 AND 1e15 THEN
         query := l2_normalize(query);  -- products of such numbers overflow single precision
@@ -155,20 +155,20 @@ BEGIN
     FROM pg_class i
     JOIN pg_index x ON x.indexrelid = i.oid AND x.indisvalid
     WHERE i.oid = to_regclass(format('ix_embeddings_hnsw_%s_%s', encoder.id, metric));
-    -- Of n crystals to search among and N in the index, an exact search compares n vectors, one
-    -- through the index visits some k N / n until k of them pass, each ten times as dear. A few
-    -- thousand are compared in milliseconds anyway. Half precision ends at 65,504.
+    -- For n crystals to search among and N in the index, an exact search compares n vectors. A search by the index visits
+    -- about k N / n until k of them pass the filter, each at ten times the cost. A few thousand vectors are compared in
+    -- milliseconds in any case. The largest number of half precision is 65,504.
     IF indexed IS NOT NULL
        AND coalesce(cardinality(within), indexed)::float8 ^ 2 > greatest(10.0 * k * indexed, 2000.0 ^ 2)
        AND vector_norm(query) < 65000
     THEN
-        -- Half precision swaps neighbours that are all but equally near: some more than k are compared again. A
-        -- filter leaves gaps in what the graph was searched for, which more of them make up for.
+        -- Half precision can swap neighbours at nearly equal distances, so that more than k candidates are compared again.
+        -- A filter removes some of the candidates of the graph search, which needs more of them.
         candidates := CASE WHEN within IS NULL THEN k + 10 ELSE 2 * k + 20 END;
-        -- With 40, one of 500 queries among 100,000 clustered vectors ended in a wrong cluster; with 64 none did.
+        -- With 40, one of 500 queries among 100,000 clustered vectors ended in a wrong cluster; with 64, none.
         PERFORM set_config('hnsw.ef_search', least(1000, greatest(64, 2 * k + 20))::text, true),
                 set_config('enable_sort', 'off', true);
-        -- The encoder's id and dimension are constants of the plan, else the index cannot be used.
+        -- The encoder's id and dimension must be constants of the plan for the index to be used.
         RETURN QUERY EXECUTE format(
             $search$
             SELECT n.revision_id, n.distance
@@ -195,7 +195,7 @@ BEGIN
         IF found > 0 THEN
             RETURN;
         END IF;
-        -- The scan gave up before it had met enough crystals that pass: there may be more.
+        -- The scan stopped before enough crystals passed the filter: there may be more.
         PERFORM set_config('enable_sort', 'on', true);
     END IF;
 
@@ -215,7 +215,7 @@ $body$;
 
 COMMENT ON FUNCTION ecdreg_search(vector, encoders, int, bigint[], bigint[], text) IS
     'revisions of the k crystals nearest to a vector by a metric, among the crystals "within" (NULL: all) without the '
-    'crystals "besides", and their distances; exact, or through the encoder''s HNSW index where that is quicker';
+    'crystals "besides", and their distances; exact, or by the encoder''s HNSW index where that is faster';
 
 CREATE FUNCTION ecdreg_nearest(
     query vector, encoder encoders, k int, within bigint[], besides bigint[], metric text
@@ -235,7 +235,7 @@ END
 $body$;
 
 COMMENT ON FUNCTION ecdreg_nearest(vector, encoders, int, bigint[], bigint[], text) IS
-    'what ecdreg_search finds, with what is known of the crystals';
+    'answers of ecdreg_search with the properties of the crystals';
 
 CREATE FUNCTION ecdreg_vector(crystal bigint, encoder encoders, ident text) RETURNS vector
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -251,9 +251,9 @@ BEGIN
         RAISE EXCEPTION 'crystal % has no embedding of encoder %', quote_literal(ident), quote_literal(encoder.name)
             USING ERRCODE = 'no_data_found',
                   HINT = CASE WHEN encoder.model_version_id IS NULL AND encoder.modality IN ('composition', 'density')
-                      THEN format('`ecdreg encoders add %s` makes those that are missing, of crystals that have what it '
-                                  'reads; pettifor reads compositions alone.', encoder.name)
-                      ELSE 'Its image or text may be missing or newer than the encoder''s last run: train or predict again.'
+                      THEN format('`ecdreg encoders add %s` computes missing embeddings of crystals that have its inputs; '
+                                  'pettifor needs compositions only.', encoder.name)
+                      ELSE 'Its image or text may be missing, or newer than the last run of the encoder: train or predict again.'
                   END;
     END IF;
     RETURN found;
@@ -261,7 +261,7 @@ END
 $body$;
 
 COMMENT ON FUNCTION ecdreg_vector(bigint, encoders, text) IS
-    'vector of a crystal under an encoder; raises where there is none, and calls the crystal as the third argument does';
+    'embedding of a crystal by an encoder; an error where there is none, which names the crystal by the third argument';
 
 CREATE FUNCTION embedding_of(source_id text, encoder text DEFAULT NULL) RETURNS vector
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
@@ -272,7 +272,7 @@ END
 $body$;
 
 COMMENT ON FUNCTION embedding_of(text, text) IS
-    'vector of a crystal (id, or source:id) under an encoder (name or alias; NULL: the alias ''default''); no unit';
+    'embedding of a crystal (id, or source:id) by an encoder (name or alias; NULL: the alias ''default''); no unit';
 
 CREATE FUNCTION similar_crystals(
     source_id text,
@@ -289,7 +289,7 @@ DECLARE
     query vector := ecdreg_vector(crystal, chosen, $1);
     same bigint[];
 BEGIN
-    -- A material is no neighbour of its own, under whatever source.
+    -- The material itself is not a neighbour, under any source.
     SELECT array_agg(c.id) INTO same
     FROM crystals o
     JOIN crystals c ON c.material_key = o.material_key
@@ -299,7 +299,7 @@ END
 $body$;
 
 COMMENT ON FUNCTION similar_crystals(text, text, int, bigint[], text) IS
-    'the k crystals most like one (id, or source:id) by the distance of their embeddings; the crystal itself and '
+    'the k crystals most similar to one (id, or source:id) by the distance of their embeddings; the crystal itself and '
     'its material under other sources are left out; "within": crystal_ids of v_materials to search among; "metric": '
     'cosine, l2 or inner_product';
 
@@ -333,8 +333,8 @@ LANGUAGE plpgsql STABLE ROWS 10 SET search_path FROM CURRENT
 AS $body$
 DECLARE
     chosen encoders;
-    -- Any of the words, as lexemes; what a person writes is never parsed as a query. Null where there are none: an
-    -- empty query would be answered with a NOTICE.
+    -- Any of the words, as lexemes; the argument is never parsed as a query. Null where there are none: an empty query
+    -- would cause a NOTICE.
     wanted tsquery := CASE
         WHEN length(to_tsvector('english', $1)) > 0
         THEN replace(plainto_tsquery('english', $1)::text, ' & ', ' | ')::tsquery
@@ -342,17 +342,17 @@ DECLARE
     pool int;
 BEGIN
     IF $4 IS NULL OR $4 < 1 THEN
-        RAISE EXCEPTION 'k is %, but at least 1 neighbour must be asked for', coalesce($4::text, 'NULL')
+        RAISE EXCEPTION 'k is %; it must be at least 1', coalesce($4::text, 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give k => 10, or leave it out.';
     ELSIF $2 IS NULL AND wanted IS NULL THEN
         RAISE EXCEPTION 'no word to search with in %', quote_nullable($1)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Words as ''the'' or ''of'' do not count.';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Stop words such as ''the'' or ''of'' do not count.';
     END IF;
     IF $2 IS NOT NULL THEN
         chosen := ecdreg_encoder($3);
         IF $3 IS NULL AND chosen.modality <> 'text' THEN
             RAISE EXCEPTION 'the default encoder % reads no texts', quote_literal(chosen.name)
-                USING ERRCODE = 'undefined_object', HINT = 'Name the encoder that the vector is of.';
+                USING ERRCODE = 'undefined_object', HINT = 'Name the encoder that computed the vector.';
         END IF;
     END IF;
     pool := greatest(100, least($4, 1000000) * 2);
@@ -387,6 +387,6 @@ END
 $body$;
 
 COMMENT ON FUNCTION similar_to_text(text, vector, text, int, bigint[], text) IS
-    'the k crystals that fit some words best: full-text search on their descriptions, fused by reciprocal ranks with '
-    'the distances to the vector that an encoder made of the words, where it is given; "encoder", "within" and "metric" '
+    'the k crystals that match some words best: full-text search on their descriptions, fused by reciprocal ranks with '
+    'the distances to the embedding of the words, where it is given; "encoder", "within" and "metric" '
     'as of similar_to_vector';

@@ -105,4 +105,4 @@ def test_a_crystal_without_a_fingerprint_is_told_what_makes_one(invoke: Any, eng
         )
     refused = invoke("similar", missing)
     assert refused.exit_code == 1
-    assert "`ecdreg encoders add fingerprint` makes those that are missing" in refused.stderr
+    assert "`ecdreg encoders add fingerprint` computes missing embeddings" in refused.stderr
