@@ -314,7 +314,7 @@ class TestBuild:
             )
             first = session.scalar(text("SELECT min(id) FROM crystal_revisions"))
             write_embeddings(session, large, [(first, [1e6, 2.0], "0" * 64)])
-        with pytest.raises(QueryError, match=r"are 1e\+06 to 1e\+06 long.*searches stay exact"):
+        with pytest.raises(QueryError, match=r"have lengths of 1e\+06 to 1e\+06.*searches stay exact"):
             build_index(engine, "large")
         with Session(engine) as session, session.begin():
             session.execute(text("DELETE FROM encoders WHERE name = 'large'"))
