@@ -43,7 +43,7 @@ def image(
     """Train the image tower: slices of the charge density.
 
     By default histograms and fixed filters of the pixels in physical units, read by kernel ridge regression; a
-    pre-trained backbone is trained as published, with a dense readout.
+    pre-trained backbone follows the paper's protocol, with a dense readout.
 
     The default split, where it is made now, requires a text of the text level as well, so that all models can share
     it; `--text-level none` does not.
@@ -167,15 +167,15 @@ def stacked(
     """Train the stacked model: towers of several modalities, joined.
 
     By default one Gaussian process reads the features of all four towers: in cross-validation, nothing was better.
-    With `--join network` the image and text towers are joined at their penultimate layers, as published. Towers of
-    the same split, target, fold, seed and configuration are reused; missing ones are trained first, as models of
-    their own.
+    With `--join network` the image and text towers are joined at their penultimate layers: the paper's protocol, by
+    default with substitute backbones (frozen EfficientNet-Lite0 and MiniLM). Towers of the same split, target, fold,
+    seed and configuration are reused; missing ones are trained first, as models of their own.
 
     \b
     Examples:
       ecdreg train stacked
       ecdreg train stacked --target k_vrh --target efermi --split paper
-      ecdreg train stacked --towers image,text --join network --name published
+      ecdreg train stacked --towers image,text --join network --name paper-protocol
       ecdreg train stacked --towers composition,density --join ridge --regressor density=trees
       ecdreg train stacked --stack-features out-of-fold --name stacked-out-of-fold
     """

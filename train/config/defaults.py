@@ -1,7 +1,7 @@
 """Default towers and joins of each kind of model: what cross-validation chose (docs/results.md).
 
-The types of :mod:`train.config.schema` have the published values as their defaults. What has been measured to be better
-is here, in one place, and gives way to whatever is requested.
+The types of :mod:`train.config.schema` have the values of the paper as their defaults. What has been measured to be
+better is here, in one place, and gives way to whatever is requested.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ALL_TOWERS = ("image", "text", "composition", "density")
 """Towers of the recommended stack: one Gaussian process reads the features of all of them."""
 
 PUBLISHED_TOWERS = ("image", "text")
-"""Towers of the published stack."""
+"""Towers of the stack in the paper's protocol; their default backbones are substitutes for those of the paper."""
 
 RECOMMENDED_JOIN = "gaussian-process"
 """Regressor of the recommended stack, and of composition and density towers."""
@@ -28,14 +28,15 @@ _ALONE: dict[str, tuple[str, str]] = {
 
 
 def recommended_tower(modality: str, *, in_stack: bool, dense: bool) -> dict[str, Any]:
-    """Recommended features and head of a tower, where they differ from the published ones.
+    """Recommended features and head of a tower, where they differ from the paper's protocol.
 
     Parameters
     ----------
     modality
         Name in ``MODALITIES``.
     in_stack
-        Whether the tower belongs to a stack; its image tower is the published one.
+        Whether the tower belongs to a stack; its image tower follows the paper's protocol,
+        with a substitute backbone.
     dense
         Whether dense layers are wanted wherever nothing else is requested.
     """

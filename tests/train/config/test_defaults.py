@@ -15,7 +15,7 @@ def test_a_stack_reads_the_features_of_all_towers() -> None:
     assert stack.towers == ("image", "text", "composition", "density")
     assert stack.joins_features
     assert stack.composition_backbone == "elements"
-    # Its towers are models of their own: the published ones of images and texts, Gaussian processes of the others.
+    # Image and text towers follow the paper's protocol; the others are Gaussian processes.
     alone = {tower: stack.tower_config(tower).regressor(tower) for tower in stack.towers}
     assert alone == {
         "image": NETWORK, "text": NETWORK, "composition": "gaussian-process", "density": "gaussian-process",
