@@ -20,7 +20,8 @@ from typer.core import TyperGroup
 
 from cli import logs, output
 from cli.commands import COMMANDS
-from cli.options.common import at_end, command_group
+from cli.connections import at_end
+from cli.groups import command_group
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,

@@ -1,7 +1,7 @@
-"""What commands print: results on stdout, everything about the work on stderr.
+"""Output of commands: results on stdout, everything about the work on stderr.
 
 Commands use this module and never print by themselves. ``--quiet`` silences notes and
-progress, never results, warnings or errors. rich is imported only where a terminal listens.
+progress, never results, warnings or errors. rich is imported only for a terminal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 def line(text: str = "") -> None:
-    """A line of the result."""
+    """Print a line of the result."""
     sys.stdout.write(f"{text}\n")
 
 
@@ -46,18 +46,18 @@ def file(path: Path) -> None:
 
 
 def note(text: str) -> None:
-    """A remark about the work or what to do next; not part of the result."""
+    """Print a remark about the work or the next step, which is not part of the result."""
     if not quiet.get():
         sys.stderr.write(f"{text}\n")
 
 
 def warn(text: str) -> None:
-    """Something that the user should not overlook."""
+    """Print a warning."""
     sys.stderr.write(f"warning: {text}\n")
 
 
 def remarks(result: Results[object]) -> None:
-    """The warnings and the notes of a result of the library."""
+    """Print the warnings and the notes of a result of the library."""
     for text in result.warnings:
         warn(text)
     for text in result.notes:
@@ -65,17 +65,17 @@ def remarks(result: Results[object]) -> None:
 
 
 def error(text: str) -> None:
-    """Why the command fails; one line."""
+    """Print the reason for which the command fails, in one line."""
     sys.stderr.write(f"error: {text}\n")
 
 
 def json(value: object) -> None:
-    """The result as JSON: NaN and infinities become null, times ISO 8601."""
+    """Print the result as JSON: NaN and infinities become null, times ISO 8601."""
     line(json_module.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def csv(rows: Sequence[Row], columns: Sequence[str] | Mapping[str, str] | None = None) -> None:
-    """The result as comma-separated values with a header; what is not known stays empty."""
+    """Print the result as comma-separated values with a header; None stays empty."""
     names, headings = _columns(rows, columns)
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
     writer.writerow(headings)
@@ -89,7 +89,7 @@ def table(
     title: str | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """The result as a table: drawn by rich on a terminal, aligned text elsewhere.
+    """Print the result as a table: by rich on a terminal, as aligned text elsewhere.
 
     Parameters
     ----------
@@ -141,14 +141,14 @@ def rows(
     title: str | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """The rows as JSON or as a table, by the flag of the command.
+    """Print the rows as JSON or as a table.
 
     Parameters
     ----------
     rows
         Mappings from column name to value.
     json
-        The command's ``--json``; JSON shows every column of the rows.
+        Value of the option ``--json``; JSON has every column of the rows.
     columns, title, formats
         Of the table; see :func:`table`.
     """
@@ -160,7 +160,7 @@ def rows(
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """What to hand to long work: bars on a terminal, a line each 10 % elsewhere, nothing with ``--quiet``."""
+    """Receiver of progress: bars on a terminal, a line for each 10 % elsewhere, nothing with ``--quiet``."""
     if quiet.get():
         yield Silent()
     elif sys.stderr.isatty():
@@ -193,7 +193,7 @@ class _Lines:
             if reached > self._reported:
                 self._reported = reached
                 self.message(f"{self._label}: {self._done} of {self._total}{f' ({note})' if note else ''}")
-        elif self._done >= max(2 * self._reported, 10):  # no total: ever more rarely
+        elif self._done >= max(2 * self._reported, 10):  # without a total, lines become rarer
             self._reported = self._done
             self.message(f"{self._label}: {self._done}")
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ecdreg import explanation, ingestion, prediction, reference_models, reproduction, training, tuning
-from ecdreg import leaderboard as _leaderboard
-from ecdreg import models as _models
+from ecdreg import explanation, ingestion, prediction
 from ecdreg import splits as _splits
+from ecdreg.models import leaderboard as _leaderboard
+from ecdreg.models import listing, reference_models, reproduction, training, tuning
 from ecdreg.search import encoders as _encoders
 from ecdreg.search import evaluation, indexes, property_search, proposals, similarity
 
@@ -54,11 +54,11 @@ class Registry:
     train = training.train
     tune = tuning.tune
     leaderboard = _leaderboard.leaderboard
-    models = _models.list_models
-    show_model = _models.show_model
-    compare_models = _models.compare_models
-    set_alias = _models.set_alias
-    model_coverage = _models.model_coverage
+    models = listing.list_models
+    show_model = listing.show_model
+    compare_models = listing.compare_models
+    set_alias = listing.set_alias
+    model_coverage = listing.model_coverage
     score_reference_model = reference_models.score_reference_model
     reproduce_paper = reproduction.reproduce_paper
     reproduce_ablation = reproduction.reproduce_ablation

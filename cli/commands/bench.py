@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, KOption, LimitOption, SeedOption, command_group, open_engine
-from cli.options.common import settings as environment
+from cli.connections import open_engine
+from cli.connections import settings as environment
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, KOption, LimitOption, SeedOption
 
 __all__ = ["group"]
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, command_group, settings
+from cli.connections import settings
+from cli.groups import command_group
+from cli.options.arguments import JsonOption
 from ecdreg.cache import cache_status, plan_prune
 from ecdreg.cache import prune as remove
 

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, command_group, open_engine, settings
+from cli.connections import open_engine, settings
+from cli.groups import command_group
+from cli.options.arguments import JsonOption
 from ecdreg import database
 
 __all__ = ["group"]

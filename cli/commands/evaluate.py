@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, SeedOption, command_group, open_registry
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, SeedOption
 
 __all__ = ["group"]
 

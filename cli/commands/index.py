@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, command_group, open_registry
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
     from ecdreg.results import Results

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, LimitOption, open_registry, settings
+from cli.connections import open_registry, settings
+from cli.options.arguments import JsonOption, LimitOption
 from ecdreg.ingestion import (
     IngestInterruptedError,
     IngestPreview,

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, open_registry
-from ecdreg.leaderboard import LeaderboardRow
+from cli.connections import open_registry
+from cli.options.arguments import JsonOption, TargetOption
+from ecdreg.models.leaderboard import LeaderboardRow
 
 __all__ = ["leaderboard", "print_leaderboard"]
 
@@ -47,7 +48,7 @@ def print_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
     Parameters
     ----------
     rows
-        Rows of :func:`ecdreg.leaderboard.leaderboard`.
+        Rows of :func:`ecdreg.models.leaderboard.leaderboard`.
     """
     for target, split, unit in dict.fromkeys((row.target, row.split, row.unit) for row in rows):
         chosen = [row for row in rows if (row.target, row.split) == (target, split)]

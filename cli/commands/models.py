@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, command_group, open_registry
-from ecdreg.models import ModelCard, ModelSummary, VersionCard
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, TargetOption
+from ecdreg.models.listing import ModelCard, ModelSummary, VersionCard
 
 __all__ = ["group"]
 

@@ -11,7 +11,9 @@ import typer
 from cli import output
 from cli.commands.plot_map import plot_map
 from cli.commands.reproduce import SeedsOption, SplitTemplateOption, TextLevelsOption
-from cli.options.common import RecipeOption, TargetOption, command_group, open_registry
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import RecipeOption, TargetOption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +55,7 @@ def scores(
 
     def make(registry: Registry) -> Figure:
         from ecdreg.figures.scores import scores_figure
-        from ecdreg.reproduction import plan_reproduction
+        from ecdreg.models.reproduction import plan_reproduction
 
         plan = plan_reproduction(targets=target, seeds=seed, split=split, recipes=[recipe], text_levels=text_level)
         return scores_figure(registry, plan)

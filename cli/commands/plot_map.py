@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import EncoderOption, SeedOption, WhereOption, open_registry
+from cli.connections import open_registry
+from cli.options.arguments import EncoderOption, SeedOption, WhereOption
 
 __all__ = ["plot_map"]
 

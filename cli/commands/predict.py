@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import (
+from cli.connections import open_registry
+from cli.options.arguments import (
     ConfidenceOption,
     DensityOption,
     JsonOption,
     LevelOfTheoryOption,
     ReferenceOption,
     StructureOption,
-    open_registry,
 )
 
 if TYPE_CHECKING:

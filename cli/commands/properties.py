@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, command_group, open_engine
+from cli.connections import open_engine
+from cli.groups import command_group
+from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
     from ecdreg.properties import PropertySummary

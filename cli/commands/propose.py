@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, open_registry
+from cli.connections import open_registry
+from cli.options.arguments import JsonOption
 from cli.options.constraints import (
     AllElementsOption,
     AnyElementsOption,

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, command_group, open_registry
-from ecdreg.reference_models import list_reference_models
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, TargetOption
+from ecdreg.models.reference_models import list_reference_models
 
 __all__ = ["group"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import output
-from cli.options.common import open_registry
+from cli.connections import open_registry
 
 __all__ = ["report"]
 

@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import JsonOption, TargetOption, command_group, open_registry
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, TargetOption
 from cli.options.sets import with_option_sets
-from ecdreg.reproduction import ABLATION, SPLIT, ReproductionResult
+from ecdreg.models.reproduction import ABLATION, SPLIT, ReproductionResult
 
 __all__ = ["SeedsOption", "SplitTemplateOption", "TextLevelsOption", "group"]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import (
+from cli.connections import open_registry
+from cli.options.arguments import (
     DensityOption,
     JsonOption,
     KOption,
@@ -16,7 +17,6 @@ from cli.options.common import (
     ReferenceOption,
     StructureOption,
     WhereOption,
-    open_registry,
 )
 from cli.options.constraints import columns_of
 

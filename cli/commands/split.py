@@ -10,16 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import (
-    JsonOption,
-    RecipeOption,
-    SeedOption,
-    TargetOption,
-    TextLevelOption,
-    command_group,
-    none_or,
-    open_registry,
-)
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import JsonOption, RecipeOption, SeedOption, TargetOption, TextLevelOption, none_or
 from registry.splits.reading import SplitSummary
 
 __all__ = ["group"]

@@ -10,7 +10,9 @@ import typer
 
 from cli import output
 from cli.commands.leaderboard import print_leaderboard
-from cli.options.common import command_group, none_or, open_registry
+from cli.connections import open_registry
+from cli.groups import command_group
+from cli.options.arguments import none_or
 from cli.options.sets import with_option_sets
 from cli.options.training import (
     CompositionOption,

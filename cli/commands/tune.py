@@ -8,16 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cli import output
-from cli.options.common import (
-    JsonOption,
-    RecipeOption,
-    SeedOption,
-    SplitOption,
-    TargetOption,
-    TextLevelOption,
-    open_registry,
-)
-from ecdreg.tuning import TunedModel
+from cli.connections import open_registry
+from cli.options.arguments import JsonOption, RecipeOption, SeedOption, SplitOption, TargetOption, TextLevelOption
+from ecdreg.models.tuning import TunedModel
 
 __all__ = ["tune"]
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options.common import JsonOption, RecipeOption, SeedOption, SplitOption, TargetOption, TextLevelOption
+from cli.options.arguments import JsonOption, RecipeOption, SeedOption, SplitOption, TargetOption, TextLevelOption
 
 __all__ = [
     "CompositionOption",

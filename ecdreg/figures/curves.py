@@ -14,7 +14,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from ecdreg.figures.style import INK, SERIES, style
-from ecdreg.scores import PHASES, is_reference_model
+from ecdreg.models.scores import PHASES, is_reference_model
 from registry.errors import NotFoundError
 from registry.model_store import ResolvedModel, resolve_model
 from registry.models import Epoch, Experiment, ModelVersion

@@ -41,7 +41,7 @@ def interval_calibration(engine: Engine, settings: Settings, model: ResolvedMode
     """
     from sqlalchemy.orm import Session
 
-    from ecdreg.scores import coverages, last_phase
+    from ecdreg.models.scores import coverages, last_phase
     from train.prediction.intervals import fill_intervals, split_intervals
     from train.prediction.predictor import Predictor
     from train.prediction.uncertainty import CONFIDENCE, coverage

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from ecdreg.scores import PHASES, Fold, Score, coverages, fold_scores, is_reference_model, last_phase, scores
+from ecdreg.models.scores import PHASES, Fold, Score, coverages, fold_scores, is_reference_model, last_phase, scores
 from registry.errors import NotFoundError
 from registry.models import (
     CrystalRevision,
@@ -139,7 +139,7 @@ class ReportContent:
     curves: list[Curve]
     points: list[Point]
     coverage: dict[str, dict[str, Any]]
-    """Coverage of the stored 90 % intervals, by subset, as :func:`ecdreg.scores.coverages` returns it."""
+    """Coverage of the stored 90 % intervals, by subset, as :func:`ecdreg.models.scores.coverages` returns it."""
     calibration: Sequence[CalibrationPoint]
     """Coverage of intervals of several confidences; empty where the weights are not available."""
     recipe: ImageRecipe | None

@@ -16,12 +16,12 @@ from ecdreg.figures.fields import slices_figure
 from ecdreg.figures.files import inline_svg
 from ecdreg.figures.fold_curves import fold_curves_figure
 from ecdreg.figures.predictions import intervals_figure, parity_figure
+from ecdreg.models.scores import mean_sd
 from ecdreg.output.files import check_output_path, write_output
 from ecdreg.output.rendering import number, plus_minus, render
 from ecdreg.report.calibration import interval_calibration
 from ecdreg.report.content import read_content
 from ecdreg.report.explanation import explanation_views
-from ecdreg.scores import mean_sd
 from registry.model_store import resolve_model
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli import main, output
 from cli.commands import COMMANDS
-from cli.options.common import command_group
+from cli.groups import command_group
 from registry import errors
 from registry.errors import EcdregError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,26 +99,34 @@ def test_the_main_job(
     assert Path(tuned[0]["file"]).read_text(encoding="utf-8").count("elements") == 1
 
 
+@dataclass(frozen=True)
+class Run:
+    """Arguments of an experiment."""
+
+    config: TrainConfig
+    given: dict[str, object]
+
+
 KINDS = ("image", "text", "composition", "density", "stacked", "clip", "baseline")
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Configurations and other arguments of the experiments that would be run."""
-    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The experiments that would be run."""
+    found: list[Run] = []
 
-    def run(context: object, config: TrainConfig, **given: Any) -> ExperimentResult:
-        found.append((config.to_dict(), given))
+    def run(context: object, config: TrainConfig, **given: object) -> ExperimentResult:
+        found.append(Run(config, given))
         return ExperimentResult(0, config.kind, config.target, 1, "trained", {}, {}, 0, 0, 0.0)
 
     monkeypatch.setattr("train.experiments.run.run_experiment", run)
-    monkeypatch.setattr("ecdreg.training._add_fingerprint", lambda *_: [])
+    monkeypatch.setattr("ecdreg.models.training._add_fingerprint", lambda *_: [])
     return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_the_same_configuration_by_default(
-    invoke: Invoke, registry: Registry, folder: Path, trained: list[Any], kind: str
+    invoke: Invoke, registry: Registry, folder: Path, trained: list[Run], kind: str
 ) -> None:
     """Among them the stack: one Gaussian process on the features of four towers."""
     invoke("ingest", "--source", f"{folder}/", "--workers", 0)
@@ -132,13 +141,13 @@ def test_every_kind_has_the_same_configuration_by_default(
     assert trained == from_command
     assert len(trained) == (6 if kind == "baseline" else 3)
     if kind == "stacked":
-        config, _ = trained[0]
+        config = trained[0].config.to_dict()
         assert config["join"]["name"] == "gaussian-process"
         assert [tower["modality"] for tower in config["towers"]] == ["image", "text", "composition", "density"]
 
 
-def test_a_default_kind_is_the_stack(registry: Registry, folder: Path, trained: list[Any]) -> None:
+def test_a_default_kind_is_the_stack(registry: Registry, folder: Path, trained: list[Run]) -> None:
     registry.ingest(f"{folder}/", workers=0)
     registry.create_split("default", recipe=None, text_level=None)
     registry.train(targets=["k_vrh"])
-    assert [config["type"] for config, _ in trained] == ["stack"]
+    assert [run.config.to_dict()["type"] for run in trained] == ["stack"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from ecdreg.training import views_of
+from ecdreg.models.training import views_of
 from train.config.options import ModelOptions, build_config
 
 

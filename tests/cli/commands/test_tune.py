@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ecdreg.tuning import _first_trials, _options
+from ecdreg.models.tuning import _first_trials, _options
 from registry.errors import ConfigurationError
 from train.config.config import KINDS, TrainConfig
 from train.config.files import read_config, toml_of

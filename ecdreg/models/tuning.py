@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecdreg.models.training import views_of
 from ecdreg.results import Results
-from ecdreg.training import views_of
 from registry.database import session_scope
 from registry.errors import ConfigurationError
 from registry.jobs.progress import Progress, Silent
@@ -65,7 +65,7 @@ def tune(
 ) -> Results[TunedModel]:
     """Search the hyper-parameters of a kind of model; the holdout is not read.
 
-    The first trial is what :func:`ecdreg.training.train` trains by default, so that the best is never worse in
+    The first trial is what :func:`ecdreg.models.training.train` trains by default, so that the best is never worse in
     cross-validation.
 
     Parameters

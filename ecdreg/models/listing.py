@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from ecdreg.models.scores import PHASES, Score, coverages, fold_scores, last_phase, mean_sd, scores
 from ecdreg.results import Results
-from ecdreg.scores import PHASES, Score, coverages, fold_scores, last_phase, mean_sd, scores
 from registry.database import session_scope
 from registry.errors import ConfigurationError, NotFoundError
 from registry.jobs.progress import Progress, Silent
@@ -123,7 +123,7 @@ class ModelCard:
     holdout: Score | None
     """Scores of the refit in its last phase."""
     coverage: dict[str, dict[str, Any]]
-    """Coverage of the stored 90 % intervals by subset; see :func:`ecdreg.scores.coverages`."""
+    """Coverage of the stored 90 % intervals by subset; see :func:`ecdreg.models.scores.coverages`."""
     versions: list[VersionCard]
     encoders: list[str]
 

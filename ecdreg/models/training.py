@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
 
-from ecdreg.leaderboard import LeaderboardRow, leaderboard
+from ecdreg.models.leaderboard import LeaderboardRow, leaderboard
 from ecdreg.notes import Notes
 from registry.database import session_scope
 from registry.errors import ConfigurationError, EcdregError, NotFoundError
