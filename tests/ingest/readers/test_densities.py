@@ -16,7 +16,6 @@ from pymatgen.io.vasp.outputs import Chgcar
 from ingest.densities.checks import check_densities
 from ingest.readers.cube import BOHR, read_cube
 from ingest.readers.densities import read_densities
-from ingest.readers.levels_of_theory import find_level_of_theory, normalize_level_of_theory
 from ingest.readers.vasp import read_vasp
 from registry.crystals import DensityData
 from registry.errors import InputError
@@ -436,23 +435,3 @@ def test_other_names_are_refused(tmp_path: Path) -> None:
         read_densities(tmp_path / "density.txt")
     with pytest.raises(InputError, match="cannot be read"):
         read_densities(tmp_path / "CHGCAR")
-
-
-@pytest.mark.parametrize(
-    ("text", "level"),
-    [
-        ("GPAW 22.8 PBE plane waves 400 eV", "GGA"), ("PBE+U, U(Fe) = 5.3 eV", "GGA+U"), ("GGA + U", "GGA+U"),
-        ("GGA_GGA+U", "GGA_GGA+U"), ("r2SCAN", "r2SCAN"), ("r²SCAN meta-GGA", "r2SCAN"), ("SCAN", "SCAN"),
-        ("PBEsol", "PBEsol"), ("HSE06 hybrid", "HSE06"), ("LDA (PZ)", "LDA"), ("PBE0", "unspecified"),
-        ("Hartree-Fock", "unspecified"), ("", "unspecified"), (None, "unspecified"), ("scanned", "unspecified"),
-    ],
-)  # fmt: skip
-def test_levels_of_theory_in_texts(text: str | None, level: str) -> None:
-    assert find_level_of_theory(text) == level
-
-
-def test_levels_of_theory_by_name() -> None:
-    assert normalize_level_of_theory("GGA+U") == "GGA+U"
-    assert normalize_level_of_theory("PBE") == "GGA"
-    assert normalize_level_of_theory(" unspecified ") == "unspecified"
-    assert normalize_level_of_theory("B3LYP") == "B3LYP"  # a level of its own

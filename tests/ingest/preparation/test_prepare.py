@@ -1,4 +1,4 @@
-"""One crystal from its files to what the registry writes."""
+"""Preparation of one crystal from its files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
@@ -25,10 +26,17 @@ from ingest.sources.base import RawCrystal, RawDescription
 from ingest.sources.folder import FolderRecord
 from registry.crystals import CrystalData, PropertyData
 from registry.errors import ConfigurationError, UnknownNameError
+from tests.ingest.conftest import MakeDensity, rock_salt
 
 SAMPLE = Path(str(files("ingest") / "sample"))
+
+
 TEXT = RawDescription("LiH is salt. All Li(1)-H(1) bond lengths are 2.00 Å.", "somebody", "1")
+
+
 OPTIONS = IngestOptions(fcc=True)
+
+
 ROCK_SALT = "mp-23703"  # LiH
 
 
@@ -52,9 +60,15 @@ def data_of(prepared: Prepared) -> CrystalData:
     return prepared.data
 
 
+class EditDensity(Protocol):
+    """Copy the density of LiH, change the copy, and return its path."""
+
+    def __call__(self, change: Callable[[h5py.File], None]) -> Path: ...
+
+
 @pytest.fixture
-def edited_density(tmp_path: Path) -> Callable[[Callable[[h5py.File], None]], Path]:
-    """A copy of the rock salt's density after something was done to it."""
+def edited_density(tmp_path: Path) -> EditDensity:
+    """Function that copies and changes the density of LiH."""
 
     def edit(change: Callable[[h5py.File], None]) -> Path:
         path = tmp_path / f"{ROCK_SALT}.h5"
@@ -67,7 +81,7 @@ def edited_density(tmp_path: Path) -> Callable[[Callable[[h5py.File], None]], Pa
     return edit
 
 
-def test_a_sound_crystal() -> None:
+def test_valid_crystal() -> None:
     prepared = prepare(sample_record(), OPTIONS)
     data = data_of(prepared)
     assert prepared.problems == ()
@@ -86,13 +100,13 @@ def test_a_sound_crystal() -> None:
     json.dumps(data.structure, allow_nan=False)
 
 
-def test_it_travels_between_processes_and_is_the_same_each_time() -> None:
+def test_result_is_picklable_and_reproducible() -> None:
     once, again = prepare(sample_record(), OPTIONS), pickle.loads(pickle.dumps(prepare(sample_record(), OPTIONS)))
     assert data_of(once).content_sha256 == data_of(again).content_sha256
     assert np.array_equal(data_of(once).slices[0].pixels, data_of(again).slices[0].pixels)
 
 
-def test_content_follows_values_not_file_formats(tmp_path: Path) -> None:
+def test_content_checksum_depends_on_values_and_not_on_file_formats(tmp_path: Path) -> None:
     cif = data_of(prepare(sample_record(), OPTIONS))
     poscar = tmp_path / "a.vasp"
     read_structure(SAMPLE / "structures" / f"{ROCK_SALT}.cif").to(filename=str(poscar), fmt="poscar")
@@ -100,12 +114,12 @@ def test_content_follows_values_not_file_formats(tmp_path: Path) -> None:
     assert same.content_sha256 == cif.content_sha256
     for change in ({"values": (("k_vrh", "14.3"),)}, {"level_of_theory": "LDA"}, {"release": "2"}, {"densities": ()}):
         assert data_of(prepare(sample_record(**change), OPTIONS)).content_sha256 != cif.content_sha256
-    # Texts and slices are derived: they do not make another crystal.
+    # Texts and slices are derived data; they do not change the content.
     other = data_of(prepare(sample_record(description=replace(TEXT, text="Salt.")), replace(OPTIONS, recipes=())))
     assert other.content_sha256 == cif.content_sha256
 
 
-def test_fcc_keeps_the_f_centred_and_says_what_the_others_are(tmp_path: Path) -> None:
+def test_fcc_rejects_other_space_groups_with_their_symbol(tmp_path: Path) -> None:
     path = tmp_path / "cscl.cif"
     Structure(Lattice.cubic(4.1), ["Cs", "Cl"], [[0, 0, 0], [0.5] * 3]).to(filename=str(path))
     record = FolderRecord("test", "cscl", "CsCl", structures=(path,), description=TEXT)
@@ -115,7 +129,7 @@ def test_fcc_keeps_the_f_centred_and_says_what_the_others_are(tmp_path: Path) ->
     assert kept.problems == ("no density, so no slice (metric)",)
 
 
-def test_without_a_structure_fcc_has_to_be_assumed() -> None:
+def test_crystal_without_a_structure_needs_assume_fcc() -> None:
     record = FolderRecord("test", "x", "Cl4Na4", description=TEXT)
     assert "--assume-fcc" in str(prepare(record, OPTIONS).rejected)
     data = data_of(prepare(record, IngestOptions(fcc=True, assume_fcc=True)))
@@ -123,7 +137,7 @@ def test_without_a_structure_fcc_has_to_be_assumed() -> None:
     assert {text.text_level for text in data.descriptions} == {"formula", "keywords", "all"}
 
 
-def test_the_density_can_bring_the_structure() -> None:
+def test_structure_may_come_from_the_density_file() -> None:
     data = data_of(prepare(sample_record(structures=(), formula=None), OPTIONS))
     assert (data.formula, data.space_group_number) == ("LiH", 225)
     assert data.slices
@@ -138,7 +152,7 @@ def test_the_density_can_bring_the_structure() -> None:
         ("12", "is not a chemical formula"),
     ],
 )
-def test_a_wrong_formula_rejects(formula: str, reason: str) -> None:
+def test_wrong_formula_is_rejected(formula: str, reason: str) -> None:
     import re
 
     rejected = prepare(sample_record(formula=formula), OPTIONS).rejected
@@ -146,21 +160,21 @@ def test_a_wrong_formula_rejects(formula: str, reason: str) -> None:
     assert re.search(reason, rejected)
 
 
-def test_no_formula_and_no_structure_rejects() -> None:
+def test_crystal_without_formula_and_structure_is_rejected() -> None:
     rejected = prepare(FolderRecord("test", "x", None), IngestOptions()).rejected
     assert rejected == "neither a formula nor a structure"
 
 
-def test_a_density_that_cannot_be_true_is_left_out_alone(
-    edited_density: Callable[[Callable[[h5py.File], None]], Path],
+def test_invalid_density_is_left_out_alone(
+    edited_density: EditDensity,
 ) -> None:
-    def spoil(file: h5py.File) -> None:
+    def insert_nan(file: h5py.File) -> None:
         values = file["vdata/deformation"][()]
         values[3, 1, 4] = np.nan
-        del file["vdata/deformation"]  # its filter rounds to three decimals and knows no NaN
+        del file["vdata/deformation"]  # its filter rounds to three decimals and does not support NaN
         file["vdata/deformation"] = values
 
-    prepared = prepare(sample_record(densities=(edited_density(spoil),)), OPTIONS)
+    prepared = prepare(sample_record(densities=(edited_density(insert_nan),)), OPTIONS)
     data = data_of(prepared)
     assert [density.kind for density in data.densities] == ["total"]
     assert any("deformation" in problem and "not finite" in problem for problem in prepared.problems)
@@ -169,17 +183,17 @@ def test_a_density_that_cannot_be_true_is_left_out_alone(
     assert data.descriptions
 
 
-def test_wrong_electron_count_is_named(edited_density: Callable[[Callable[[h5py.File], None]], Path]) -> None:
-    def more(file: h5py.File) -> None:
+def test_wrong_number_of_electrons_is_reported(edited_density: EditDensity) -> None:
+    def multiply(file: h5py.File) -> None:
         del file.attrs["n_electrons"]
         file["vdata/total"][...] = file["vdata/total"][()] * 9
 
-    prepared = prepare(sample_record(densities=(edited_density(more),)), OPTIONS)
+    prepared = prepare(sample_record(densities=(edited_density(multiply),)), OPTIONS)
     assert any("electrons" in problem for problem in prepared.problems)
     assert "total" not in {density.kind for density in data_of(prepared).densities}
 
 
-def test_a_density_of_another_crystal_is_left_out() -> None:
+def test_density_of_another_crystal_is_left_out() -> None:
     other = SAMPLE / "densities" / "mp-1022.h5"
     prepared = prepare(sample_record(densities=(other,)), OPTIONS)
     data = data_of(prepared)
@@ -188,7 +202,7 @@ def test_a_density_of_another_crystal_is_left_out() -> None:
     assert data.volume == pytest.approx(read_structure(SAMPLE / "structures" / f"{ROCK_SALT}.cif").volume)
 
 
-def test_the_same_crystal_in_another_cell_takes_the_cell_of_its_density(tmp_path: Path) -> None:
+def test_structure_in_another_cell_is_replaced_by_that_of_the_density(tmp_path: Path) -> None:
     primitive = read_structure(SAMPLE / "structures" / f"{ROCK_SALT}.cif")
     conventional = primitive.copy()
     conventional.make_supercell([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
@@ -208,7 +222,7 @@ def test_the_same_crystal_in_another_cell_takes_the_cell_of_its_density(tmp_path
     assert any("give the structure that it was calculated for" in problem for problem in stretched.problems)
 
 
-def test_recipes_of_a_kind_that_is_missing_are_problems() -> None:
+def test_recipes_of_missing_kinds_are_problems() -> None:
     options = replace(OPTIONS, recipes=("metric", "paper", "paper-total"))
     prepared = prepare(sample_record(), options)
     assert [image.recipe_name for image in data_of(prepared).slices] == ["metric", "paper-total"]
@@ -216,7 +230,7 @@ def test_recipes_of_a_kind_that_is_missing_are_problems() -> None:
     assert "spin" in prepared.problems[0]
 
 
-def test_an_imported_image_becomes_a_recipe_of_its_own(tmp_path: Path) -> None:
+def test_imported_image_has_its_own_recipe(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.linspace(0, 1, 12).reshape(3, 4))
     slices = {image.recipe_name: image for image in data_of(prepare(sample_record(images=(path,)), OPTIONS)).slices}
@@ -226,18 +240,18 @@ def test_an_imported_image_becomes_a_recipe_of_its_own(tmp_path: Path) -> None:
     assert slices["imported"].inputs == ()
 
 
-def test_an_image_of_its_own_needs_no_density(tmp_path: Path) -> None:
+def test_crystal_with_an_image_needs_no_density(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.linspace(0, 1, 12).reshape(3, 4))
     prepared = prepare(sample_record(images=(path,), densities=()), OPTIONS)
     assert [image.recipe_name for image in data_of(prepared).slices] == ["imported"]
     assert prepared.problems == ()
-    # A density that cannot be used is said all the same.
+    # An unusable density is reported nevertheless.
     wrong = prepare(sample_record(images=(path,), densities=(SAMPLE / "densities" / "mp-1022.h5",)), OPTIONS)
     assert any("K2S" in problem for problem in wrong.problems)
 
 
-def test_texts_none_and_what_needs_computing() -> None:
+def test_needs_description_by_text_mode() -> None:
     assert data_of(prepare(sample_record(), replace(OPTIONS, texts="none"))).descriptions == ()
     bare = sample_record(description=None)
     for texts, with_text, without in (("source", False, True), ("compute", True, True), ("none", False, False)):
@@ -246,13 +260,13 @@ def test_texts_none_and_what_needs_computing() -> None:
         assert needs_description(bare, options) is without
 
 
-def test_without_a_structure_no_text_is_made_up() -> None:
+def test_crystal_without_a_structure_has_only_the_formula_as_text() -> None:
     prepared = prepare(FolderRecord("test", "x", "NaCl"), IngestOptions())
     assert [(text.text_level, text.text) for text in data_of(prepared).descriptions] == [("formula", "NaCl")]
     assert len(prepared.problems) == 2
 
 
-def test_checksum_follows_the_options_that_shape_the_result() -> None:
+def test_input_checksum_depends_on_options_that_change_the_result() -> None:
     record = sample_record()
     same = {input_sha256(record, replace(OPTIONS, **change)) for change in ({}, {"workers": 3}, {"limit": 5})}
     assert len(same) == 1
@@ -270,15 +284,7 @@ def test_checksum_follows_the_options_that_shape_the_result() -> None:
     assert len(others - same) == 6
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"texts": "some"}, {"assume_fcc": True}, {"limit": 0}, {"workers": -1}, {"recipes": ("metric", "metric")}]
-)
-def test_options_that_cannot_be_used(wrong: dict[str, object]) -> None:
-    with pytest.raises(ConfigurationError):
-        IngestOptions(**wrong)  # type: ignore[arg-type]
-
-
-def test_an_unknown_recipe_stops_everything() -> None:
+def test_unknown_recipe_is_an_error() -> None:
     options = IngestOptions(recipes=("metrik",))
     with pytest.raises(UnknownNameError, match="did you mean 'metric'"):
         options.fingerprint()
@@ -288,7 +294,7 @@ def test_an_unknown_recipe_stops_everything() -> None:
 
 @dataclass(frozen=True)
 class Failing:
-    """A record whose source raises."""
+    """A record that raises an error."""
 
     error: Exception
     source: str = "test"
@@ -302,22 +308,38 @@ class Failing:
         raise self.error
 
 
-def test_whatever_a_library_raises_is_an_outcome_in_one_line() -> None:
+def test_library_errors_are_outcomes_of_one_line() -> None:
     assert prepare(Failing(ValueError("bad\nlattice")), OPTIONS).rejected == "ValueError: bad lattice"
     assert prepare(Failing(ZeroDivisionError()), OPTIONS).rejected == "ZeroDivisionError: no message"
     assert prepare(Failing(TimeoutError("no answer")), OPTIONS).deferred == "TimeoutError: no answer"
     assert prepare(Failing(MemoryError()), OPTIONS).deferred == "MemoryError: no message"
 
 
-def test_loose_files_go_the_same_way() -> None:
+def test_files_without_a_source_are_prepared_equally() -> None:
     structure, density = SAMPLE / "structures" / f"{ROCK_SALT}.cif", SAMPLE / "densities" / f"{ROCK_SALT}.h5"
     options = IngestOptions(texts="none")
     both = data_of(prepare_files(structure, density, options=options))
     alone = data_of(prepare_files(None, density, options=options))
-    known = data_of(prepare(sample_record(), OPTIONS))
+    expected = data_of(prepare(sample_record(), OPTIONS))
     for data in (both, alone):
-        assert np.array_equal(data.slices[0].pixels, known.slices[0].pixels)
+        assert np.array_equal(data.slices[0].pixels, expected.slices[0].pixels)
     assert prepare_files(structure, None, options=options).problems == ("no density, so no slice (metric)",)
     assert "cannot be read" in str(prepare_files(Path("nowhere.cif"), None, options=options).rejected)
     with pytest.raises(ConfigurationError, match="a structure file, a density file"):
         prepare_files(None, None)
+
+
+def test_slim_applies_to_files(tmp_path: Path, gaussian_density: MakeDensity) -> None:
+    from pymatgen.io.vasp.inputs import Poscar
+    from pymatgen.io.vasp.outputs import Chgcar
+
+    structure = rock_salt()
+    density = gaussian_density(structure, (64, 64, 64), {"Na": (7, 0.4), "Cl": (7, 0.4)})
+    Chgcar(Poscar(structure), {"total": density.values * structure.volume}).write_file(tmp_path / "CHGCAR")
+    done = prepare_files(
+        None, tmp_path / "CHGCAR", options=IngestOptions(texts="none", recipes=("paper-total",), slim=True)
+    )
+    assert done.data is not None, done
+    [kept] = done.data.densities
+    assert kept.values.shape == (60, 60, 60)
+    assert kept.n_electrons == pytest.approx(14, rel=1e-5)
