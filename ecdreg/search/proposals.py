@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ecdreg.registry import Registry
     from ingest.substitution import Proposal
-    from train.discovery.ranking import PropertyModels, Ranked
+    from train.discovery.ranking import PropertyModels, RankedCrystal
 
 __all__ = ["DEFAULT_OBJECTIVE", "Proposals", "ProposedCrystal", "propose"]
 
@@ -245,7 +245,7 @@ def propose(
         for one in substitute(parents, family, known=known, depth=replace, progress=progress)
         if one.likeness >= likeness and elements.allow(list(composition(one.formula)))
     ]
-    best: list[Ranked] = []
+    best: list[RankedCrystal] = []
     if proposals:
         from ingest.substitution import as_crystal
         from train.discovery.ranking import PropertyModels, rank
@@ -294,7 +294,7 @@ def _make_folder(folder: Path) -> Path:
     return folder
 
 
-def _row(rank: int, proposal: Proposal, ranked: Ranked) -> ProposedCrystal:
+def _row(rank: int, proposal: Proposal, ranked: RankedCrystal) -> ProposedCrystal:
     return ProposedCrystal(
         rank=rank,
         formula=proposal.formula,
@@ -309,10 +309,10 @@ def _row(rank: int, proposal: Proposal, ranked: Ranked) -> ProposedCrystal:
         meets=ranked.meets,
         front=ranked.front,
         chance=ranked.chance,
-        out_of_domain=ranked.said.out_of_domain,
+        out_of_domain=ranked.predicted.out_of_domain,
         described=ranked.described,
-        values=ranked.said.values,
-        others=ranked.said.others,
+        values=ranked.predicted.values,
+        others=ranked.predicted.others,
     )
 
 

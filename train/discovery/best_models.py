@@ -1,4 +1,4 @@
-"""Which model says a property best, by cross-validation: what answers where a value is not known."""
+"""Ranking of the models of a property by their error in cross-validation."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ __all__ = ["RankedModel", "best_models"]
 
 @dataclass(frozen=True)
 class RankedModel:
-    """A model with the alias ``best``, and what it scored on the folds left out."""
+    """A model with the alias ``best``, and its score in cross-validation."""
 
     model: ResolvedModel
     cv_rmse: float
     """Mean over the folds, in the unit of the target."""
     n_cv: int
-    """Crystals that the folds scored."""
+    """Number of cross-validated crystals."""
     split: str
+    """Name of the split."""
 
 
 def best_models(session: Session, target: str, *, split: str | None = None) -> list[RankedModel]:
-    """The models with the alias ``best`` for a target, the lowest error in cross-validation first.
+    """Models with the alias ``best`` for a target, by increasing error in cross-validation.
 
-    Scores compare within one split. The mean, which says the same of every crystal, is not among them.
+    Scores are comparable within one split only. The mean baseline is excluded.
 
     Parameters
     ----------
     session
         Only read.
     target
-        A property.
+        Name of a property.
     split
-        The split that they were cross-validated on; None: ``default`` where models have it, else the one that the
-        newest model was trained on.
+        Name of the split of the cross-validation; None for ``default`` if there are models on it, otherwise for the
+        split of the newest model.
 
     Raises
     ------
     UnknownNameError
-        If there is no such property.
+        If the property is unknown.
     """
     rows = session.execute(
         text(
@@ -64,8 +65,8 @@ def best_models(session: Session, target: str, *, split: str | None = None) -> l
         {"target": property_named(target).name},
     ).all()
     if split is None and rows:
-        there = {row.split for row in rows}
-        split = "default" if "default" in there else max(rows, key=lambda row: row.id).split
+        splits = {row.split for row in rows}
+        split = "default" if "default" in splits else max(rows, key=lambda row: row.id).split
     return [
         RankedModel(
             ResolvedModel(session.get_one(Experiment, row.id), session.get_one(ModelVersion, row.model_version_id)),

@@ -1,8 +1,7 @@
-"""Crystals by constraint: who has the wished properties, as the registry knows them, and as models say where it does not.
+"""Search for crystals by constraints and objectives on properties, known or predicted.
 
-A known value always counts before a prediction; a suspect one is not believed, and is predicted instead. Which model
-says a property is decided by cross-validation (:func:`train.discovery.best_models.best_models`); where the best one cannot
-read a crystal (no density, no text), the next best says it.
+A known value takes precedence over a prediction, unless it is suspect. The model of a property is the best in
+cross-validation (:func:`train.discovery.best_models.best_models`) whose inputs the crystal has.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
 from train.prediction.stored import predict_crystals
 
-__all__ = ["Elements", "Found", "FoundMaterials", "check_constraints", "find_materials"]
+__all__ = ["Elements", "FoundMaterial", "FoundMaterials", "check_constraints", "find_materials"]
 
 
 @dataclass(frozen=True)
 class Elements:
-    """Which elements a crystal may have."""
+    """Filter on the elements of a crystal."""
 
     any_of: tuple[str, ...] = ()
-    """At least one of these."""
+    """At least one of these is required."""
     all_of: tuple[str, ...] = ()
-    """Every one of these."""
+    """All of these are required."""
     none_of: tuple[str, ...] = ()
-    """Not one of these."""
+    """None of these is allowed."""
 
     def __post_init__(self) -> None:
         for symbol in (*self.any_of, *self.all_of, *self.none_of):
@@ -55,22 +54,22 @@ class Elements:
             except InputError:
                 alone = False
             if not alone:
-                raise ConfigurationError(f"{symbol[:40]!r} is no element; give symbols with commas between, as Ti,Zr")
-        for wanted in (self.any_of, self.all_of):
-            if wanted and set(wanted) <= set(self.none_of):
-                raise ConfigurationError(f"{', '.join(wanted)} is asked for and excluded; leave out one of the two")
+                raise ConfigurationError(f"{symbol[:40]!r} is not an element; give symbols such as Ti,Zr")
+        for required in (self.any_of, self.all_of):
+            if required and set(required) <= set(self.none_of):
+                raise ConfigurationError(f"{', '.join(required)} is required and excluded; remove one of the two")
 
     def allow(self, symbols: Sequence[str]) -> bool:
-        """Whether a crystal of these elements may be in the answer."""
-        there = set(symbols)
+        """Whether a crystal of these elements passes the filter."""
+        present = set(symbols)
         return (
-            (not self.any_of or bool(there & set(self.any_of)))
-            and set(self.all_of) <= there
-            and not there & set(self.none_of)
+            (not self.any_of or bool(present & set(self.any_of)))
+            and set(self.all_of) <= present
+            and not present & set(self.none_of)
         )
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The same on ``v_materials``."""
+        """The filter as conditions on ``v_materials``."""
         elements = materials().c.elements
 
         def listed(symbols: tuple[str, ...]) -> ColumnElement[Any]:
@@ -87,8 +86,8 @@ class Elements:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A crystal in the answer to a constraint."""
+class FoundMaterial:
+    """A crystal in the result of a search by properties."""
 
     crystal_id: int
     source: str
@@ -97,49 +96,49 @@ class Found:
     space_group_symbol: str | None
     prototype: str | None
     values: Mapping[str, PropertyEstimate]
-    """Every wished and preferred property, known or predicted."""
+    """Values of all properties of the constraints and objectives, known or predicted."""
     meets: bool
     """Whether all constraints are met by these values."""
     front: int
-    """Pareto front, from 1: over the objectives among those that meet the constraints, else over what they lack."""
+    """Pareto front, from 1: of the objectives among crystals that meet the constraints, otherwise of the violations."""
     chance: float | None
-    """Probability that all constraints are met, as if the properties erred independently; None without intervals."""
+    """Probability that all constraints are met, for independent errors; None without intervals."""
     out_of_domain: bool | None
-    """Whether a model that says a value of it has learnt from nothing like it; None where all is known."""
+    """Whether the crystal is outside the domain of a model that predicts one of its values; None if all are known."""
 
 
 @dataclass(frozen=True)
 class FoundMaterials:
-    """The answer to a constraint."""
+    """Result of a search by properties."""
 
-    found: list[Found]
+    found: list[FoundMaterial]
     n_candidates: int
-    """Crystals that the filters let through."""
+    """Number of crystals that pass the filters."""
     n_met: int
-    """Of these, how many meet every constraint."""
+    """Number of candidates that meet every constraint."""
     models: Mapping[str, RankedModel]
-    """The best model of each property that something had to be predicted of."""
+    """Best model of each property with predicted values."""
     notes: list[str]
-    """What could not be answered, and why."""
+    """Remarks on values that are neither known nor predicted."""
 
 
 def check_constraints(constraints: Sequence[Constraint], objectives: Sequence[Objective]) -> list[str]:
-    """The properties of constraints and objectives, each once.
+    """Check constraints and objectives, and return their properties without duplicates.
 
     Raises
     ------
     ConfigurationError
-        If there is none at all, or two constraints or two objectives are about one property.
+        If there is neither, or a property has two constraints or two objectives.
     """
     if not constraints and not objectives:
-        raise ConfigurationError("nothing is wished for; give a range (k_vrh=250:300) or a preference (k_vrh=max)")
-    for what, names in (
-        ("constraints", [w.property for w in constraints]),
-        ("objectives", [p.property for p in objectives]),
+        raise ConfigurationError("there is no constraint and no objective; give k_vrh=250:300 or k_vrh=max")
+    for kind, names in (
+        ("constraints", [one.property for one in constraints]),
+        ("objectives", [one.property for one in objectives]),
     ):
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ConfigurationError(f"two {what} are about {min(twice)}; give one")
-    return list(dict.fromkeys([w.property for w in constraints] + [p.property for p in objectives]))
+            raise ConfigurationError(f"two {kind} are on {min(twice)}; give one")
+    return list(dict.fromkeys([one.property for one in constraints] + [one.property for one in objectives]))
 
 
 def find_materials(
@@ -155,77 +154,77 @@ def find_materials(
     split: str | None = None,
     progress: Progress | None = None,
 ) -> FoundMaterials:
-    """Crystals of the registry that have wished properties.
+    """Search the registry for crystals by constraints and objectives on properties.
 
     Parameters
     ----------
     engine
-        Predictions that are made are kept.
+        New predictions are stored through it.
     settings
-        Where weights are kept.
+        Location of the weights.
     constraints, objectives
-        What is wanted; see :mod:`registry.search.constraints` for the order of the answer.
+        Constraints and objectives, of which :mod:`registry.search.constraints` describes the ranking.
     elements
-        Which elements a crystal may have.
+        Filter on elements.
     where
-        A filter, as of :mod:`registry.search.filters`.
+        Filter in the syntax of :mod:`registry.search.filters`.
     k
-        How many.
+        Number of results.
     predict
-        Whether models say what is not known.
+        Whether unknown values are predicted.
     split
-        Split whose cross-validation chooses the models; None: ``default``.
+        Name of the split that models are ranked on; None for ``default``.
     progress
-        Told of features that are computed.
+        Reports features that are computed.
 
     Raises
     ------
     ConfigurationError
-        If nothing is wished for, or a property twice; or if ``k`` is less than 1.
+        As :func:`check_constraints`; or if ``k`` is less than 1.
     QueryError
         If the filter cannot be used.
     """
     names = check_constraints(constraints, objectives)
     if k < 1:
-        raise ConfigurationError(f"k is {k}; ask for at least 1 crystal")
+        raise ConfigurationError(f"k is {k}; give at least 1")
     with Session(engine) as session:
         rows = _candidates(session, elements or Elements(), where)
     values = [_known(row, names) for row in rows]
-    # What a known value rules out needs no prediction, unless nothing else is left to show.
+    # A crystal that a known value rules out needs no predictions.
     possible = [i for i in range(len(rows)) if not _ruled_out(constraints, values[i])]
     notes: list[str] = []
     models: dict[str, RankedModel] = {}
-    strange: dict[int, bool] = {}
+    out_of_domain: dict[int, bool] = {}
     if predict:
         for name in names:
             missing = [i for i in possible if name not in values[i]]
             if missing:
-                said, best, note = _predicted(
+                predictions, best, note = _predicted(
                     engine, settings, name, [int(rows[i]["revision_id"]) for i in missing], split, progress
                 )
                 notes += [note] if note else []
                 if best is not None:
                     models[name] = best
                 for i in missing:
-                    if (one := said.get(int(rows[i]["revision_id"]))) is not None:
+                    if (one := predictions.get(int(rows[i]["revision_id"]))) is not None:
                         values[i][name], flag = one
-                        strange[i] = strange.get(i, False) or bool(flag)
-    whole = [i for i in range(len(rows)) if len(values[i]) == len(names)]
+                        out_of_domain[i] = out_of_domain.get(i, False) or bool(flag)
+    complete = [i for i in range(len(rows)) if len(values[i]) == len(names)]
     for name in names:
         lost = sum(name not in values[i] for i in possible)
         if lost:
-            notes.append(f"{lost} crystals that could meet the constraints have no {name}, and are left out")
-    ordered = rank_by_constraints(constraints, objectives, [values[i] for i in whole])
+            notes.append(f"{lost} crystals that could meet the constraints have no {name} and are excluded")
+    ordered = rank_by_constraints(constraints, objectives, [values[i] for i in complete])
     found = []
     for place, meets, front in ordered[:k]:
-        i = whole[place]
+        i = complete[place]
         row, own = rows[i], values[i]
         chances = [probability(constraint, own[constraint.property]) for constraint in constraints]
         total = 1.0
-        for likely in chances:
-            total *= 1.0 if likely is None else likely
+        for one in chances:
+            total *= 1.0 if one is None else one
         found.append(
-            Found(
+            FoundMaterial(
                 **{
                     n: row[n]
                     for n in ("crystal_id", "source", "source_id", "formula", "space_group_symbol", "prototype")
@@ -234,7 +233,7 @@ def find_materials(
                 meets=meets,
                 front=front,
                 chance=None if None in chances else total,
-                out_of_domain=strange.get(i),
+                out_of_domain=out_of_domain.get(i),
             )
         )
     return FoundMaterials(found, len(rows), sum(meets for _, meets, _ in ordered), models, notes)
@@ -261,7 +260,7 @@ def _known(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, PropertyEs
 
 
 def _ruled_out(constraints: Sequence[Constraint], values: Mapping[str, PropertyEstimate]) -> bool:
-    return any(violation(w, values[w.property].value) > 0 for w in constraints if w.property in values)
+    return any(violation(one, values[one.property].value) > 0 for one in constraints if one.property in values)
 
 
 def _predicted(
@@ -272,7 +271,7 @@ def _predicted(
     split: str | None,
     progress: Progress | None,
 ) -> tuple[dict[int, tuple[PropertyEstimate, bool | None]], RankedModel | None, str | None]:
-    """Predictions by revision, with whether each is out of domain; the best model; and what there is to say."""
+    """Predictions and out-of-domain flags by revision, the best model, and a remark if there is no model."""
     with Session(engine) as session:
         ranked = best_models(session, name, split=split)
         readable = {
@@ -280,29 +279,30 @@ def _predicted(
         }
         session.expunge_all()  # used after the session is closed
     if not ranked:
-        return {}, None, f"no model says {name}; `ecdreg train baseline --target {name}` makes one"
-    said: dict[int, tuple[PropertyEstimate, bool | None]] = {}
+        return {}, None, f"there is no model of {name}; `ecdreg train baseline --target {name}` trains one"
+    predictions: dict[int, tuple[PropertyEstimate, bool | None]] = {}
     for place, one in enumerate(ranked):
-        ids = [rid for rid in revision_ids if rid not in said and rid in readable[place]]
+        ids = [rid for rid in revision_ids if rid not in predictions and rid in readable[place]]
         if not ids:
             continue
         try:
-            answers = predict_crystals(engine, settings, one.model, ids, progress=progress)
+            results = predict_crystals(engine, settings, one.model, ids, progress=progress)
         except IncompatibleInputError:
-            # Slices of another level of theory, say: one of them stops all, and the next model may read them.
+            # One crystal with an incompatible input (a slice of another level of theory) fails the batch; the next
+            # model may accept all.
             if place + 1 < len(ranked):
                 continue
             raise
-        for rid, answer in zip(ids, answers, strict=True):
+        for rid, result in zip(ids, results, strict=True):
             value = PropertyEstimate(
-                answer.value, known=False, lower=answer.lower, upper=answer.upper, model=one.model.name
+                result.value, known=False, lower=result.lower, upper=result.upper, model=one.model.name
             )
-            said[rid] = value, answer.out_of_domain
-    return said, ranked[0], None
+            predictions[rid] = value, result.out_of_domain
+    return predictions, ranked[0], None
 
 
 def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set[int]:
-    """Those that have what the towers of a model read; whether it is of the right kind the model itself checks."""
+    """Revisions with inputs for all towers of a model; their compatibility is checked by the model itself."""
     needs = {
         "image": "EXISTS (SELECT FROM slice_images s JOIN image_recipes i ON i.id = s.recipe_id"
         " WHERE s.revision_id = r.id AND i.name = :recipe)",

@@ -1,7 +1,7 @@
-"""What models say of crystals that nobody has made: by composition and text alone, for there is no density.
+"""Ranking of proposed crystals by models of composition and text, because proposals have no density.
 
-All are said by models that read a composition; the most promising are then described in words, and the models that read
-those speak too. Which of them counts is decided by cross-validation, as everywhere.
+Models of the composition predict the properties of all proposals; the highest ranked are then described by texts, and
+models of texts predict them as well. The best model in cross-validation counts.
 """
 
 from __future__ import annotations
@@ -21,48 +21,49 @@ from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
 from train.prediction.predictor import Predictor
 
-__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "PredictedProperties", "PropertyModels", "Ranked", "rank"]
+__all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "PredictedProperties", "PropertyModels", "RankedCrystal", "rank"]
 
 COMPOSITION_ALONE = frozenset({"composition"})
-"""Modalities of the models that need a formula and nothing else."""
+"""Modalities of models that read the formula only."""
 
 NO_DENSITY = frozenset({"composition", "text"})
-"""Modalities of the models that do without a density."""
+"""Modalities of models that need no density."""
 
 
 _BATCH = 200
+"""Crystals that are predicted at once."""
 
 
 @dataclass(frozen=True)
 class PredictedProperties:
-    """What models say of one crystal, by property."""
+    """Predictions of models for one crystal, by property."""
 
     values: Mapping[str, PropertyEstimate]
-    """By the best model that could read the crystal."""
+    """Predictions of the best model with the required inputs."""
     others: Mapping[str, tuple[PropertyEstimate, ...]] = field(default_factory=dict)
-    """By the other models, the better first."""
+    """Predictions of the other models, in order of their score."""
     out_of_domain: bool | None = None
-    """Whether a model that counts has learnt from nothing like it."""
+    """Whether the crystal is outside the domain of one of the best models."""
 
 
 class PropertyModels:
-    """The models of some properties that do without a density, loaded once.
+    """Loaded models of some properties that need no density.
 
     Parameters
     ----------
     engine
-        Features that intervals need are computed, and kept.
+        Missing features for the intervals are computed and stored through it.
     settings
-        Where weights are kept.
+        Location of the weights.
     names
-        Properties.
+        Names of properties.
     split
-        Split whose cross-validation ranks the models; None: ``default``.
+        Name of the split that models are ranked on; None for ``default``.
 
     Raises
     ------
     NotFoundError
-        If no model says one of the properties from a composition alone.
+        If one of the properties has no model of the composition.
     """
 
     def __init__(self, engine: Engine, settings: Settings, names: Sequence[str], *, split: str | None = None) -> None:
@@ -77,8 +78,8 @@ class PropertyModels:
                         self._loaded[name].append((ranked, needs, predictor))
                 if not any(needs <= COMPOSITION_ALONE for _, needs, _ in self._loaded[name]):
                     raise NotFoundError(
-                        f"no model says {name} from a composition alone, which proposals are first ranked by;"
-                        f" `ecdreg train baseline --target {name}` makes one"
+                        f"there is no model of {name} that reads the composition only, which ranks proposals;"
+                        f" `ecdreg train baseline --target {name}` trains one"
                     )
             session.expunge_all()
         for models in self._loaded.values():
@@ -87,71 +88,71 @@ class PropertyModels:
 
     @property
     def models(self) -> dict[str, list[RankedModel]]:
-        """By property, the models that speak, the best first."""
+        """Models of each property, the best first."""
         return {name: [ranked for ranked, _, _ in models] for name, models in self._loaded.items()}
 
     @property
     def read_texts(self) -> bool:
-        """Whether any of them reads texts."""
+        """Whether any model reads texts."""
         return any(needs - COMPOSITION_ALONE for models in self._loaded.values() for _, needs, _ in models)
 
     @property
-    def texts_count(self) -> bool:
-        """Whether the best model of any property reads texts, so that a description changes what counts."""
+    def best_read_texts(self) -> bool:
+        """Whether the best model of any property reads texts, so that predictions depend on the description."""
         return any(models[0][1] - COMPOSITION_ALONE for models in self._loaded.values())
 
-    def say(self, crystals: Sequence[CrystalData], *, modalities: Collection[str]) -> list[PredictedProperties]:
-        """What the models say of N crystals.
+    def predict(self, crystals: Sequence[CrystalData], *, modalities: Collection[str]) -> list[PredictedProperties]:
+        """Predict the properties of N crystals.
 
         Parameters
         ----------
         crystals
-            With descriptions, where ``modalities`` has texts.
+            Crystals, with descriptions if ``modalities`` includes texts.
         modalities
-            What the models may read: :data:`COMPOSITION_ALONE` or :data:`NO_DENSITY`.
+            Modalities of the models that are used: :data:`COMPOSITION_ALONE` or :data:`NO_DENSITY`.
         """
         if not crystals:
             return []
         values: list[dict[str, list[PropertyEstimate]]] = [{} for _ in crystals]
-        strange: list[bool | None] = [None for _ in crystals]
+        out_of_domain: list[bool | None] = [None for _ in crystals]
         for name, models in self._loaded.items():
             for ranked, needs, predictor in models:
                 if not needs <= set(modalities):
                     continue
-                for i, said in enumerate(predictor.predict(crystals)):
+                for i, result in enumerate(predictor.predict(crystals)):
                     first = name not in values[i]
                     values[i].setdefault(name, []).append(
                         PropertyEstimate(
-                            said.value, known=False, lower=said.lower, upper=said.upper, model=ranked.model.name
+                            result.value, known=False, lower=result.lower, upper=result.upper, model=ranked.model.name
                         )
                     )
-                    if first and said.out_of_domain is not None:
-                        strange[i] = bool(strange[i]) or said.out_of_domain
+                    if first and result.out_of_domain is not None:
+                        out_of_domain[i] = bool(out_of_domain[i]) or result.out_of_domain
         return [
             PredictedProperties({n: v[0] for n, v in one.items()}, {n: tuple(v[1:]) for n, v in one.items()}, flag)
-            for one, flag in zip(values, strange, strict=True)
+            for one, flag in zip(values, out_of_domain, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """A crystal in the order in which it is wanted."""
+class RankedCrystal:
+    """A crystal with its rank by constraints and objectives."""
 
     place: int
-    """Row of the crystal among those that were ranked, from 0."""
-    said: PredictedProperties
+    """Index of the crystal in the input, from 0."""
+    predicted: PredictedProperties
     meets: bool
-    """Whether what counts meets every constraint."""
+    """Whether the predicted values meet every constraint."""
     front: int
     """Pareto front, from 1; see :func:`registry.search.constraints.rank_by_constraints`."""
     chance: float | None
-    """Probability that all constraints are met, as if the properties erred independently; None without intervals."""
+    """Probability that all constraints are met, for independent errors; None without intervals."""
     described: bool
-    """Whether models of texts have spoken, too."""
+    """Whether models of texts predicted it as well."""
 
 
 def rank(
-    sayers: PropertyModels,
+    models: PropertyModels,
     crystals: Sequence[CrystalData],
     *,
     constraints: Sequence[Constraint],
@@ -159,60 +160,62 @@ def rank(
     describe: Callable[[int], CrystalData] | None = None,
     shortlist: int = 0,
     progress: Progress | None = None,
-) -> list[Ranked]:
-    """Order crystals that nobody has made: all by their composition, then the first of them by their descriptions.
+) -> list[RankedCrystal]:
+    """Rank proposed crystals: all by their compositions, then the highest ranked by their descriptions.
 
     Parameters
     ----------
-    sayers
-        The models.
+    models
+        Models of the properties.
     crystals
-        N crystals, of which the formula is read.
+        N crystals, of which only the formula is used.
     constraints, objectives
-        What is wanted.
+        Constraints and objectives.
     describe
-        Gives the crystal of a row with its descriptions; None: nothing is described.
+        Function from an index to the crystal with its descriptions; None for no descriptions.
     shortlist
-        How many are described, where a model reads texts.
+        Number of crystals that are described, if a model reads texts.
     progress
-        Told of each crystal.
+        Reports each crystal.
     """
     progress = progress or Silent()
     progress.begin("compositions", len(crystals))
-    said: list[PredictedProperties] = []
+    predictions: list[PredictedProperties] = []
     for start in range(0, len(crystals), _BATCH):
         batch = crystals[start : start + _BATCH]
-        said += sayers.say(batch, modalities=COMPOSITION_ALONE)
+        predictions += models.predict(batch, modalities=COMPOSITION_ALONE)
         progress.advance(len(batch))
     progress.end()
-    first = [i for i, _, _ in rank_by_constraints(constraints, objectives, [one.values for one in said])]
+    first = [i for i, _, _ in rank_by_constraints(constraints, objectives, [one.values for one in predictions])]
     described: set[int] = set()
-    if describe is not None and sayers.read_texts and shortlist:
+    if describe is not None and models.read_texts and shortlist:
         progress.begin("descriptions", min(shortlist, len(first)))
         for i in first[:shortlist]:
             try:
-                (said[i],) = sayers.say([describe(i)], modalities=NO_DENSITY)
+                (predictions[i],) = models.predict([describe(i)], modalities=NO_DENSITY)
                 described.add(i)
             except InputError as error:
                 progress.message(f"{crystals[i].formula}: {error}")
             progress.advance(1, crystals[i].formula)
         progress.end()
-    # Compared are those that the same models have spoken of: where texts count, the described ones, then the rest.
+    # Only predictions of the same models are comparable: if texts matter, described crystals are ranked first.
     groups = [first]
-    if sayers.texts_count:
+    if models.best_read_texts:
         groups = [[i for i in first if i in described], [i for i in first if i not in described]]
     ranked = []
     for group in groups:
-        for place, meets, front in rank_by_constraints(constraints, objectives, [said[i].values for i in group]):
+        for place, meets, front in rank_by_constraints(constraints, objectives, [predictions[i].values for i in group]):
             i = group[place]
-            ranked.append(Ranked(i, said[i], meets, front, _chance(constraints, said[i]), i in described))
+            ranked.append(
+                RankedCrystal(i, predictions[i], meets, front, _chance(constraints, predictions[i]), i in described)
+            )
     return ranked
 
 
-def _chance(constraints: Sequence[Constraint], said: PredictedProperties) -> float | None:
+def _chance(constraints: Sequence[Constraint], predicted: PredictedProperties) -> float | None:
     total = 1.0
     for constraint in constraints:
-        one = probability(constraint, said.values[constraint.property])
+        one = probability(constraint, predicted.values[constraint.property])
         if one is None:
             return None
         total *= one

@@ -1,7 +1,7 @@
-"""The matrix of the paper, target x input x split, as jobs that depend on each other.
+"""Matrix of the paper, target x input x split, as a list of training jobs with dependencies.
 
-A job trains one model on one split with one seed. Stacks come after their towers, so that no two jobs train the
-same tower; everything else is free to run at once.
+A job trains one model on one split with one seed. Stacks depend on the jobs of their towers, so that no tower is
+trained twice; all other jobs are independent.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ PAPER_SEEDS: Mapping[str, tuple[int, ...]] = {
     "efermi": (4200, 5200, 6200),
     "k_vrh": (420, 520, 620),
 }
-"""Seeds of the published runs by target, which name their splits too (Massa et al., arXiv 2401.09301)."""
+"""Seeds of the published runs and splits by target (Massa et al., arXiv 2401.09301)."""
 
 PAPER_SPLIT = "paper-{target}-{seed}"
-"""How the published splits are called."""
+"""Template of the names of the published splits."""
 
 STAGES = ("image", "text", "image+text", "clip")
-"""What is trained, as the paper names it."""
+"""Stages of training, named as in the paper."""
 
 BASELINES = ("baseline-mean", "baseline-magpie")
+"""Kinds of the baselines."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """What tells a row of the table from another, but for its target."""
+    """Identity of a row of the table within its target."""
 
     stage: str
-    """One of :data:`STAGES`, or a baseline."""
+    """One of :data:`STAGES`, or the kind of a baseline."""
     recipe: str | None
-    """Recipe of the images; None where none are seen."""
+    """Recipe of the images; None for models without images."""
     text_level: str | None
-    """Level of the texts; None where none are read."""
+    """Level of the texts; None for models without texts."""
 
 
 @dataclass(frozen=True)
@@ -54,40 +55,40 @@ class Job:
     split: str
     seed: int
     needs: tuple[int, ...] = ()
-    """Places in the list of jobs whose models this one is made of."""
+    """Indices of the jobs of its towers in the list of jobs."""
 
     @property
     def label(self) -> str:
-        """For a person's eyes."""
+        """Description of the job on one line."""
         parts = [self.row.stage, self.config.target, self.row.recipe, self.row.text_level, self.split]
         return " · ".join(part for part in parts if part) + f" · seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a reproduction covers."""
+    """Scope of a reproduction."""
 
     targets: tuple[str, ...] = TARGETS
     seeds: tuple[int, ...] | None = None
-    """Of every target; None: those of the published runs."""
+    """Seeds for each target; None for those of the published runs."""
     split: str = PAPER_SPLIT
-    """Name of the splits; ``{target}`` and ``{seed}`` are filled in."""
+    """Template of the names of the splits, with ``{target}`` and ``{seed}``."""
     recipes: tuple[str, ...] = ("metric",)
     text_levels: tuple[str, ...] = tuple(TOKEN_LIMITS)
     stages: tuple[str, ...] = STAGES
     baselines: bool = True
     finetune: bool = False
-    """Fine-tune the backbones too; without it the towers have their readout phase alone."""
+    """Whether to fine-tune the backbones; otherwise towers have the readout phase only."""
     max_epochs: int | None = None
-    """Epochs of each phase at most; None: the default."""
+    """Largest number of epochs of each phase; None for the default."""
     clip: str | None = None
-    """The CLIP, a folder or a hub id; None: the offline dual encoder in its place."""
+    """The CLIP, as a folder or a hub id; None for the offline dual encoder instead."""
     image_backbone: str | None = None
-    """Image backbone; None: the default."""
+    """Image backbone; None for the default."""
     image_size: int | None = None
-    """Pixels a side that the image backbone reads; None: its default."""
+    """Pixels along each side of the image backbone's input; None for its default."""
     text_backbone: str | None = None
-    """Text backbone; None: the default."""
+    """Text backbone; None for the default."""
 
     def __post_init__(self) -> None:
         for name, given, known in (
@@ -102,11 +103,11 @@ class Plan:
             self.split_name(self.targets[0] if self.targets else "", 0)
         except (KeyError, IndexError, ValueError):
             raise ConfigurationError(
-                f"split is {self.split!r}; a template knows {{target}} and {{seed}}, as {PAPER_SPLIT!r}"
+                f"split is {self.split!r}; a template may contain {{target}} and {{seed}}, as {PAPER_SPLIT!r}"
             ) from None
 
     def runs(self, target: str) -> list[tuple[str, int]]:
-        """The splits of a target with the seeds that are trained on each."""
+        """Splits of a target, each with the seed of its run."""
         seeds = PAPER_SEEDS[target] if self.seeds is None else self.seeds
         return [(self.split_name(target, seed), seed) for seed in dict.fromkeys(seeds)]
 
@@ -116,22 +117,22 @@ class Plan:
 
 
 def enumerate_jobs(plan: Plan) -> list[Job]:
-    """Every job of a plan: the first run of all targets, then the second, so that what is cut off is whole runs.
+    """List the jobs of a plan: the first run of all targets, then the second, and so on.
 
     Parameters
     ----------
     plan
-        What is covered.
+        Scope of the reproduction.
 
     Returns
     -------
     list of Job
-        In an order in which they may be run one by one.
+        Jobs in an order that respects their dependencies.
 
     Raises
     ------
     ConfigurationError
-        If a field of ``plan.options`` is unusable.
+        If an option of the plan is invalid.
     """
     jobs: list[Job] = []
     runs = {target: plan.runs(target) for target in plan.targets}
@@ -171,7 +172,7 @@ def _one_run(plan: Plan, target: str, split: str, seed: int, jobs: list[Job]) ->
 
 
 def _config(plan: Plan, kind: str, target: str, row: TableRow) -> TrainConfig:
-    """Configuration of a row: the published one, with what the plan changes."""
+    """Configuration of a row: the published one with the options of the plan."""
     images, texts = kind in ("image", "stacked", "dual-encoder"), kind in ("text", "stacked", "dual-encoder")
     options = ModelOptions(
         recipe=row.recipe,

@@ -1,8 +1,8 @@
-"""The published numbers, to stand beside those that are reproduced.
+"""Published results, for comparison with reproduced ones.
 
 Source: Massa, Kaszuba, Papanikolaou, Sankowski, *Transfer Learning in Materials Informatics*, arXiv 2401.09301v3,
-figure 2 and its table for CLIP; and, of CLIP, the first fold alone: one network went through all five folds there, so
-that the other four were scored by a network that had trained on their rows.
+figure 2 and its table for CLIP. For CLIP, the first fold is also listed separately: one network was trained through all
+five folds, so that the other four were scored by a network that had been trained on their rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statistics import fmean
 __all__ = ["SUBSETS", "Published", "published", "published_for"]
 
 SUBSETS = ("train", "val", "test")
-"""Subsets of the published tables: the folds' training rows, the rows that each fold scores, the holdout."""
+"""Subsets of the published tables: training rows of the folds, validation rows of the folds, holdout."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Published:
     target: str
     text_level: str
     stage: str
-    """image, text, image+text, clip, or clip-fold-1: the fold that is free of the leak."""
+    """``image``, ``text``, ``image+text``, ``clip``, or ``clip-fold-1``, the fold without leakage."""
     r2: dict[str, float]
-    """By subset, where it was published."""
+    """R2 by subset, where published."""
     rmse: dict[str, float]
-    """By subset, in the unit of the target."""
+    """RMSE by subset, in the unit of the target, where published."""
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Every published row, in the order of the paper."""
+    """All published rows, in the order of the paper."""
     lines = files("train.paper").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
 
@@ -48,17 +48,17 @@ def published() -> tuple[Published, ...]:
 
 
 def published_for(target: str, stage: str, text_level: str | None) -> Published | None:
-    """What was published of a stage; None where nothing was.
+    """Published results of a stage; None if there are none.
 
     Parameters
     ----------
     target
-        Property that is predicted.
+        Predicted property.
     stage
-        image, text, image+text or clip.
+        ``image``, ``text``, ``image+text`` or ``clip``.
     text_level
-        Level of the text; None for the image stage, whose published runs at the three levels differ in nothing but
-        chance: their mean is given.
+        Text level; None for the image stage, for which the mean of the runs at the three levels is returned, as they
+        differ only by chance.
     """
     found = [
         row

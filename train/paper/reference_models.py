@@ -1,8 +1,8 @@
-"""Published models of others, scored on the rows of a split beside ours: CGCNN and CHGNet, with the weights they ship.
+"""Reference models: CGCNN and CHGNet with their published weights, scored on the rows of a split.
 
-Nothing is fitted here. Both were trained on the Materials Project, so that their training rows hold crystals of every
-split that is made of it: what they score is no leakage-free measure of anything, and every table says so. They read
-structures alone. Their packages are the optional extra ``reference``.
+They are not fitted here. Both were trained on the Materials Project, so that crystals of a split from that source were
+among their training rows: their scores are not leakage-free, and every table states this. Their input is the structure
+only. Their packages are the optional extra ``reference``.
 
 CGCNN: T. Xie, J. C. Grossman, Physical Review Letters 120, 145301 (2018); one network for each property. CHGNet:
 B. Deng et al., Nature Machine Intelligence 5, 1031 (2023); an interatomic potential, whose bulk modulus comes from an
@@ -46,46 +46,50 @@ from train.models import metrics
 __all__ = ["REFERENCE_MODELS", "ReferenceModel", "ReferenceResult", "bulk_modulus", "run_reference_model"]
 
 STRAINS = np.linspace(-0.03, 0.03, 7)
-"""Linear strains of the volumes of an equation of state."""
+"""Linear strains of the volumes in an equation of state."""
 
 EV_PER_A3 = 160.21766208
-"""GPa in one eV/Å^3 (CODATA 2018)."""
+"""Pressure of 1 eV/Å^3 [GPa] (CODATA 2018)."""
+
+KIND_PREFIX = "peer-"
+"""Beginning of the kind of a reference model, as stored in registries."""
 
 Predictions = Callable[[Sequence[Mapping[str, Any]], Callable[[], None]], "list[float | None]"]
-"""Values for structures (pymatgen dicts), None where a structure cannot be read; the callback is called after each."""
+"""Function from structures (pymatgen dicts) and a callback for each to predictions, None for unsupported structures."""
 
 
 @dataclass(frozen=True)
 class ReferenceModel:
-    """A published model."""
+    """A reference model."""
 
     package: str
-    """Distribution that ships it."""
+    """Distribution with its code and weights."""
     trained_on: str
-    """What it was trained on, as every table says it."""
+    """Training data, as stated in tables."""
     targets: Mapping[str, int]
-    """Properties that it predicts, with the number of rows that it was trained on."""
+    """Predicted properties, with the number of training rows."""
     load: Callable[[str], tuple[Predictions, Path]]
-    """For a target: what predicts it, and the file of its weights."""
+    """Function from a target to the predicting function and the file of the weights."""
 
 
 @dataclass(frozen=True)
 class ReferenceResult:
-    """What became of a peer on one split."""
+    """Scores of a reference model on one split."""
 
     name: str
     target: str
     experiment_id: int
     scores: Mapping[str, Mapping[str, float]]
-    """By subset (validation: all cross-validated rows together; holdout): r2, rmse, mae in the unit of the target."""
+    """r2, rmse and mae, in the unit of the target, by subset: ``validation`` for all cv rows, and ``holdout``."""
     n: Mapping[str, int]
+    """Number of scored crystals by subset."""
     missing: tuple[str, ...]
-    """Crystals without a structure, or that the peer cannot read."""
+    """Crystals without a supported structure."""
     status: Literal["scored", "unchanged"]
 
 
 REFERENCE_MODELS: Catalog[ReferenceModel] = Catalog("reference models")
-"""Published models by name."""
+"""Reference models by name."""
 
 
 def run_reference_model(
@@ -97,49 +101,49 @@ def run_reference_model(
     subsets: Sequence[str] = ("cv", "holdout"),
     progress: Progress | None = None,
 ) -> ReferenceResult:
-    """Score a peer on the rows of a split, as a model version of its own.
+    """Score a reference model on the rows of a split, and store it as a model version.
 
     Parameters
     ----------
     engine
-        Written to in one transaction, after all is predicted.
+        Written to in one transaction, after all predictions.
     name
-        An entry of :data:`REFERENCE_MODELS`.
+        Name in :data:`REFERENCE_MODELS`.
     target
-        Property that is predicted.
+        Property to predict.
     split
-        Name of a split for it.
+        Name of a split of the target.
     subsets
-        ``cv`` and ``holdout``: both are scored alike, because nothing is fitted.
+        ``cv``, ``holdout`` or both, which are scored in the same way because nothing is fitted.
     progress
-        Told of each crystal.
+        Reports each crystal.
 
     Raises
     ------
     ConfigurationError
-        If the peer does not predict the target, or its package is missing.
+        If the model does not predict the target, or its package is missing.
     NotFoundError
-        If there is no such split.
+        If the split is unknown.
     ModelError
-        If it can read none of the structures.
+        If none of the structures is supported.
     """
-    peer = REFERENCE_MODELS[name]
-    if target not in peer.targets:
-        raise ConfigurationError(f"{name} does not predict {target}; it predicts {', '.join(peer.targets)}")
+    reference = REFERENCE_MODELS[name]
+    if target not in reference.targets:
+        raise ConfigurationError(f"{name} does not predict {target}; it predicts {', '.join(reference.targets)}")
     with Session(engine) as session:
         rows = load_rows(session, split, target=target, inputs={})
         parts = {"cv": rows.cv, "holdout": rows.holdout}
         chosen = {subset: parts[subset] for subset in subsets if len(parts[subset])}
         structures = _structures(session, chosen.values())
-    predict, weights = peer.load(target)
+    predict, weights = reference.load(target)
     config = {
-        "kind": f"peer-{name}",
+        "kind": f"{KIND_PREFIX}{name}",
         "target": target,
-        "package": peer.package,
-        "package_version": version(peer.package),
+        "package": reference.package,
+        "package_version": version(reference.package),
         "weights": weights.name,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "trained_on": peer.trained_on,
+        "trained_on": reference.trained_on,
         "subsets": sorted(chosen),
         "rows_sha256": config_sha256({s: part.revision_ids.tolist() for s, part in chosen.items()}),
     }
@@ -148,24 +152,30 @@ def run_reference_model(
         done = find_experiment(session, config_sha256=config_sha256(config), **identity)
         if done is not None:
             return ReferenceResult(name, target, done.id, {}, {}, (), "unchanged")
-    said, missing = _said(name, predict, chosen, structures, progress or Silent())
-    if not any(np.isfinite(values).any() for values in said.values()):
-        raise ModelError(f"{name} can read none of the structures of split {split!r}; ingest crystals with structures")
+    predictions, missing = _predictions(name, predict, chosen, structures, progress or Silent())
+    if not any(np.isfinite(values).any() for values in predictions.values()):
+        raise ModelError(f"{name} supports none of the structures of split {split!r}; ingest crystals with structures")
     scores: dict[str, Mapping[str, float]] = {}
     counts: dict[str, int] = {}
     with session_scope(engine) as session:
-        experiment = start_experiment(session, kind=f"peer-{name}", config=config, **identity)
+        experiment = start_experiment(session, kind=f"{KIND_PREFIX}{name}", config=config, **identity)
         for subset, part in chosen.items():
-            there = np.isfinite(said[subset])
+            scored = np.isfinite(predictions[subset])
             label = "validation" if subset == "cv" else "holdout"
-            scores[label] = metrics.scores(part.values[there], said[subset][there])
-            counts[label] = int(there.sum())
-            for fold in np.unique(part.folds[there]).tolist() if subset == "cv" else [None]:
-                own = there if fold is None else there & (part.folds == fold)
+            scores[label] = metrics.scores(part.values[scored], predictions[subset][scored])
+            counts[label] = int(scored.sum())
+            for fold in np.unique(part.folds[scored]).tolist() if subset == "cv" else [None]:
+                own = scored if fold is None else scored & (part.folds == fold)
                 made = add_model_version(
-                    session, experiment, fold=fold, phase="fit", n_train=peer.targets[target], scalers={}, artifact=None
+                    session,
+                    experiment,
+                    fold=fold,
+                    phase="fit",
+                    n_train=reference.targets[target],
+                    scalers={},
+                    artifact=None,
                 )
-                truth, predicted = part.values[own], said[subset][own]
+                truth, predicted = part.values[own], predictions[subset][own]
                 if np.ptp(truth) > 0:
                     write_metrics(
                         session, made, subset=label, values=metrics.scores(truth, predicted), n=int(own.sum())
@@ -176,7 +186,7 @@ def run_reference_model(
 
 
 def bulk_modulus(volumes: ArrayLike, energies: ArrayLike) -> tuple[float, float]:
-    """Equilibrium volume [Å^3] and bulk modulus [GPa] of an equation of state.
+    """Compute the equilibrium volume [Å^3] and bulk modulus [GPa] from an equation of state.
 
     The energy of F. Birch's third-order equation of state (Physical Review 71, 809 (1947)) is a cubic polynomial of
     ``x = V^(-2/3)``, fitted by least squares; at its minimum ``B = V d²E/dV² = (4/9) x² E''(x) / V``, because
@@ -185,14 +195,14 @@ def bulk_modulus(volumes: ArrayLike, energies: ArrayLike) -> tuple[float, float]
     Parameters
     ----------
     volumes
-        At least 5 [Å^3].
+        Volumes of at least 5 cells [Å^3].
     energies
-        Of the same cells [eV].
+        Energies of the same cells [eV].
 
     Raises
     ------
     ModelError
-        If there is no minimum between the volumes.
+        If there are too few volumes, or no minimum between them.
     """
     v, e = np.asarray(volumes, dtype=np.float64), np.asarray(energies, dtype=np.float64)
     if v.shape != e.shape or v.ndim != 1 or len(v) < 5:
@@ -214,7 +224,7 @@ def bulk_modulus(volumes: ArrayLike, energies: ArrayLike) -> tuple[float, float]
     return volume, float(4 / 9 * at**2 * curvature(at) / volume * EV_PER_A3)
 
 
-# ------------------------------------------------------------------------------- peers
+# -------------------------------------------------------------------------------- models
 
 
 def _cgcnn(target: str) -> tuple[Predictions, Path]:
@@ -257,19 +267,19 @@ def _cgcnn(target: str) -> tuple[Predictions, Path]:
         inputs, _, _ = collate_pool([(graph, torch.zeros(1), "")])
         with torch.inference_mode():
             value = float(network(*inputs)[0].item()) * std + mean
-        return 10**value if target == "k_vrh" else value  # its bulk moduli are log10(GPa)
+        return 10**value if target == "k_vrh" else value  # CGCNN predicts log10 of the bulk modulus in GPa
 
     return _each(one), path
 
 
 CGCNN_RADIUS, CGCNN_NEIGHBOURS, CGCNN_ELEMENTS = 8.0, 12, 100
-"""Å, neighbours and last atomic number of its published graphs."""
+"""Cutoff [Å], neighbours and largest atomic number of the published graphs."""
 
 
 def _chgnet(_target: str) -> tuple[Predictions, Path]:
     _needs("chgnet")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its dependencies deprecate each other while they are imported
+        warnings.simplefilter("ignore")  # deprecations of its dependencies
         import chgnet
         from chgnet.model.model import CHGNet
     from pymatgen.core.structure import Structure
@@ -280,25 +290,25 @@ def _chgnet(_target: str) -> tuple[Predictions, Path]:
 
     def energies(structures: Sequence[Any]) -> NDArray[np.float64]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of isolated atoms, whose energies are right
-            said: Any = network.predict_structure(list(structures), task="e", batch_size=len(structures))
-        return np.array([float(one["e"]) for one in said])
+            warnings.simplefilter("ignore")  # about isolated atoms, whose energies are correct
+            results: Any = network.predict_structure(list(structures), task="e", batch_size=len(structures))
+        return np.array([float(one["e"]) for one in results])
 
     def one(data: Mapping[str, Any]) -> float | None:
         primitive = Structure.from_dict(dict(data)).get_primitive_structure()
         volume = float(primitive.volume)
-        for _ in range(3):  # its own equilibrium may lie elsewhere
+        for _ in range(3):  # the minimum of CHGNet may be at another volume
             volumes = volume * (1 + STRAINS) ** 3
             strained = []
             for size in volumes:
                 copy = primitive.copy()
                 copy.scale_lattice(size)
                 strained.append(copy)
-            said = energies(strained) * len(primitive)
+            total = energies(strained) * len(primitive)
             try:
-                return bulk_modulus(volumes, said)[1]
+                return bulk_modulus(volumes, total)[1]
             except ModelError:
-                volume = float(volumes[int(np.argmin(said))])
+                volume = float(volumes[int(np.argmin(total))])
         return None
 
     return _each(one), path
@@ -353,25 +363,25 @@ def _structures(session: Session, parts: Any) -> dict[int, Mapping[str, Any] | N
     return {row.id: row.structure for row in session.execute(query)}
 
 
-def _said(
+def _predictions(
     name: str,
     predict: Predictions,
     parts: Mapping[str, Rows],
     structures: Mapping[int, Mapping[str, Any] | None],
     progress: Progress,
 ) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
-    """By subset, predictions (N,), NaN where there is none; and the crystals without one."""
-    said: dict[str, NDArray[np.float64]] = {}
+    """Predictions (N,) by subset, NaN if unsupported; and the unsupported crystals."""
+    predictions: dict[str, NDArray[np.float64]] = {}
     missing: list[str] = []
     progress.begin(name, sum(len(part) for part in parts.values()))
     try:
         for subset, part in parts.items():
             known = [structures.get(int(rid)) for rid in part.revision_ids]
-            there = [structure for structure in known if structure is not None]
-            values = iter(predict(there, lambda: progress.advance(1)))
+            available = [structure for structure in known if structure is not None]
+            values = iter(predict(available, lambda: progress.advance(1)))
             found = [None if structure is None else next(values) for structure in known]
-            said[subset] = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+            predictions[subset] = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
             missing += [i for i, value in zip(part.source_ids, found, strict=True) if value is None]
     finally:
         progress.end()
-    return said, tuple(missing)
+    return predictions, tuple(missing)

@@ -1,4 +1,4 @@
-"""A reproduction: what it needs is checked, its matrix is run, and its table is read from the registry."""
+"""Reproduction of the paper: checks of its requirements, execution of its jobs, and its table of results."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from train.experiments.context import ExperimentContext
 from train.experiments.jobs import JobOutcome, run_jobs
 from train.experiments.results import config_of, read_result
 from train.paper.matrix import Job, Plan, TableRow, enumerate_jobs
+from train.paper.reference_models import KIND_PREFIX
 
 __all__ = [
     "Line",
@@ -45,14 +46,14 @@ class Stat:
 
     mean: float
     sd: float | None
-    """n - 1 in the denominator; None for a single number."""
+    """Sample standard deviation (n - 1 in the denominator); None for a single value."""
     n: int
-    """Numbers that were averaged: folds times runs, or runs on the holdout."""
+    """Number of averaged values: folds times runs, or runs on the holdout."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a kind of model in one of its phases, over folds and runs."""
+    """One line of the table: a model in one of its phases, averaged over folds and runs."""
 
     target: str
     unit: str
@@ -61,20 +62,20 @@ class Line:
     """Kind of model in the registry."""
     phase: str
     last: bool
-    """Whether this is the phase that the model ends with; only then is there a test score."""
+    """Whether this is the last phase of the model; only the last phase has a test score."""
     runs: int
     n_cv: int
-    """Crystals that the folds score, of the largest run."""
+    """Number of cross-validated crystals of the largest run."""
     n_holdout: int
-    """Crystals of the holdout, of the largest run."""
+    """Number of holdout crystals of the largest run."""
     scores: dict[str, dict[str, Stat]]
-    """By subset (train, val, test) and score (r2, rmse, mae); rmse and mae in ``unit``."""
+    """Statistics by subset (train, val, test) and metric (r2, rmse, mae); rmse and mae in ``unit``."""
     first_fold: dict[str, Stat]
-    """By score: the first fold alone, over the runs."""
+    """Statistics of the first fold over the runs, by metric."""
     experiments: tuple[int, ...]
-    """Ids of the runs."""
+    """Ids of the experiments of the runs."""
     trained_on: str | None = None
-    """What a published model of others was trained on; None for what was trained on the split."""
+    """Training data of a reference model; None for models that were trained on the split."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,19 @@ class Missing:
     """A recipe or text level that members of the splits lack."""
 
     what: str
-    """``recipe paper``, ``text level all``."""
+    """Name of the input, for instance ``recipe paper`` or ``text level all``."""
     lacking: int
+    """Number of members of the splits without it."""
     members: int
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.what} is left out: {self.lacking} of {self.members} members of the splits lack it; {self.advice}"
+        return f"{self.what} is excluded: {self.lacking} of {self.members} members of the splits lack it; {self.advice}"
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a reproduction came to."""
+    """Results of a reproduction."""
 
     plan: Plan
     lines: tuple[Line, ...]
@@ -102,34 +104,35 @@ class Reproduction:
 
     @property
     def failed(self) -> list[tuple[Job, str]]:
-        """Jobs without a result, and why."""
+        """Jobs without a result, each with the reason."""
         return [(self.jobs[o.place], o.error) for o in self.outcomes if o.error is not None]
 
 
 def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None = 1.5) -> list[str]:
-    """See that every split of a plan is there; make those that are not by the paper's rule, where that is wished.
+    """Check that every split of a plan exists; create missing ones by the rule of the paper if ``make`` is set.
 
-    The rule: 15 % held out, five folds, and slices whose maximum or minimum lies more than ``iqr`` interquartile
-    ranges outside the quartiles left out (Massa et al., arXiv 2401.09301); the fences are those of cv alone.
+    The rule is 15 % holdout, five folds, and exclusion of crystals with a slice maximum or minimum more than ``iqr``
+    interquartile ranges outside the quartiles of the cv rows (Massa et al., arXiv 2401.09301).
 
     Parameters
     ----------
     plan
-        Names targets, seeds and splits; a split that is made needs all its recipes' first and all its text levels.
+        Plan with targets, seeds and splits. A created split contains the crystals with the first of its recipes and all
+        its text levels.
     make
-        Whether missing ones are made.
+        Whether to create missing splits.
     iqr
-        Factor of the cleaning; None leaves nobody out.
+        Factor of the exclusion; None excludes no crystal.
 
     Returns
     -------
     list of str
-        A remark on each split that was made.
+        A message for each created split.
 
     Raises
     ------
     NotFoundError
-        If a split is missing, and none are to be made.
+        If a split is missing and ``make`` is not set.
     SplitError
         As :func:`registry.splits.creation.create_split`.
     """
@@ -141,12 +144,12 @@ def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None =
         target, name, _ = missing[0]
         others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise NotFoundError(
-            f"no split {name!r} for {target}{others}; `ecdreg split import {name}.csv --target {target}` takes over a"
-            " published one, --make-splits makes them by the paper's rule, --split names others"
+            f"no split {name!r} for {target}{others}; `ecdreg split import {name}.csv --target {target}` imports a"
+            " published one, --make-splits creates them by the rule of the paper, --split names others"
         )
     made = []
     for target, name, seed in missing:
-        # The texts of all levels come from one description: who has the longest has the others.
+        # The texts of all levels come from one description, so that a crystal with the longest text has all.
         level = None if set(plan.stages) == {"image"} else ("all" if "all" in plan.text_levels else plan.text_levels[0])
         recipe = None if set(plan.stages) == {"text"} else plan.recipes[0]
         with session_scope(engine) as session:
@@ -162,8 +165,8 @@ def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None =
             members = session.scalars(select(SplitMember.subset).where(SplitMember.split_id == split.id)).all()
         counts = {subset: members.count(subset) for subset in ("cv", "holdout", "excluded")}
         made.append(
-            f"made split {name!r} for {target}: {counts['cv']} crystals in 5 folds, {counts['holdout']} held out,"
-            f" {counts['excluded']} excluded"
+            f"created split {name!r} for {target}: {counts['cv']} crystals in 5 folds,"
+            f" {counts['holdout']} in the holdout, {counts['excluded']} excluded"
         )
     return made
 
@@ -185,32 +188,32 @@ WHERE (t.name || ':' || t.target) = ANY(CAST(:splits AS text[]))
 
 
 def leave_out_missing(session: Session, plan: Plan) -> tuple[Plan, list[Missing]]:
-    """Leave out recipes and text levels that members of the splits lack, and say so: all models share their rows.
+    """Exclude recipes and text levels that members of the splits lack, so that all models have the same rows.
 
     Parameters
     ----------
     session
         Only read.
     plan
-        Its splits must be there.
+        Plan with existing splits.
 
     Returns
     -------
     tuple
-        The plan without them, and what is left out.
+        The plan without them, and the excluded inputs.
 
     Raises
     ------
     SplitError
-        If nothing is left to train.
+        If no input of a stage remains.
     """
     splits = [f"{name}:{target}" for target in plan.targets for name, _ in plan.runs(target)]
     missing = []
-    sees_images = set(plan.stages) != {"text"}
-    for recipe in plan.recipes if sees_images else ():
-        ingest = f"`ecdreg ingest --recipe {recipe}` with the source's own options makes it"
+    reads_images = set(plan.stages) != {"text"}
+    for recipe in plan.recipes if reads_images else ():
+        ingest = f"`ecdreg ingest --recipe {recipe}` with the options of the source creates it"
         if recipe == "imported":
-            ingest = "images/<id>.png in the folder of a source brings it"
+            ingest = "images/<id>.png in the folder of a source provides it"
         elif recipe in ("paper", "paper-fourier"):
             ingest += ", for crystals that have a spin density"
         try:
@@ -224,7 +227,7 @@ def leave_out_missing(session: Session, plan: Plan) -> tuple[Plan, list[Missing]
     for level in plan.text_levels if reads_texts else ():
         found = session.execute(text(_LACKING_TEXT), {"text_level": level, "splits": splits}).one()
         if found.lacking:
-            advice = "`ecdreg ingest` with the source's own options makes texts"
+            advice = "`ecdreg ingest` with the options of the source creates texts"
             missing.append(Missing(f"text level {level}", found.lacking, found.members, advice))
     left_out = {one.what for one in missing}
     left = replace(
@@ -232,7 +235,7 @@ def leave_out_missing(session: Session, plan: Plan) -> tuple[Plan, list[Missing]
         recipes=tuple(name for name in plan.recipes if f"recipe {name}" not in left_out),
         text_levels=tuple(level for level in plan.text_levels if f"text level {level}" not in left_out),
     )
-    if (sees_images and not left.recipes) or (reads_texts and not left.text_levels):
+    if (reads_images and not left.recipes) or (reads_texts and not left.text_levels):
         raise SplitError(str(missing[0]))
     return left, missing
 
@@ -247,18 +250,18 @@ def reproduce(
     progress: Progress | None = None,
     on_outcome: Callable[[JobOutcome], None] | None = None,
 ) -> Reproduction:
-    """Run a plan and read its table; what is finished already is only read.
+    """Run the jobs of a plan that are not finished, and read its table.
 
     Parameters
     ----------
     engine
-        Read from, and committed to by features and experiments.
+        Features and experiments are committed through it.
     settings
-        Of the database and the artifacts.
+        Settings of the database and the artifacts.
     plan
-        Its splits must be there, with all recipes and texts.
+        Plan with existing splits, recipes and texts.
     workers, scheduler, progress, on_outcome
-        As :func:`train.experiments.jobs.run_jobs` takes them.
+        As for :func:`train.experiments.jobs.run_jobs`.
     """
     progress = progress or Silent()
     jobs = enumerate_jobs(plan)
@@ -270,14 +273,14 @@ def reproduce(
 
 
 def finished(session: Session, plan: Plan) -> Reproduction:
-    """The table of what has been finished of a plan; nothing is run.
+    """Read the table of the finished jobs of a plan, without running any.
 
     Parameters
     ----------
     session
         Only read.
     plan
-        What is looked for; jobs that have no finished experiment are its failed ones.
+        Plan; its jobs without a finished experiment count as failed.
     """
     started = time.perf_counter()
     jobs = enumerate_jobs(plan)
@@ -303,14 +306,14 @@ def finished(session: Session, plan: Plan) -> Reproduction:
 
 
 def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutcome]) -> list[Line]:
-    """The table: every row and phase, over folds and runs.
+    """Compute the lines of the table for every row and phase, over folds and runs.
 
     Parameters
     ----------
     session
         Only read.
     jobs, outcomes
-        What was run, and what became of it; jobs without a result are left out.
+        Jobs and their outcomes; jobs without a result are skipped.
     """
     groups: dict[tuple[str, TableRow], list[tuple[Job, int]]] = {}
     for outcome in outcomes:
@@ -330,25 +333,25 @@ def summarise(session: Session, jobs: Sequence[Job], outcomes: Iterable[JobOutco
 
 
 def reference_lines(session: Session, plan: Plan) -> list[Line]:
-    """Reference models that :mod:`train.paper.reference_models` scored on the splits of a plan.
+    """Compute the lines of reference models that were scored on the splits of a plan.
 
-    Nothing of them was fitted here: their numbers are those of the rows that each fold scores, and of the holdout.
+    They were not fitted here; their scores are those of the validation rows of each fold, and of the holdout.
 
     Parameters
     ----------
     session
         Only read.
     plan
-        Its targets and splits.
+        Plan with the targets and splits.
     """
     names = {(name, target) for target in plan.targets for name, _ in plan.runs(target)}
     found = session.execute(
         select(Experiment, Split.name, Property.unit)
         .join(Split, Split.id == Experiment.split_id)
         .join(Property, Property.name == Experiment.target)
-        .where(Experiment.status == "finished", Experiment.kind.like("peer-%"))
+        .where(Experiment.status == "finished", Experiment.kind.startswith(KIND_PREFIX))
     ).all()
-    # The newest counts of those that were scored on most: the holdout alone is less than all rows.
+    # The newest of those with most subsets counts.
     ordered = sorted(found, key=lambda row: (len(row[0].config["subsets"]), row[0].version))
     newest = {
         (one.target, one.name, split): (one, unit) for one, split, unit in ordered if (split, one.target) in names
@@ -397,7 +400,7 @@ def _line(
     every = [record for found in records.values() for record in found]
 
     def chosen(subset: str, name: str) -> list[float]:
-        # The refit is fitted to all of cv: what it says of its own rows is no row of the table.
+        # The refit is trained on all cv rows, so that its scores on them are not in the table.
         return [
             r.value for r in every if (r.subset, r.name) == (subset, name) and (r.fold is None) == (subset == "holdout")
         ]
@@ -408,9 +411,9 @@ def _line(
     scores: dict[str, dict[str, Stat]] = {}
     first_fold: dict[str, Stat] = {}
     for name in METRICS:
-        for shown, subset in (("train", "train"), ("val", "validation"), ("test", "holdout")):
+        for label, subset in (("train", "train"), ("val", "validation"), ("test", "holdout")):
             if values := chosen(subset, name):
-                scores.setdefault(shown, {})[name] = _stat(values)
+                scores.setdefault(label, {})[name] = _stat(values)
         alone = [
             r.value
             for ident, found in records.items()
@@ -452,13 +455,13 @@ def _stat(values: Sequence[float]) -> Stat:
 
 
 def _compute_features(engine: Engine, settings: Settings, jobs: Sequence[Job], progress: Progress) -> None:
-    """Compute the frozen features of all jobs once, before several processes would each begin to."""
+    """Compute the frozen features of all jobs once, before jobs run in several processes."""
     context = ExperimentContext.open(engine, settings, progress=progress)
-    seen: set[Any] = set()
+    computed: set[Any] = set()
     for job in jobs:
-        # Which features a job reads does not depend on its target.
+        # The features of a job do not depend on its target.
         identity = (job.config.kind, job.row)
-        if identity in seen:
+        if identity in computed:
             continue
-        seen.add(identity)
+        computed.add(identity)
         context.inputs(job.config, None)

@@ -33,8 +33,8 @@ def test_known_values_without_any_model(invoke: Invoke, salts: list[str]) -> Non
     assert fermi == sorted(fermi)
     assert {row["values"]["k_vrh"]["from"] for row in rows} == {"known"}
     assert all(row["chance"] == float(row["meets"]) for row in rows)
-    assert "no model says k_vrh; `ecdreg train baseline --target k_vrh` makes one" in done.stderr
-    assert "2 crystals that could meet the constraints have no k_vrh, and are left out" in done.stderr
+    assert "there is no model of k_vrh; `ecdreg train baseline --target k_vrh` trains one" in done.stderr
+    assert "2 crystals that could meet the constraints have no k_vrh and are excluded" in done.stderr
 
 
 def test_unknown_values_are_predicted_and_marked(invoke: Invoke, baseline: None) -> None:
@@ -84,7 +84,7 @@ def test_objectives_make_a_pareto_front(invoke: Invoke, salts: list[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), "nothing is wished for"),
+        ((), "there is no constraint and no objective"),
         (("--constraint", "k_vhr=1:2"), "did you mean 'k_vrh'?"),
         (("--constraint", "k_vrh=300:250"), "did you mean k_vrh=250:300?"),
         (("--constraint", "k_vrh=1:2); DROP TABLE crystals; --"), "is not a number"),
@@ -155,7 +155,7 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
         (("--prototype", "AB-cF8-216"), 1, "there are: AB-cF8-225"),
         (("--like", "s-1", "--prototype", "A-cF4-225"), 1, "leave out one of the two"),
         (("--constraint", "k_vhr=1:"), 2, "did you mean 'k_vrh'"),
-        (("--constraint", "band_gap=1:"), 1, "no model says band_gap from a composition alone"),
+        (("--constraint", "band_gap=1:"), 1, "there is no model of band_gap that reads the composition only"),
         (("--replace", "3"), 2, "--replace"),
         (("-k", "0"), 2, "-k"),
     ],
@@ -185,5 +185,5 @@ def test_filters_of_elements(session: Session) -> None:
     assert not chosen.allow(["O", "Mg"])
     assert not chosen.allow(["Ti", "N"])
     assert not chosen.allow(["O", "Pb", "Ti"])
-    with pytest.raises(ConfigurationError, match="no element"):
+    with pytest.raises(ConfigurationError, match="not an element"):
         Elements(("TiO",))

@@ -108,7 +108,7 @@ def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
     page = tmp_path / "paper.html"
     made = reproduce("--seed", "1", *stages, "--make-splits", "--iqr", "0", "-o", page)
     assert made.exit_code == 0, made.stderr
-    assert "made split 'mine-k_vrh-1' for k_vrh" in made.stderr
+    assert "created split 'mine-k_vrh-1' for k_vrh" in made.stderr
     assert "k_vrh [GPa]" in made.stdout
     assert all(name in made.stdout for name in ("baseline-mean", "baseline-magpie", "image", "text", "published test"))
     assert "<img alt=" in page.read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def test_pictures_that_are_not_there_are_named_with_what_makes_them(
     assert made.exit_code == 0, made.stderr
     warnings = [line for line in made.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2
-    assert "recipe paper-total is left out: 23 of 23 members" in warnings[0]
+    assert "recipe paper-total is excluded: 23 of 23 members" in warnings[0]
     assert "`ecdreg ingest --recipe paper-total`" in warnings[0]
     assert "spin density" in warnings[1]
     assert "| image |  | metric | 1 |" in tables.read_text(encoding="utf-8")

@@ -60,7 +60,7 @@ def test_options_reach_the_kinds_that_have_them() -> None:
 def test_what_cannot_be_planned_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no published seeds for 'g_vrh'"):
         Plan(targets=("g_vrh",))
-    with pytest.raises(ConfigurationError, match=r"knows \{target\} and \{seed\}"):
+    with pytest.raises(ConfigurationError, match=r"may contain \{target\} and \{seed\}"):
         Plan(split="paper-{tarket}")
     with pytest.raises(ConfigurationError, match="stages holds 'picture'"):
         Plan(stages=("picture",))

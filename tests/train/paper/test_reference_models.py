@@ -1,4 +1,4 @@
-"""Peers: an equation of state is fitted exactly, rows are scored alike, and what was learnt elsewhere is named."""
+"""Reference models: exact fit of an equation of state, scores on the rows of a split, statement of training data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_without_a_minimum_there_is_no_modulus() -> None:
 
 @pytest.fixture
 def ruler(tmp_path: Path) -> str:
-    """A peer that reads the edge of the cell, and cannot read one crystal."""
+    """A reference model that reads the edge of the cell, and does not support one crystal."""
     weights = tmp_path / "ruler.bin"
     weights.write_bytes(b"ruler")
 
@@ -78,11 +78,11 @@ def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: Sma
                 "SELECT model, kind, folds, n_cv, n_holdout, trained_on, cv_coverage FROM v_leaderboard ORDER BY model"
             )
         ).all()
-        peer = rows[1]
+        reference = rows[1]
         assert rows[0].trained_on is None
-        assert peer[:3] == ("ruler", "peer-ruler", 3)
-        assert (peer.n_cv, peer.n_holdout) == (result.n["validation"], result.n["holdout"])
-        assert peer[5:] == ("a yardstick: not leakage-free", None)
+        assert reference[:3] == ("ruler", "peer-ruler", 3)
+        assert (reference.n_cv, reference.n_holdout) == (result.n["validation"], result.n["holdout"])
+        assert reference[5:] == ("a yardstick: not leakage-free", None)
         # nothing is fitted: no weights of its own, nothing to predict with
         assert session.scalar(text("SELECT count(*) FROM v_predictions WHERE model = 'ruler'")) == sum(
             result.n.values()
@@ -123,15 +123,15 @@ def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("peer", "target", "low", "high"), [("cgcnn", "k_vrh", 60, 130), ("chgnet", "k_vrh", 70, 115)])
-def test_silicon(peer: str, target: str, low: float, high: float) -> None:
+@pytest.mark.parametrize(("name", "target", "low", "high"), [("cgcnn", "k_vrh", 60, 130), ("chgnet", "k_vrh", 70, 115)])
+def test_silicon(name: str, target: str, low: float, high: float) -> None:
     """Silicon's bulk modulus is 98 GPa; its PBE value, which both learnt from, near 89."""
-    if importlib.util.find_spec(REFERENCE_MODELS[peer].package) is None:
-        pytest.skip(f"{REFERENCE_MODELS[peer].package} is not installed")
+    if importlib.util.find_spec(REFERENCE_MODELS[name].package) is None:
+        pytest.skip(f"{REFERENCE_MODELS[name].package} is not installed")
     from pymatgen.core import Lattice, Structure
 
     silicon = Structure.from_spacegroup("Fd-3m", Lattice.cubic(EDGE), ["Si"], [[0, 0, 0]])
-    predict, weights = REFERENCE_MODELS[peer].load(target)
+    predict, weights = REFERENCE_MODELS[name].load(target)
     assert weights.is_file()
     (value,) = predict([silicon.get_primitive_structure().as_dict()], lambda: None)
     assert value is not None

@@ -197,7 +197,7 @@ def test_pictures_that_a_member_lacks_are_left_out_and_named(small: Any, plan: P
         assert [one.what for one in missing] == ["recipe paper", "recipe imported", "text level all"]
         assert "ecdreg ingest --recipe paper" in str(missing[0])
         assert "spin density" in str(missing[0])
-        with pytest.raises(SplitError, match="recipe paper is left out"):
+        with pytest.raises(SplitError, match="recipe paper is excluded"):
             leave_out_missing(session, replace(plan, recipes=("paper",)))
 
 
