@@ -89,11 +89,11 @@ def test_objectives_make_a_pareto_front(invoke: Invoke, salts: list[str]) -> Non
         (("--constraint", "k_vrh=300:250"), "did you mean k_vrh=250:300?"),
         (("--constraint", "k_vrh=1:2); DROP TABLE crystals; --"), "is not a number"),
         (("--constraint", "k_vrh=nan:"), "is not a number"),
-        (("--constraint", "k_vrh=1:2", "--constraint", "k_vrh=2:3"), "two constraints are about k_vrh"),
+        (("--constraint", "k_vrh=1:2", "--constraint", "k_vrh=2:3"), "two constraints are on k_vrh"),
         (("--objective", "k_vrh=best"), "is not a number"),
-        (("--objective", "k_vrh=max", "--elements-any", "Xx"), "'Xx' is no element"),
-        (("--objective", "k_vrh=max", "--elements-any", "'; DROP TABLE crystals"), "is no element"),
-        (("--objective", "k_vrh=max", "--elements-any", "Ti", "--without", "Ti"), "asked for and excluded"),
+        (("--objective", "k_vrh=max", "--elements-any", "Xx"), "'Xx' is not an element"),
+        (("--objective", "k_vrh=max", "--elements-any", "'; DROP TABLE crystals"), "is not an element"),
+        (("--objective", "k_vrh=max", "--elements-any", "Ti", "--without", "Ti"), "required and excluded"),
         (("--objective", "k_vrh=max", "-k", "0"), "-k"),
         (("--objective", "k_vrh=max", "--json", "--csv"), "not both"),
         (("--objective", "k_vrh=max", "--where", "1; DROP TABLE crystals"), "filter"),
@@ -144,7 +144,7 @@ def test_proposals_are_new_predicted_and_exported(invoke: Invoke, baseline: None
     table = invoke("propose", "--like", "s-9", "--objective", "formation_energy_per_atom=min", "-k", 3)
     assert table.exit_code == 0
     assert "MgO: " in table.stdout
-    assert "volumes of AB-cF8-225, ions of equal charge: fit on" in table.stderr
+    assert "volumes of AB-cF8-225, ions of equal charge: fit to" in table.stderr
     assert "the first that can read the crystal counts" in table.stderr
 
 

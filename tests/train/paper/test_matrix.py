@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -37,7 +38,7 @@ def test_jobs_come_after_what_they_are_made_of_and_runs_one_after_the_other() ->
     assert [job.seed for job in jobs] == sorted((job.seed for job in jobs), key=PAPER_SEEDS["k_vrh"].index)
 
 
-def test_a_stack_trains_its_towers_even_where_they_are_not_asked_for() -> None:
+def test_the_towers_of_a_stack_are_trained_without_rows_of_their_own() -> None:
     jobs = enumerate_jobs(Plan(("k_vrh",), (1,), stages=("image+text",), text_levels=("all",), baselines=False))
     assert [job.row for job in jobs] == [
         TableRow("image", "metric", None), TableRow("text", None, "all"), TableRow("image+text", "metric", "all"),
@@ -45,19 +46,19 @@ def test_a_stack_trains_its_towers_even_where_they_are_not_asked_for() -> None:
 
 
 def test_options_reach_the_kinds_that_have_them() -> None:
-    plan = Plan(
-        ("k_vrh",), (7,), clip="folder/clip", max_epochs=3, options={"text_backbone": "mine", "recipe": "other"}
-    )
+    plan = Plan(("k_vrh",), (7,), clip="folder/clip", max_epochs=3, text_backbone="mine")
     for job in enumerate_jobs(plan):
-        if "text" in job.config.towers and job.config.kind != "clip":
-            assert job.config.text_backbone == "mine"
+        config = job.config.to_dict()
+        for tower in [config, *config.get("towers", ())]:
+            if tower.get("modality") == "text":
+                assert tower["features"]["backbone"] == "mine"
         if job.row.stage == "clip":
-            assert (job.config.kind, job.config.clip) == ("clip", "folder/clip")
-        if not job.config.is_baseline:
-            assert job.config.readout.max_epochs == job.config.finetune.max_epochs == 3
+            assert config["encoder"] == {"type": "clip", "name": "folder/clip"}
+        if config["type"] != "baseline":
+            assert config["training"]["readout"]["max_epochs"] == config["training"]["finetune"]["max_epochs"] == 3
 
 
-def test_what_cannot_be_planned_is_refused() -> None:
+def test_invalid_plans_raise() -> None:
     with pytest.raises(ConfigurationError, match="no published seeds for 'g_vrh'"):
         Plan(targets=("g_vrh",))
     with pytest.raises(ConfigurationError, match=r"may contain \{target\} and \{seed\}"):

@@ -66,7 +66,7 @@ def ruler(tmp_path: Path) -> str:
     return "ruler"
 
 
-def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: SmallRegistry, ruler: str) -> None:
+def test_the_leaderboard_states_the_training_data_of_a_reference_model(small: SmallRegistry, ruler: str) -> None:
     small.run(small.config("baseline-magpie"))
     result = run_reference_model(small.engine, ruler, target="k_vrh", split="small")
     assert result.status == "scored"
@@ -92,7 +92,7 @@ def test_a_peer_stands_in_the_leaderboard_with_what_it_was_trained_on(small: Sma
     assert set(alone.n) == {"holdout"}
 
 
-def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRegistry, ruler: str) -> None:
+def test_a_reference_model_is_marked_in_the_table_of_a_reproduction(small: SmallRegistry, ruler: str) -> None:
     result = run_reference_model(small.engine, ruler, target="k_vrh", split="small")
     plan = Plan(targets=("k_vrh",), seeds=(1,), split="small")
     with Session(small.engine) as session:
@@ -105,11 +105,14 @@ def test_a_peer_stands_in_the_table_of_a_reproduction_with_a_mark(small: SmallRe
     assert fold_rows([line]) == []
     run_reference_model(small.engine, ruler, target="k_vrh", split="small", subsets=("holdout",))
     with Session(small.engine) as session:
-        assert finished(session, plan).lines == (line,)  # more rows say more than fewer, which are newer
-    assert "* ruler was not fitted here: it is as published, trained on a yardstick: not leakage-free." in notes([line])
+        assert finished(session, plan).lines == (line,)  # a run on more rows takes precedence over a newer one on fewer
+    remark = "* ruler is a reference model with its published weights, trained on a yardstick: not leakage-free."
+    assert remark in notes([line])
 
 
-def test_what_a_peer_cannot_do_is_said(small: SmallRegistry, ruler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_requests_of_a_reference_model_raise(
+    small: SmallRegistry, ruler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigurationError, match="ruler does not predict efermi; it predicts k_vrh"):
         run_reference_model(small.engine, ruler, target="efermi", split="small")
     from importlib import metadata
