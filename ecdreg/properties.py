@@ -5,15 +5,17 @@ An added property is a column of ``v_materials`` and of dataset folders, can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ecdreg.results import Results
+from registry import property_store
+from registry.database import session_scope
 from registry.errors import ConfigurationError
+from registry.properties import PropertyDefinition
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
+    from ecdreg.registry import Registry
     from registry.property_store import StoredProperty
 
 __all__ = ["PropertySummary", "add_property", "list_properties", "parse_range", "remove_property"]
@@ -47,23 +49,23 @@ class PropertySummary:
 
 
 def add_property(
-    engine: Engine,
+    registry: Registry,
     name: str,
     *,
     unit: str,
     plausible_range: tuple[float, float],
     label: str | None = None,
     description: str | None = None,
-    range_reason: str = "outside the range given for this property",
+    range_reason: str | None = None,
     lower_bound: float | None = None,
     as_target: bool = False,
-) -> PropertySummary:
+) -> Results[PropertySummary]:
     """Add a property of the user's own, and its column of ``v_materials``.
 
     Parameters
     ----------
-    engine
-        On the registry.
+    registry
+        An open registry.
     name
         Lower-case letters, digits and underscores; also the name of its column.
     unit
@@ -75,7 +77,7 @@ def add_property(
     description
         One line; by default the label.
     range_reason
-        Why a value outside the range is suspect.
+        Why a value outside the range is suspect; by default that the user gave this range.
     lower_bound
         Physical lower bound [unit], where prediction intervals end; None where there is none.
     as_target
@@ -83,7 +85,7 @@ def add_property(
 
     Returns
     -------
-    PropertySummary
+    Results of PropertySummary
         The property as it is stored.
 
     Raises
@@ -91,13 +93,10 @@ def add_property(
     ConfigurationError, DatabaseError, SchemaBehindError
         As :func:`registry.property_store.add_property`.
     """
-    from registry.properties import PropertyDefinition
-    from registry.property_store import add_property as add
-
     words = label if label is not None else name.replace("_", " ")
     low, high = plausible_range
-    add(
-        engine,
+    property_store.add_property(
+        registry.engine,
         PropertyDefinition(
             name=name,
             unit=unit,
@@ -105,30 +104,39 @@ def add_property(
             label=words,
             plausible_min=float(low),
             plausible_max=float(high),
-            range_reason=range_reason,
+            range_reason=range_reason if range_reason is not None else "outside the range given for this property",
             lower_bound=None if lower_bound is None else float(lower_bound),
             target=as_target,
         ),
     )
-    return next(one for one in list_properties(engine) if one.name == name)
+    return Results(
+        tuple(one for one in list_properties(registry) if one.name == name),
+        notes=(
+            f"next: a column {name} in properties.csv of a dataset folder; `ecdreg ingest --source DIR/`;"
+            f" `ecdreg train composition --target {name}`",
+        ),
+    )
 
 
-def list_properties(engine: Engine) -> list[PropertySummary]:
-    """All properties: the built-in ones in the order of their columns, then those that users added, by name."""
-    from registry.database import session_scope
-    from registry.property_store import list_properties as list_stored
+def list_properties(registry: Registry) -> Results[PropertySummary]:
+    """All properties: the built-in ones in the order of their columns, then those that users added, by name.
 
-    with session_scope(engine) as session:
-        return [_summary(one) for one in list_stored(session)]
+    Parameters
+    ----------
+    registry
+        An open registry.
+    """
+    with session_scope(registry.engine) as session:
+        return Results(tuple(_summary(one) for one in property_store.list_properties(session)))
 
 
-def remove_property(engine: Engine, name: str) -> PropertySummary:
+def remove_property(registry: Registry, name: str) -> PropertySummary:
     """Remove a property that a user added and nothing uses.
 
     Parameters
     ----------
-    engine
-        On the registry.
+    registry
+        An open registry.
     name
         Its name.
 
@@ -142,10 +150,8 @@ def remove_property(engine: Engine, name: str) -> PropertySummary:
     UnknownNameError, ConfigurationError, DatabaseError, SchemaBehindError
         As :func:`registry.property_store.remove_property`.
     """
-    from registry.property_store import remove_property as remove
-
-    before: Sequence[PropertySummary] = list_properties(engine)
-    remove(engine, name)
+    before = list_properties(registry)
+    property_store.remove_property(registry.engine, name)
     return next(one for one in before if one.name == name)
 
 

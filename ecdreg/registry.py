@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ecdreg import explanation, ingestion, prediction
+from ecdreg import properties as _properties
 from ecdreg import splits as _splits
 from ecdreg.models import leaderboard as _leaderboard
 from ecdreg.models import listing, reference_models, reproduction, training, tuning
@@ -47,6 +48,9 @@ class Registry:
     """
 
     ingest = ingestion.ingest
+    properties = _properties.list_properties
+    add_property = _properties.add_property
+    remove_property = _properties.remove_property
     create_split = _splits.create_split
     import_split = _splits.import_split
     splits = _splits.list_splits

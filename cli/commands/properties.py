@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.connections import open_engine
+from cli.connections import open_registry
 from cli.groups import command_group
 from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
     from ecdreg.properties import PropertySummary
+    from ecdreg.results import Results
 
 __all__ = ["group"]
 
@@ -61,27 +62,20 @@ def add(
       ecdreg properties add poisson_ratio --unit 1 --range -1:0.5 --label "Poisson's ratio"
       ecdreg ingest --source ./mydata/ && ecdreg train composition --target hardness_vickers
     """
-    from ecdreg.properties import add_property, parse_range
+    from ecdreg.properties import parse_range
 
     ends = parse_range(range_)
-    given = {} if reason is None else {"range_reason": reason}
-    made = add_property(
-        open_engine(),
+    added = open_registry().add_property(
         name,
         unit=unit,
         plausible_range=ends,
         label=label,
         description=description,
+        range_reason=reason,
         lower_bound=lower_bound,
         as_target=as_target,
-        **given,
     )
-    _print([made], json=json)
-    if not json:
-        output.note(
-            f"next: a column {name} in properties.csv of a dataset folder; `ecdreg ingest --source DIR/`;"
-            f" `ecdreg train composition --target {name}`"
-        )
+    _print(added, json=json)
 
 
 @group.command("list")
@@ -93,9 +87,7 @@ def list_(json: JsonOption = False) -> None:
       ecdreg properties list
       ecdreg properties list --json
     """
-    from ecdreg.properties import list_properties
-
-    _print(list_properties(open_engine()), json=json)
+    _print(open_registry().properties(), json=json)
 
 
 @group.command("remove")
@@ -106,20 +98,20 @@ def remove(name: NameArgument, json: JsonOption = False) -> None:
     Examples:
       ecdreg properties remove hardness_vickers
     """
-    from ecdreg.properties import remove_property
-
-    removed = remove_property(open_engine(), name)
+    removed = open_registry().remove_property(name)
     if json:
         output.json(asdict(removed))
     else:
         output.line(f"removed the property {removed.name} [{removed.unit}]")
 
 
-def _print(found: list[PropertySummary], *, json: bool) -> None:
+def _print(found: Results[PropertySummary], *, json: bool) -> None:
     if json:
-        output.json([asdict(one) for one in found])
+        output.json(found.to_dicts())
     else:
         output.table([_row(one) for one in found])
+    for note in found.notes:
+        output.note(note)
 
 
 def _row(one: PropertySummary) -> dict[str, Any]:

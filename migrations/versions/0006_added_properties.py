@@ -39,8 +39,10 @@ def upgrade() -> None:
         op.add_column("properties", Column(name, Text(), nullable=True, comment=COMMENTS[name]))
     op.add_column("properties", Column("lower_bound", Double(), nullable=True, comment=COMMENTS["lower_bound"]))
     for name in ("target", "builtin"):
-        column = Column(name, Boolean(), nullable=False, server_default=text("false"), comment=COMMENTS[name])
-        op.add_column("properties", column)
+        op.add_column(
+            "properties",
+            Column(name, Boolean(), nullable=False, server_default=text("false"), comment=COMMENTS[name]),
+        )
     op.execute("UPDATE properties SET label = replace(name, '_', ' '), range_reason = 'outside the range given for it'")
     op.execute(f"UPDATE properties SET builtin = true WHERE name IN ({', '.join(map(repr, BUILTIN))})")
     for name in ("label", "range_reason"):

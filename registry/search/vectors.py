@@ -213,8 +213,8 @@ def _search(
     if metric not in METRICS:
         raise QueryError(f"no metric {metric!r}; there are: {', '.join(METRICS)}")
     name = None if encoder is None else _text(encoder)
-    targets = target_names()
-    own = [field.name for field in fields(kind) if field.name != "properties"]
+    targets: tuple[str, ...] = target_names()
+    own: list[str] = [field.name for field in fields(kind) if field.name != "properties"]
     answer = getattr(func, function)(
         *query,
         bindparam("encoder", name, Text()),

@@ -55,6 +55,7 @@ WITHOUT_MODELS: UseCases = {
     "text": (("similar", "--text", "hard titanium oxide"), lambda r: r.similar(text="hard titanium oxide")),
     "explained": (("similar", "mp-1", "--explain"), lambda r: r.similar("mp-1", explain=True)),
     "nothing": (("similar", "mp-1", "--where", "k_vrh > 1e6"), lambda r: r.similar("mp-1", where="k_vrh > 1e6")),
+    "properties": (("properties", "list"), lambda r: r.properties()),
     "encoders": (("encoders", "list"), lambda r: r.encoders()),
     "search": (("search", "--constraint", "k_vrh=100:"), lambda r: r.search(["k_vrh=100:"])),
     "evaluation": (("evaluate", "search"), lambda r: r.evaluate_search()),
@@ -74,6 +75,16 @@ def test_use_cases_without_models(
     assert printed(done) == plain(result.to_dicts())
     lines = done.stderr.splitlines()
     assert [note for note in result.notes if note not in lines] == []
+
+
+def test_added_property(invoke: Invoke, registry: Registry) -> None:
+    command = invoke("properties", "add", "hardness", "--unit", "GPa", "--range", "0:150", "--json")
+    (row,) = printed(command)
+    registry.remove_property("hardness")
+    added = registry.add_property("hardness", unit="GPa", plausible_range=(0, 150))
+    assert [row] == plain(added.to_dicts())
+    assert list(added.notes) == command.stderr.splitlines()
+    assert json.loads(invoke("properties", "remove", "hardness", "--json").stdout) == row
 
 
 def test_default_encoder(invoke: Invoke, registry: Registry, vectors: dict[str, list[float]]) -> None:
@@ -141,6 +152,7 @@ DEFAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "explain": ("cli.commands.explain:explain", Registry.explain),
     "evaluate search": ("cli.commands.evaluate:search", Registry.evaluate_search),
     "report": ("cli.commands.report:report", Registry.report),
+    "properties add": ("cli.commands.properties:add", Registry.add_property),
     "index build": ("cli.commands.index:build", Registry.build_indexes),
 }
 
