@@ -1,12 +1,12 @@
-"""How fast materials come from the Materials Project into the registry, and in how much memory.
+"""Benchmark of an ingest from the Materials Project: speed and memory.
 
 ::
 
     python -m tests.benchmarks.materials_project --materials 500 --grid 48
 
-A stand-in in a process of its own serves synthetic rock salts, each with its own cell, half of them
-spin-polarised; ``ecdreg ingest --fcc`` runs as a person runs it, with a registry of its own in a
-temporary folder. Memory is what all its processes have for themselves (PSS), read every 0.2 s.
+A stand-in in a separate process serves synthetic rock salts with different cells, half of them
+spin-polarised; ``ecdreg ingest --fcc`` runs with a new registry in a temporary folder. The memory is
+the sum of the PSS (proportional set size) of all its processes, read every 0.2 s.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.ingest.conftest import gaussians
 from tests.ingest.sources.mp_standin import KEY, Material, Standin, material
 
 
-class Served(Standin):
-    """Densities that are put together when they are asked for: one grid for all, the cell of each."""
+class BenchmarkStandin(Standin):
+    """A stand-in that assembles each density on request: one grid for all materials, the cell of each."""
 
     def __init__(self, number: int, points: int) -> None:
         one = material(1, points=8)
@@ -51,7 +51,7 @@ class Served(Standin):
         opening = f'{head}{json.dumps(one.structure.as_dict())}}}, "data": {{'
         blocks = self._blocks if number % 2 == 0 else self._blocks[:1]
         comma, closing = gzip.compress(b", ", mtime=0), gzip.compress(b"}}}", mtime=0)
-        # Members of one gzip file follow each other: only the head is packed anew.
+        # A gzip file may have several members: only the head is compressed on request.
         return gzip.compress(opening.encode(), mtime=0) + comma.join(blocks) + closing
 
 
@@ -60,7 +60,7 @@ def _without_object(number: int) -> Material:
 
     original = module.chgcar_object
     module.chgcar_object = lambda *_, **__: b""
-    module.PAIRS = [("Li", "Cl")]  # one grid for all of them
+    module.PAIRS = [("Li", "Cl")]  # one grid for all materials
     try:
         return material(number)
     finally:
@@ -73,13 +73,13 @@ def _block(name: str, values: np.ndarray[Any, Any]) -> bytes:
 
 
 def _serve(number: int, points: int, url: Any) -> None:
-    with Served(number, points).running() as standin:
+    with BenchmarkStandin(number, points).running() as standin:
         url.send(standin.url)
         url.recv()
 
 
 def _memory(root: int) -> tuple[float, float]:
-    """PSS of a process and of it with its descendants [MB]."""
+    """PSS of a process, and of the process with its descendants [MB]."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -87,7 +87,7 @@ def _memory(root: int) -> tuple[float, float]:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
 
-    def own(process: int) -> float:
+    def pss(process: int) -> float:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
@@ -98,7 +98,7 @@ def _memory(root: int) -> tuple[float, float]:
     while waiting:
         found.append(waiting.pop())
         waiting += children.get(found[-1], [])
-    return own(root), sum(own(process) for process in found if not _is_postgres(process))
+    return pss(root), sum(pss(process) for process in found if not _is_postgres(process))
 
 
 def _is_postgres(process: int) -> bool:
@@ -108,7 +108,7 @@ def _is_postgres(process: int) -> bool:
 
 
 def main() -> None:
-    """Measure, and print what came out as JSON."""
+    """Measure an ingest and print the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--materials", type=int, default=500)
     parser.add_argument("--grid", type=int, default=48)
@@ -148,22 +148,22 @@ def main() -> None:
         while process.poll() is None:
             samples.append((time.monotonic() - began, *_memory(process.pid)))
             time.sleep(0.2)
-        answer = json.loads(process.communicate()[0])
+        report = json.loads(process.communicate()[0])
         wall = time.monotonic() - began
     finally:
         ours.send(None)
         server.join(10)
         subprocess.run([*ecdreg, "db", "stop"], env=environment, check=False, stdout=subprocess.DEVNULL)
         shutil.rmtree(folder, ignore_errors=True)
-    busy = [sample for sample in samples if sample[0] > wall - answer["seconds"]]
+    busy = [sample for sample in samples if sample[0] > wall - report["seconds"]]
     thirds = [busy[i * len(busy) // 3 : (i + 1) * len(busy) // 3] for i in range(3)]
     result = {
         "materials": options.materials,
         "grid": options.grid,
-        "outcomes": answer["outcomes"],
+        "outcomes": report["outcomes"],
         "seconds": round(wall, 1),
-        "seconds_of_the_run": answer["seconds"],
-        "materials_per_second": round(options.materials / answer["seconds"], 2),
+        "seconds_of_the_run": report["seconds"],
+        "materials_per_second": round(options.materials / report["seconds"], 2),
         "peak_MB_all_processes": round(max(total for _, _, total in samples)),
         "peak_MB_main_process": round(max(own for _, own, _ in samples)),
         "peak_MB_all_processes_by_third": [round(max(total for _, _, total in third)) for third in thirds if third],

@@ -1,4 +1,4 @@
-"""The bundled sample: whole, small, varied, and with nothing in it that may not be."""
+"""The bundled sample: complete, small, varied, and with permitted content only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows() -> dict[str, dict[str, str]]:
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
-def test_every_crystal_is_whole(rows: dict[str, dict[str, str]]) -> None:
+def test_every_crystal_is_complete(rows: dict[str, dict[str, str]]) -> None:
     assert len(rows) == 200
     assert {path.stem for path in (SAMPLE / "structures").iterdir()} == rows.keys()
     assert {path.stem for path in (SAMPLE / "densities").iterdir()} == rows.keys()
@@ -39,7 +39,7 @@ def test_every_crystal_is_whole(rows: dict[str, dict[str, str]]) -> None:
     assert all(record.has_description for record in source.records())
 
 
-def test_it_holds_properties_and_nothing_else(rows: dict[str, dict[str, str]]) -> None:
+def test_it_contains_only_registered_properties(rows: dict[str, dict[str, str]]) -> None:
     columns = set(next(iter(rows.values())))
     assert columns - {"id", "formula", "level_of_theory"} == PROPERTIES.keys()
     assert {row["level_of_theory"] for row in rows.values()} == {"GGA_GGA+U"}
@@ -64,7 +64,7 @@ def test_labels_are_numbers_and_three_are_suspect(rows: dict[str, dict[str, str]
 
 
 @pytest.mark.filterwarnings("ignore:No Pauling electronegativity")
-def test_structures_are_fcc_and_every_prototype_is_there(rows: dict[str, dict[str, str]]) -> None:
+def test_structures_are_fcc_and_include_every_prototype(rows: dict[str, dict[str, str]]) -> None:
     found: Counter[str] = Counter()
     for ident, row in rows.items():
         structure = read_structure(SAMPLE / "structures" / f"{ident}.cif")
@@ -83,7 +83,7 @@ def test_structures_are_fcc_and_every_prototype_is_there(rows: dict[str, dict[st
     }
 
 
-def test_densities_can_be_true(rows: dict[str, dict[str, str]]) -> None:
+def test_densities_pass_the_checks(rows: dict[str, dict[str, str]]) -> None:
     magnetic = 0
     for ident in rows:
         structure, densities = read_densities(SAMPLE / "densities" / f"{ident}.h5")
@@ -95,7 +95,7 @@ def test_densities_can_be_true(rows: dict[str, dict[str, str]]) -> None:
     assert magnetic == 36
 
 
-def test_texts_are_the_projects_own(rows: dict[str, dict[str, str]]) -> None:
+def test_texts_are_generated_by_this_project(rows: dict[str, dict[str, str]]) -> None:
     with (SAMPLE / "descriptions.csv").open(encoding="utf-8", newline="") as file:
         texts = {row["id"]: row for row in csv.DictReader(file)}
     assert list(texts) == list(rows)

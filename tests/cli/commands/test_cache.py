@@ -113,7 +113,7 @@ def test_two_registries_share_a_cache(
         first = invoke(*command)
         assert first.exit_code == 0, first.stderr
         assert "2 charge densities to download" in first.stderr
-        assert sorted(standin.objects_asked()) == ["mp-2000001", "mp-2000002"]
+        assert sorted(standin.requested_objects()) == ["mp-2000001", "mp-2000002"]
 
         standin.log.clear()
         monkeypatch.setenv("ECDREG_HOME", str(tmp_path / "second"))
@@ -123,6 +123,6 @@ def test_two_registries_share_a_cache(
         second = invoke(*command)
         assert second.exit_code == 0, second.stderr
         assert "0 charge densities to download" in second.stderr
-        assert standin.objects_asked() == []
+        assert standin.requested_objects() == []
         status = json.loads(invoke("cache", "status", "--json").stdout)
         assert (status["objects"], status["grids"], status["referenced"]) == (2, 4, 4)

@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_without_asking_again(standin: Standin, cluster_url
     standin.settle()
     finished = {number(row[0]) for row in query(cluster_url, "SELECT source_id FROM ingest_outcomes")}
     assert 20 <= done <= len(finished) < 50
-    before = standin.objects_asked()
+    before = standin.requested_objects()
     assert len(before) == len(set(before))
     # What it died over may be asked for again; neither what is in the registry, nor what had just come down whole.
     cached = ObjectCache(GridStore((home / "grids").as_uri())).names()
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_without_asking_again(standin: Standin, cluster_url
     assert answer["outcomes"]["unchanged"] == len(finished)
     assert answer["outcomes"]["created"] == 50 - len(finished)
     assert {path for _, path, _ in standin.log if "/chgcars/" not in path} == {"/heartbeat", "/materials/summary/"}
-    assert sorted(map(number, standin.objects_asked())) == sorted(set(range(1, 51)) - whole)
+    assert sorted(map(number, standin.requested_objects())) == sorted(set(range(1, 51)) - whole)
     counts = query(
         cluster_url,
         "SELECT (SELECT count(*) FROM crystals), (SELECT count(*) FROM crystal_revisions),"
@@ -165,7 +165,7 @@ def test_a_dry_run_says_how_much_and_does_nothing(
     assert answer["bytes"] == sum(map(len, bodies))
     assert (answer["materials"], answer["objects"], answer["unchanged"]) == (4, 4, 0)
     assert query(cluster_url, "SELECT count(*) FROM ingest_runs") == [(0,)]
-    assert standin.asked("/chgcars/") == []
+    assert standin.requests("/chgcars/") == []
     assert "GB to download" in invoke("ingest", "--fcc", "--dry-run", "--limit", 1).stdout
 
 
@@ -189,7 +189,7 @@ def test_a_lock_file_is_written_once_and_kept_to_afterwards(
     third = invoke("ingest", "--fcc", *options)
     assert third.exit_code == 0, third.stderr
     assert lock.read_bytes() == before
-    assert [row["material_ids"] for row in standin.asked("/summary/")] == ["mp-1,mp-2,mp-3"]
+    assert [row["material_ids"] for row in standin.requests("/summary/")] == ["mp-1,mp-2,mp-3"]
     again = invoke("ingest", "--fcc", "--elements", "Na", "--spacegroup", 225, "--unstable", *options)
     assert again.exit_code == 0, again.stderr
     assert "names the materials" in again.stderr

@@ -1,8 +1,7 @@
-"""Free atoms and deformation densities, against what must hold exactly."""
+"""Free atoms and deformation densities, compared with exact results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +23,7 @@ from ingest.preparation.prepare import prepare
 from ingest.sources.base import RawCrystal
 from registry.crystals import DensityData
 from registry.errors import InputError
+from tests.ingest.conftest import MakeDensity
 
 BOHR = 0.529177210903
 
@@ -106,7 +106,7 @@ def test_form_factor_of_a_gaussian() -> None:
     assert radial.form_factor(values, waves) == pytest.approx(np.exp(-(sigma**2) * waves**2 / 2), abs=1e-6)
 
 
-def test_spherical_average_of_a_gaussian(gaussian_density: Callable[..., DensityData]) -> None:
+def test_spherical_average_of_a_gaussian(gaussian_density: MakeDensity) -> None:
     structure = Structure(Lattice.cubic(8.0), ["Na"], [[0.1, 0.2, 0.3]])
     density = gaussian_density(structure, (40, 40, 40), {"Na": (1, 0.5)})
     waves = Waves.of(density.lattice, (40, 40, 40))
@@ -124,7 +124,7 @@ def test_spherical_average_of_a_gaussian(gaussian_density: Callable[..., Density
     st.tuples(*[st.floats(0, 1)] * 3),
     st.sampled_from([("Na", "Cl", 14), ("Na", "Cl", 8), ("Fe", "O", 20), ("Ba", "Te", 16)]),
 )
-def test_superposition_holds_the_electrons(
+def test_superposition_has_the_number_of_electrons(
     shape: tuple[int, int, int], origin: tuple[float, float, float], case: tuple[str, str, int]
 ) -> None:
     structure = rock_salt(*case[:2])
@@ -133,7 +133,7 @@ def test_superposition_holds_the_electrons(
     assert values.mean() * structure.volume == pytest.approx(case[2], rel=1e-12)
 
 
-def test_superposition_is_periodic_and_keeps_the_symmetry() -> None:
+def test_superposition_is_periodic_and_symmetric() -> None:
     structure = rock_salt()
     values = superposition(structure, (30, 30, 30), n_electrons=14)
     moved = structure.copy()
@@ -148,7 +148,7 @@ def test_superposition_is_periodic_and_keeps_the_symmetry() -> None:
     assert np.roll(values[::-1, ::-1, ::-1], 1, axis=(0, 1, 2)) == pytest.approx(values, abs=1e-10)
 
 
-def test_superposition_of_the_conventional_cell_is_that_of_the_primitive_one() -> None:
+def test_superpositions_of_conventional_and_primitive_cell_are_equal() -> None:
     primitive = rock_salt()
     conventional = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     small = superposition(primitive, (40, 40, 40), n_electrons=14)
@@ -159,7 +159,7 @@ def test_superposition_of_the_conventional_cell_is_that_of_the_primitive_one() -
     assert small == pytest.approx(large[(k + m) % 80, (j + m) % 80, (j + k) % 80], abs=0.05)
 
 
-def test_atom_in_a_large_cell_is_its_table() -> None:
+def test_atom_in_a_large_cell_equals_its_table() -> None:
     structure = Structure(Lattice.cubic(9.0), ["O"], [[0, 0, 0]])
     values = superposition(structure, (72, 72, 72), n_electrons=6)
     atom = radial_density("O", 6)
@@ -180,7 +180,7 @@ def test_superposed_atoms_have_no_deformation() -> None:
     assert np.abs(found.values).max() < 2e-3
 
 
-def test_deformation_outside_is_total_minus_superposition(gaussian_density: Callable[..., DensityData]) -> None:
+def test_deformation_outside_is_total_minus_superposition(gaussian_density: MakeDensity) -> None:
     structure = rock_salt()
     total = gaussian_density(structure, (32, 32, 32), {"Na": (6, 0.4), "Cl": (8, 0.6)})
     found = deformation(total, structure)
@@ -194,8 +194,8 @@ def test_deformation_outside_is_total_minus_superposition(gaussian_density: Call
     assert found.values[outside] == pytest.approx(plain[outside], abs=5e-3)
 
 
-def test_shape_inside_the_atoms_does_not_matter_but_their_charge_does(
-    gaussian_density: Callable[..., DensityData],
+def test_deformation_depends_on_the_charge_and_not_on_the_shape_inside_the_atoms(
+    gaussian_density: MakeDensity,
 ) -> None:
     # Two "pseudopotentials" whose densities have the same charge in other shapes near the nucleus.
     structure = rock_salt()
@@ -216,7 +216,7 @@ def test_spheres_touch_at_most() -> None:
     assert narrow[0] / narrow[1] == pytest.approx(1.4 / 0.75, rel=0.05)
 
 
-def test_number_of_electrons_tells_the_valence_shells() -> None:
+def test_number_of_electrons_determines_the_valence_shells() -> None:
     assert possible_valences({"Na": 1, "Cl": 1}, 14.01)[0] == {"Cl": 7, "Na": 7}
     assert possible_valences({"Na": 1, "Cl": 1}, 8)[0] == {"Cl": 7, "Na": 1}
     # The Materials Project's choice comes first where several fit: Sc 11, Ru 14 and Li 3.
@@ -237,7 +237,7 @@ def test_charge_of_the_spheres_decides_between_valence_shells() -> None:
         assert found.provenance.endswith(counted)
 
 
-def test_refuses_what_has_no_table() -> None:
+def test_element_without_a_table_is_refused() -> None:
     structure = rock_salt("Fm", "Cl")
     with pytest.raises(InputError, match="no table of a free atom of Fm"):
         superposition(structure, (20, 20, 20), n_electrons=20)
@@ -247,13 +247,13 @@ def test_refuses_what_has_no_table() -> None:
         radial_density("Xx", 5)
 
 
-def test_refuses_a_number_of_electrons_that_no_shells_give() -> None:
+def test_impossible_number_of_electrons_is_refused() -> None:
     structure = rock_salt()
     with pytest.raises(InputError, match=r"13\.000 electrons, which no choice .*\(Cl 7; Na 1/7/9\)"):
         superposition(structure, (20, 20, 20), n_electrons=13)
 
 
-def test_refuses_other_kinds_and_cells(gaussian_density: Callable[..., DensityData]) -> None:
+def test_other_kinds_and_cells_are_refused(gaussian_density: MakeDensity) -> None:
     structure = rock_salt()
     spin = gaussian_density(structure, (20, 20, 20), {"Na": (7, 0.4), "Cl": (7, 0.6)}, kind="spin")
     with pytest.raises(InputError, match="not from a spin density"):
@@ -270,7 +270,7 @@ def test_refuses_other_kinds_and_cells(gaussian_density: Callable[..., DensityDa
 
 @dataclass(frozen=True)
 class Record:
-    """A record that is there already."""
+    """A record of a given crystal."""
 
     raw: RawCrystal
     source: str = "made"
@@ -284,7 +284,7 @@ class Record:
         return self.raw
 
 
-def test_ingest_derives_only_when_asked_to(gaussian_density: Callable[..., DensityData]) -> None:
+def test_ingest_derives_deformation_only_with_the_option(gaussian_density: MakeDensity) -> None:
     structure = rock_salt()
     total = gaussian_density(structure, (24, 24, 24), {"Na": (6.5, 0.4), "Cl": (7.5, 0.6)})
 
@@ -305,7 +305,7 @@ def test_ingest_derives_only_when_asked_to(gaussian_density: Callable[..., Densi
     assert IngestOptions(derive_deformation=True).fingerprint() != IngestOptions().fingerprint()
 
 
-def test_ingest_says_why_there_is_no_derived_deformation(gaussian_density: Callable[..., DensityData]) -> None:
+def test_reason_of_a_missing_deformation_is_recorded(gaussian_density: MakeDensity) -> None:
     structure = rock_salt()
     total = gaussian_density(structure, (24, 24, 24), {"Na": (5, 0.4), "Cl": (8, 0.6)})
     raw = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure, derive_deformation=True)
@@ -316,7 +316,7 @@ def test_ingest_says_why_there_is_no_derived_deformation(gaussian_density: Calla
     assert "recipe metric needs a deformation density" in done.problems[1]
 
 
-def test_comparison_with_itself_is_perfect(gaussian_density: Callable[..., DensityData]) -> None:
+def test_comparison_with_itself_is_perfect(gaussian_density: MakeDensity) -> None:
     structure = rock_salt()
     total = gaussian_density(structure, (32, 32, 32), {"Na": (6.5, 0.4), "Cl": (7.5, 0.6)})
     raw = RawCrystal("NaCl", structure, densities=(total, deformation(total, structure)), density_structure=structure)

@@ -34,7 +34,7 @@ def total(gaussian_density: Make) -> DensityData:
 
 
 def write_chgcar(path: Path, *grids: DensityData, augmentation: bool = False) -> Path:
-    """A CHGCAR by pymatgen's writer, rho x V; ``augmentation`` adds PAW blocks as VASP writes them."""
+    """Write a CHGCAR with pymatgen, rho x V; ``augmentation`` adds PAW blocks in VASP's format."""
     names = ("total", "diff", "diff_y", "diff_z") if len(grids) < 3 else ("total", "diff_x", "diff_y", "diff_z")
     data = {name: grid.values * grid.volume for name, grid in zip(names, grids, strict=False)}
     aug = {name: {1: np.arange(8.0), 2: np.linspace(-1, 1, 7)} for name in data} if augmentation else None
@@ -51,7 +51,7 @@ def write_chgcar(path: Path, *grids: DensityData, augmentation: bool = False) ->
 def write_cube(
     path: Path, structure: Structure, values: NDArray[Any], *, unit: float = BOHR, origin: tuple[float, ...] = (0, 0, 0)
 ) -> Path:
-    """By hand: lengths in Bohr (or Å with negative counts), values in e/Bohr^3."""
+    """Write a cube file: lengths in Bohr (or Å with negative counts), values in e/Bohr^3."""
     sign = 1 if unit == BOHR else -1
     lines = ["title", "made for a test", "{:5d} {:12.6f} {:12.6f} {:12.6f}".format(len(structure), *origin)]
     for axis, points in zip(structure.lattice.matrix, values.shape, strict=True):
@@ -138,7 +138,7 @@ def test_reference_beside_a_chgcar_gives_the_deformation(
     assert len(read_densities(path, reference=moved)[1]) == 2
 
 
-def test_a_reference_of_another_grid_or_crystal_is_refused(
+def test_reference_of_another_grid_or_crystal_is_refused(
     tmp_path: Path, total: DensityData, gaussian_density: Make
 ) -> None:
     path = write_chgcar(tmp_path / "CHGCAR", total)
@@ -153,7 +153,7 @@ def test_a_reference_of_another_grid_or_crystal_is_refused(
             read_densities(path)
 
 
-def test_a_truncated_chgcar_is_never_read_short(tmp_path: Path, total: DensityData, gaussian_density: Make) -> None:
+def test_truncated_chgcar_is_refused(tmp_path: Path, total: DensityData, gaussian_density: Make) -> None:
     spin = gaussian_density(CELL, SHAPE, SPIN)
     path = write_chgcar(tmp_path / "CHGCAR", total, spin, augmentation=True)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -183,7 +183,7 @@ def test_a_truncated_chgcar_is_never_read_short(tmp_path: Path, total: DensityDa
         read_densities(path)
 
 
-def test_a_truncated_or_damaged_gzip_is_said(tmp_path: Path, total: DensityData) -> None:
+def test_truncated_or_damaged_gzip_is_refused(tmp_path: Path, total: DensityData) -> None:
     path = pack(write_chgcar(tmp_path / "CHGCAR", total))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -210,7 +210,7 @@ def test_a_truncated_or_damaged_gzip_is_said(tmp_path: Path, total: DensityData)
         ("\n \n", "\n", "no empty line"),
     ],
 )
-def test_a_damaged_chgcar_is_said_in_one_line(
+def test_message_of_a_damaged_chgcar_is_one_line(
     tmp_path: Path, total: DensityData, old: str, new: str, message: str
 ) -> None:
     path = write_chgcar(tmp_path / "CHGCAR", total)
@@ -222,7 +222,7 @@ def test_a_damaged_chgcar_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_binary_chgcar_is_refused_and_a_foreign_title_is_not(tmp_path: Path, total: DensityData) -> None:
+def test_binary_chgcar_is_refused_and_a_title_in_another_encoding_is_read(tmp_path: Path, total: DensityData) -> None:
     path = write_chgcar(tmp_path / "CHGCAR", total)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"VolumetricData", "Gitter in Å".encode("latin-1")))
@@ -235,7 +235,7 @@ def test_a_binary_chgcar_is_refused_and_a_foreign_title_is_not(tmp_path: Path, t
         read_densities(path)
 
 
-def test_a_nan_in_a_chgcar_is_found_by_the_check(tmp_path: Path, total: DensityData) -> None:
+def test_nan_in_a_chgcar_is_refused_by_the_check(tmp_path: Path, total: DensityData) -> None:
     path = write_chgcar(tmp_path / "CHGCAR", total)
     lines = path.read_text().splitlines()
     lines[20] = "NaN " + " ".join(lines[20].split()[1:])
@@ -245,7 +245,7 @@ def test_a_nan_in_a_chgcar_is_found_by_the_check(tmp_path: Path, total: DensityD
         check_densities(densities, structure)
 
 
-def test_pymatgen_reads_the_same(tmp_path: Path, total: DensityData) -> None:
+def test_values_equal_those_of_pymatgen(tmp_path: Path, total: DensityData) -> None:
     path = write_chgcar(tmp_path / "CHGCAR", total, total, augmentation=True)
     theirs = Chgcar.from_file(str(path))
     _, blocks = read_vasp(path)
@@ -269,7 +269,7 @@ def test_cube(tmp_path: Path, total: DensityData, unit: float, packed: bool) -> 
     check_densities([density], structure)
 
 
-def test_the_origin_of_a_cube_becomes_that_of_the_cell(tmp_path: Path, total: DensityData) -> None:
+def test_origin_of_a_cube_becomes_that_of_the_cell(tmp_path: Path, total: DensityData) -> None:
     structure, values = read_cube(write_cube(tmp_path / "x.cube", CELL, total.values, origin=(1.5, -2.0, 0.25)))
     np.testing.assert_allclose(structure.frac_coords, CELL.frac_coords, atol=1e-8)
     np.testing.assert_allclose(values, total.values, atol=1e-8)
@@ -309,7 +309,7 @@ def test_cubes_beside_a_cube(tmp_path: Path, total: DensityData, gaussian_densit
         (9, "1 2 3 4 5 x", "not a number"),
     ],
 )
-def test_a_damaged_cube_is_said_in_one_line(
+def test_message_of_a_damaged_cube_is_one_line(
     tmp_path: Path, total: DensityData, line: int, text: str, message: str
 ) -> None:
     path = write_cube(tmp_path / "x.cube", CELL, total.values)
@@ -321,7 +321,7 @@ def test_a_damaged_cube_is_said_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_cube_is_said(tmp_path: Path, total: DensityData) -> None:
+def test_truncated_cube_is_refused(tmp_path: Path, total: DensityData) -> None:
     path = write_cube(tmp_path / "x.cube", CELL, total.values)
     data = path.read_bytes()
     for part in (0.999, 0.5, 0.02, 0.003):
@@ -373,7 +373,7 @@ def test_hdf5_with_another_number_of_electrons_is_refused(tmp_path: Path, total:
 
 
 @pytest.mark.parametrize("way", ["group", "data set", "soft", "dangling", "raw", "virtual"])
-def test_hdf5_never_leads_to_another_file(tmp_path: Path, total: DensityData, way: str) -> None:
+def test_hdf5_links_to_other_files_are_refused(tmp_path: Path, total: DensityData, way: str) -> None:
     other = write_hdf5(tmp_path / "other.h5", {"total": total.values})
     path = write_hdf5(tmp_path / "x.h5", {"total": total.values})
     with h5py.File(path, "a") as file:
@@ -398,7 +398,7 @@ def test_hdf5_never_leads_to_another_file(tmp_path: Path, total: DensityData, wa
         read_densities(path)
 
 
-def test_foreign_and_damaged_hdf5_is_said_in_one_line(tmp_path: Path, total: DensityData) -> None:
+def test_message_of_a_damaged_or_foreign_hdf5_is_one_line(tmp_path: Path, total: DensityData) -> None:
     whole = write_hdf5(tmp_path / "whole.h5", {"total": total.values}).read_bytes()
     path = tmp_path / "x.h5"
     for content in (b"no HDF5 at all", b"", whole[: len(whole) // 2], whole[:600]):

@@ -37,7 +37,7 @@ def test_every_format(tmp_path: Path, name: str) -> None:
     assert [site.species_string for site in found] == ["Na", "Cl"]
 
 
-def test_what_is_no_part_of_the_crystal_is_left_out(tmp_path: Path) -> None:
+def test_site_properties_are_left_out(tmp_path: Path) -> None:
     rich = CELL.copy(site_properties={"magmom": [1.0, 2.0]})
     rich.add_oxidation_state_by_element({"Na": 1, "Cl": -1})
     assert read_structure(write(tmp_path / "x.json", rich)) == CELL
@@ -78,7 +78,7 @@ def test_several_structures_in_a_cif_are_refused(tmp_path: Path) -> None:
         ("x.xyz", "", "the name is not that of a structure file"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_message_of_an_unreadable_file_is_one_line(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message) as caught:
         read_structure(tmp_path / name)

@@ -18,7 +18,7 @@ Make = Callable[..., DensityData]
 CUBIC = ConventionalFrame(origin=np.zeros(3), axes=5.0 * np.eye(3))
 
 
-def test_the_index_slice_is_the_published_formula() -> None:
+def test_index_slice_is_the_published_formula() -> None:
     rho = np.random.default_rng(0).normal(size=(60, 60, 60))
     picture = index_slice(rho)
     assert picture.shape == (186, 186)
@@ -27,7 +27,7 @@ def test_the_index_slice_is_the_published_formula() -> None:
             assert picture[i - 25, j - 25] == rho[i % 60, j % 60, (480 - i - j) % 60]
 
 
-def test_the_index_slice_is_a_plane_through_the_tiled_supercell() -> None:
+def test_index_slice_is_a_plane_through_the_tiled_supercell() -> None:
     rho = np.random.default_rng(1).normal(size=(4, 4, 4))
     tiled = np.tile(rho, (8, 8, 8))
     picture = index_slice(rho, start=2, stop=14)
@@ -37,7 +37,7 @@ def test_the_index_slice_is_a_plane_through_the_tiled_supercell() -> None:
             assert picture[i - 2, j - 2] == tiled[i, j, 32 - i - j]
 
 
-def test_the_index_slice_needs_equal_axes() -> None:
+def test_index_slice_needs_equal_axes() -> None:
     with pytest.raises(ConfigurationError, match="cubic grid"):
         index_slice(np.zeros((4, 4, 5)))
 
@@ -66,7 +66,7 @@ def test_axes_of_cubic_planes(
     offset=st.floats(-2, 2),
     seed=st.integers(0, 2**16),
 )
-def test_a_plane_satisfies_its_equation_in_any_cell(miller: tuple[int, int, int], offset: float, seed: int) -> None:
+def test_plane_satisfies_its_equation_in_any_cell(miller: tuple[int, int, int], offset: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     axes = 4 * np.eye(3) + rng.uniform(-1, 1, (3, 3))
     setting = ConventionalFrame(origin=rng.normal(size=3), axes=axes)
@@ -78,7 +78,7 @@ def test_a_plane_satisfies_its_equation_in_any_cell(miller: tuple[int, int, int]
     np.testing.assert_allclose(conventional @ np.array(miller), offset, atol=1e-9)
 
 
-def test_a_mirrored_setting_gives_the_mirrored_frame() -> None:
+def test_mirrored_crystal_gives_the_mirrored_plane() -> None:
     mirror = np.diag([1.0, 1.0, -1.0])
     axes = np.array([[4.0, 0.3, 0.1], [0.0, 5.0, 0.4], [0.2, 0.0, 6.0]])
     frame = plane_frame(ConventionalFrame(np.zeros(3), axes), (2, 1, -1), offset=0.3)
@@ -87,7 +87,7 @@ def test_a_mirrored_setting_gives_the_mirrored_frame() -> None:
         np.testing.assert_allclose(getattr(mirrored, name), getattr(frame, name) @ mirror, atol=1e-12)
 
 
-def test_no_plane_without_indices() -> None:
+def test_plane_without_indices_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"other than \(0, 0, 0\)"):
         plane_frame(CUBIC, (0, 0, 0))
 
@@ -100,7 +100,7 @@ def test_pixel_centres() -> None:
     np.testing.assert_allclose(points.mean(axis=(0, 1)), 0.0, atol=1e-12)
 
 
-def test_the_spline_equals_that_of_a_tiled_supercell() -> None:
+def test_spline_equals_that_of_a_tiled_supercell() -> None:
     rng = np.random.default_rng(2)
     density = DensityData("total", "GGA", rng.normal(size=(8, 9, 10)), np.diag([4.0, 4.5, 5.0]))
     fractional = rng.uniform(-3, 3, (50, 3))
@@ -115,14 +115,14 @@ def test_the_spline_equals_that_of_a_tiled_supercell() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 1, 3, 5])
-def test_the_spline_passes_through_the_grid(order: int) -> None:
+def test_spline_passes_through_the_grid(order: int) -> None:
     values = np.random.default_rng(3).normal(size=(8, 9, 10))
     nodes = np.stack(np.meshgrid(*[np.arange(n) / n for n in values.shape], indexing="ij"), axis=-1)
     found = metric_slice(DensityData("total", "GGA", values, np.eye(3)), nodes, spline_order=order)
     np.testing.assert_allclose(found, values, atol=1e-10)
 
 
-def test_the_spline_follows_an_analytic_density(gaussian_density: Make) -> None:
+def test_spline_follows_an_analytic_density(gaussian_density: Make) -> None:
     atom = Structure(4 * np.eye(3), ["Na"], [[0.3, 0.2, 0.6]])
     density = gaussian_density(atom, (32, 32, 32), {"Na": (1.0, 0.5)})
     point = np.array([[1.5, 1.1, 2.0]])
@@ -134,7 +134,7 @@ def test_the_spline_follows_an_analytic_density(gaussian_density: Make) -> None:
     assert metric_slice(density, point / 4)[0] == pytest.approx(exact, rel=1e-3)
 
 
-def test_the_fourier_magnitude_of_a_wave() -> None:
+def test_fourier_magnitude_of_a_wave() -> None:
     x = np.arange(64)
     wave = np.cos(2 * np.pi * 5 * x / 64)[None, :] * np.ones((64, 1)) + 2.0
     found = fourier_magnitude(np.stack([wave, np.zeros_like(wave)]))

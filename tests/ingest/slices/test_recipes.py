@@ -1,7 +1,9 @@
+"""Image recipes: parameters, rendering, and independence of the stored cell."""
+
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -16,8 +18,8 @@ from ingest.slices.recipes import RECIPES, FourierRecipe, MetricRecipe, PaperRec
 from ingest.slices.symmetry import conventional_frame, primitive_in_stored
 from registry.crystals import DensityData
 from registry.errors import ConfigurationError, InputError, UnknownNameError
+from tests.ingest.conftest import MakeDensity
 
-Make = Callable[..., DensityData]
 FCC = (np.ones((3, 3)) - np.eye(3)) / 2
 CHARGES = {
     "Na": (1.0, 0.5), "Cl": (7.0, 0.55), "Zn": (12.0, 0.5), "S": (6.0, 0.6), "Ti": (4.0, 0.5), "O": (6.0, 0.55),
@@ -92,7 +94,7 @@ PROBE = MetricRecipe(
 )
 
 
-def picture(make: Make, structure: Structure, recipe: MetricRecipe = PROBE) -> NDArray[np.float32]:
+def picture(make: MakeDensity, structure: Structure, recipe: MetricRecipe = PROBE) -> NDArray[np.float32]:
     shape = tuple(2 * round(length / 0.36) for length in structure.lattice.abc)
     return recipe.render({"total": make(structure, shape, CHARGES)}, structure)
 
@@ -115,7 +117,7 @@ def other_cells(structure: Structure) -> Iterator[tuple[str, Structure]]:
         yield name, multiple
 
 
-def test_the_catalog() -> None:
+def test_catalog() -> None:
     names = ["metric", "metric-111", "metric-planes", "metric-views", "paper", "paper-deformation", "paper-total"]
     assert RECIPES.names() == sorted([*names, *(f"{name}-fourier" for name in names)])
     assert set(IngestOptions().recipes) <= set(names)
@@ -129,7 +131,7 @@ def test_the_catalog() -> None:
     assert PROBE.channel_kinds == ("total",) * 3
 
 
-def test_parameters_say_everything_but_the_name() -> None:
+def test_parameters_contain_everything_except_the_name() -> None:
     said = [json.dumps(RECIPES[name].parameters(), sort_keys=True) for name in RECIPES]
     assert len(set(said)) == len(said)
     changes = {
@@ -154,13 +156,13 @@ def test_parameters_say_everything_but_the_name() -> None:
         {"views": ()}, {"views": ((0.0, 0.0, 0.0),) * 2}, {"pixels": (0, 4)}, {"spline_order": 6},
     ],
 )  # fmt: skip
-def test_recipes_that_make_no_picture(wrong: dict[str, object]) -> None:
+def test_invalid_recipes_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError, match="recipe wrong"):
         MetricRecipe("wrong", **wrong)
 
 
 @pytest.mark.parametrize("kind", ["total", "spin", "deformation"])
-def test_the_paper_recipe_is_the_formula_on_pyrhos_grid(gaussian_density: Make, kind: str) -> None:
+def test_paper_recipe_is_the_published_formula_on_pyrhos_grid(gaussian_density: MakeDensity, kind: str) -> None:
     cell = primitive(ZINC_BLENDE)
     density = gaussian_density(cell, (32, 32, 32), CHARGES, kind=kind)
     name = "paper" if kind == "spin" else f"paper-{kind}"
@@ -173,7 +175,7 @@ def test_the_paper_recipe_is_the_formula_on_pyrhos_grid(gaussian_density: Make, 
     assert np.array_equal(found[0], expected)
 
 
-def test_the_paper_recipe_on_a_60_grid_changes_no_bit() -> None:
+def test_paper_recipe_on_a_60_grid_is_exact() -> None:
     rho = np.random.default_rng(5).normal(size=(60, 60, 60)).astype(np.float32)
     cell = primitive(ROCK_SALT)
     found = RECIPES["paper"].render({"spin": DensityData("spin", "GGA", rho, cell.lattice.matrix)}, cell)
@@ -181,7 +183,7 @@ def test_the_paper_recipe_on_a_60_grid_changes_no_bit() -> None:
     assert np.array_equal(found[0], rho[i % 60, j % 60, (480 - i - j) % 60])
 
 
-def test_the_paper_recipe_sees_the_primitive_cell_in_a_conventional_one(gaussian_density: Make) -> None:
+def test_paper_recipe_uses_the_primitive_cell_of_a_conventional_one(gaussian_density: MakeDensity) -> None:
     recipe = replace(RECIPES["paper-total"], points=20, start=3, stop=43)
     cell = primitive(ROCK_SALT)
     expected = recipe.render({"total": gaussian_density(cell, (20, 20, 20), CHARGES)}, cell)
@@ -190,7 +192,7 @@ def test_the_paper_recipe_sees_the_primitive_cell_in_a_conventional_one(gaussian
 
 
 @pytest.mark.parametrize("name", CRYSTALS)
-def test_the_picture_belongs_to_the_crystal_and_not_to_its_cell(gaussian_density: Make, name: str) -> None:
+def test_image_does_not_depend_on_the_stored_cell(gaussian_density: MakeDensity, name: str) -> None:
     expected = picture(gaussian_density, CRYSTALS[name])
     assert expected.std(axis=(1, 2)).min() > 0.01 * expected.max()
     for way, structure in other_cells(CRYSTALS[name]):
@@ -200,13 +202,13 @@ def test_the_picture_belongs_to_the_crystal_and_not_to_its_cell(gaussian_density
 
 
 @pytest.mark.parametrize("name", ["rock salt", "zinc blende", "fluorite", "Heusler", "half-Heusler"])
-def test_the_primitive_cell_gives_the_picture_of_the_conventional_one(gaussian_density: Make, name: str) -> None:
+def test_primitive_cell_gives_the_image_of_the_conventional_one(gaussian_density: MakeDensity, name: str) -> None:
     expected = picture(gaussian_density, CRYSTALS[name])
     found = picture(gaussian_density, primitive(CRYSTALS[name]))
     np.testing.assert_allclose(found, expected, atol=4e-3 * expected.max())
 
 
-def test_moving_the_origin_by_grid_points_changes_nothing(gaussian_density: Make) -> None:
+def test_moving_the_origin_by_grid_points_changes_nothing(gaussian_density: MakeDensity) -> None:
     # The very same numbers, rolled: no interpolation stands between.
     density = gaussian_density(HALF_HEUSLER, (32, 32, 32), CHARGES)
     expected = PROBE.render({"total": density}, HALF_HEUSLER)
@@ -215,7 +217,7 @@ def test_moving_the_origin_by_grid_points_changes_nothing(gaussian_density: Make
     np.testing.assert_allclose(PROBE.render({"total": rolled}, moved), expected, atol=1e-5)
 
 
-def test_permuting_the_axes_with_the_grid_changes_nothing(gaussian_density: Make) -> None:
+def test_permuting_the_axes_with_the_grid_changes_nothing(gaussian_density: MakeDensity) -> None:
     density = gaussian_density(RUTILE, (26, 26, 18), CHARGES)
     expected = PROBE.render({"total": density}, RUTILE)
     order = [2, 0, 1]
@@ -224,7 +226,7 @@ def test_permuting_the_axes_with_the_grid_changes_nothing(gaussian_density: Make
     np.testing.assert_allclose(PROBE.render({"total": turned}, cell), expected, atol=1e-5)
 
 
-def test_rock_salt_with_either_species_at_the_origin(gaussian_density: Make) -> None:
+def test_rock_salt_with_either_species_at_the_origin(gaussian_density: MakeDensity) -> None:
     swapped = primitive(conventional(5.6, Na=[H], Cl=[O]))
     expected = picture(gaussian_density, primitive(ROCK_SALT))
     np.testing.assert_allclose(picture(gaussian_density, swapped), expected, atol=1e-3 * expected.max())
@@ -233,14 +235,14 @@ def test_rock_salt_with_either_species_at_the_origin(gaussian_density: Make) -> 
 @pytest.mark.parametrize(
     ("structure", "element"), [(ROCK_SALT, "Cl"), (FLUORITE, "Ca"), (HEUSLER, "Mn"), (ZINC_BLENDE, "Zn")]
 )
-def test_the_centre_is_the_heaviest_of_the_most_symmetric_sites(structure: Structure, element: str) -> None:
+def test_centre_is_the_heaviest_of_the_most_symmetric_sites(structure: Structure, element: str) -> None:
     # Cu, at the tetrahedral sites of the Heusler phase, is heavier than Mn, but less symmetric.
     origin = conventional_frame(structure).origin
     nearest = min(structure, key=lambda site: site.distance_and_image_from_frac_coords(origin / structure.lattice.a)[0])
     assert nearest.specie.symbol == element
 
 
-def test_lengths_in_the_picture_are_those_of_the_crystal(gaussian_density: Make) -> None:
+def test_lengths_in_the_image_are_those_of_the_crystal(gaussian_density: MakeDensity) -> None:
     recipe = MetricRecipe("probe", density_kinds=("total",), window=(12.0, 9.0), pixels=(180, 160))
     a = 5.6
     found = picture(gaussian_density, primitive(ROCK_SALT), recipe)[0]
@@ -259,7 +261,7 @@ def test_lengths_in_the_picture_are_those_of_the_crystal(gaussian_density: Make)
     assert np.linalg.norm(above - centre) == pytest.approx(a / 2, abs=0.05)
 
 
-def test_every_sublattice_is_in_the_default_picture(gaussian_density: Make) -> None:
+def test_every_sublattice_is_in_the_default_image(gaussian_density: MakeDensity) -> None:
     cell = primitive(HEUSLER)
     recipe = replace(RECIPES["metric"], density_kinds=("total",))
     setting = conventional_frame(cell)
@@ -271,7 +273,7 @@ def test_every_sublattice_is_in_the_default_picture(gaussian_density: Make) -> N
     assert abs(np.linalg.det(setting.axes)) == pytest.approx(5.95**3)
 
 
-def test_offsets_are_in_spacings_of_the_plane(gaussian_density: Make) -> None:
+def test_offsets_are_in_units_of_the_plane_spacing(gaussian_density: MakeDensity) -> None:
     # (111) planes of rock salt through the primitive cell: Cl, nothing, Na, nothing.
     planes = tuple(((1, 1, 1), offset) for offset in (0.0, 0.5, 1.0))
     recipe = replace(PROBE, planes=planes, density_kinds=("total", "deformation"))
@@ -285,7 +287,7 @@ def test_offsets_are_in_spacings_of_the_plane(gaussian_density: Make) -> None:
     assert found[4].max() == pytest.approx(found[0].max(), rel=0.02)  # the next layer, moved sideways
 
 
-def test_values_keep_their_scale(gaussian_density: Make) -> None:
+def test_values_keep_their_scale(gaussian_density: MakeDensity) -> None:
     cell = primitive(ROCK_SALT)
     density = gaussian_density(cell, (24, 24, 24), CHARGES)
     expected = PROBE.render({"total": density}, cell)
@@ -293,7 +295,7 @@ def test_values_keep_their_scale(gaussian_density: Make) -> None:
     np.testing.assert_allclose(found, 3 * expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_fourier_variant_is_that_of_the_picture(gaussian_density: Make) -> None:
+def test_fourier_variant_transforms_the_image(gaussian_density: MakeDensity) -> None:
     cell = primitive(ROCK_SALT)
     density = gaussian_density(cell, (24, 24, 24), CHARGES)
     densities = {"total": density, "deformation": replace(density, kind="deformation")}
@@ -303,7 +305,7 @@ def test_the_fourier_variant_is_that_of_the_picture(gaussian_density: Make) -> N
     assert found[0, 80, 80] == pytest.approx(np.log1p(plain[0].sum(dtype=np.float64)), rel=1e-5)
 
 
-def test_a_missing_kind_is_said(gaussian_density: Make) -> None:
+def test_missing_kind_is_reported(gaussian_density: MakeDensity) -> None:
     cell = primitive(ROCK_SALT)
     density = gaussian_density(cell, (24, 24, 24), CHARGES)
     with pytest.raises(InputError, match="recipe metric needs a deformation density; there is: total"):
@@ -313,8 +315,8 @@ def test_a_missing_kind_is_said(gaussian_density: Make) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES.names() if not name.endswith("-fourier")])
-def test_no_kind_takes_the_place_of_another(gaussian_density: Make, name: str) -> None:
-    """The spin density is no deformation density: each channel shows the kind that its recipe names, or nothing."""
+def test_no_kind_replaces_another(gaussian_density: MakeDensity, name: str) -> None:
+    """The spin density is not a deformation density: a missing kind is an error, not replaced by another one."""
     cell = primitive(ROCK_SALT)
     total = gaussian_density(cell, (20, 20, 20), CHARGES)
     factors = {"total": 1.0, "spin": 0.5, "deformation": -0.25}
@@ -330,13 +332,13 @@ def test_no_kind_takes_the_place_of_another(gaussian_density: Make, name: str) -
             recipe.render(others, cell)
 
 
-def test_a_density_of_another_cell_is_said(gaussian_density: Make) -> None:
+def test_density_of_another_cell_is_refused(gaussian_density: MakeDensity) -> None:
     density = gaussian_density(ROCK_SALT, (24, 24, 24), CHARGES)
     with pytest.raises(InputError, match="was calculated for"):
         PROBE.render({"total": density}, primitive(ROCK_SALT))
 
 
-def test_a_structure_without_symmetry_analysis_is_said() -> None:
+def test_structure_without_a_space_group_is_refused() -> None:
     collapsed = Structure(4 * np.eye(3), ["Na", "Na"], [O, [0.0, 0.0, 1e-4]])
     with pytest.raises(InputError, match="two atoms too close"):
         conventional_frame(collapsed)
@@ -347,13 +349,13 @@ def test_a_structure_without_symmetry_analysis_is_said() -> None:
 # ------------------------------------------------------------------- views: the same field, seen elsewhere
 
 
-def viewed(make: Make, structure: Structure, *views: tuple[float, float, float]) -> NDArray[np.float32]:
+def viewed(make: MakeDensity, structure: Structure, *views: tuple[float, float, float]) -> NDArray[np.float32]:
     """The (1-10) plane of a crystal in windows of 6 Å, one channel a view."""
     recipe = MetricRecipe("views", density_kinds=("total",), window=(6.0, 6.0), pixels=(60, 60), views=views)
     return picture(make, structure, recipe)
 
 
-def test_views_say_what_they_are_and_leave_older_recipes_as_they_are() -> None:
+def test_views_are_parameters_and_do_not_change_older_recipes() -> None:
     assert "views" not in RECIPES["metric"].parameters()
     views = RECIPES["metric-views"]
     assert isinstance(views, MetricRecipe)
@@ -364,14 +366,14 @@ def test_views_say_what_they_are_and_leave_older_recipes_as_they_are() -> None:
     assert (views.window, views.pixels) == (MetricRecipe.window, MetricRecipe.pixels)
 
 
-def test_a_view_is_cut_from_the_same_field(gaussian_density: Make) -> None:
+def test_view_is_rendered_from_the_same_density(gaussian_density: MakeDensity) -> None:
     plain, quarter, shifted = viewed(gaussian_density, TRICLINIC, (0, 0, 0), (90, 0, 0), (0, 1.0, 0.5))
     # Turned by a quarter, pixel for pixel; shifted by ten pixels to the right and five up, where both windows show it.
     np.testing.assert_allclose(quarter, np.rot90(plain, -1), atol=1e-4)
     np.testing.assert_allclose(shifted[5:, :-10], plain[:-5, 10:], atol=1e-4)
 
 
-def test_a_view_at_any_angle_has_the_densities_of_the_plane(gaussian_density: Make) -> None:
+def test_rotated_view_has_the_densities_of_the_plane(gaussian_density: MakeDensity) -> None:
     recipe = MetricRecipe(
         "wide", density_kinds=("total",), window=(100.0, 100.0), pixels=(250, 250), views=((0, 0, 0), (31, 1.7, 2.3))
     )
@@ -390,7 +392,7 @@ def test_a_view_at_any_angle_has_the_densities_of_the_plane(gaussian_density: Ma
 
 
 @pytest.mark.parametrize("name", ["rock salt", "fluorite", "Heusler"])
-def test_symmetries_of_the_crystal_add_no_view(gaussian_density: Make, name: str) -> None:
+def test_symmetries_of_the_crystal_give_no_new_view(gaussian_density: MakeDensity, name: str) -> None:
     plain, half = viewed(gaussian_density, CRYSTALS[name], (0, 0, 0), (180, 0, 0))
     scale = plain.max()
     np.testing.assert_allclose(half, plain, atol=4e-3 * scale)  # a twofold axis through the middle
@@ -402,7 +404,7 @@ def test_symmetries_of_the_crystal_add_no_view(gaussian_density: Make, name: str
     assert abs(other - plain).max() > 0.1 * scale  # what is no symmetry is another picture
 
 
-def test_views_do_not_depend_on_the_cell(gaussian_density: Make) -> None:
+def test_views_do_not_depend_on_the_cell(gaussian_density: MakeDensity) -> None:
     recipe = replace(PROBE, planes=(((1, -1, 0), 0.0),), views=((0, 0, 0), (25, 1.0, -0.7)))
     expected = picture(gaussian_density, HEUSLER, recipe)
     for way, structure in other_cells(HEUSLER):

@@ -1,4 +1,4 @@
-"""Space groups and prototypes of crystals whose answers stand in textbooks."""
+"""Space groups and prototypes of textbook crystals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_textbook_prototypes(
         assert group.f_centred_cubic == symbol.startswith("F")
 
 
-def test_neither_origin_nor_orientation_matters() -> None:
+def test_space_group_does_not_depend_on_origin_and_orientation() -> None:
     structure = Structure.from_spacegroup("Fm-3m", CUBIC, ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
     moved = structure.copy()
     moved.translate_sites(range(len(moved)), [0.13, 0.37, 0.71])
@@ -53,7 +53,7 @@ def test_f_centred_cubic_groups_are_those_of_the_tables() -> None:
     assert tables == F_CENTRED_CUBIC
 
 
-def test_atoms_on_top_of_each_other_have_no_space_group() -> None:
+def test_overlapping_atoms_have_no_space_group() -> None:
     clash = Structure(CUBIC, ["Na", "Na"], [[0, 0, 0], np.full(3, 1e-5)])
     with pytest.raises(InputError, match="no space group of Na"):
         space_group(clash)

@@ -1,8 +1,8 @@
-"""A stand-in for the Materials Project: its API and its data store on 127.0.0.1, with every way to fail.
+"""Stand-in for the Materials Project: its API and its data store on 127.0.0.1, with every kind of failure.
 
-It answers the unmodified client as the real service does (measured): pages with ``meta.total_doc``,
-400 for a query parameter that it does not know, an S3 with path-style addresses. It keeps a log of
-what it was asked, and refuses a key in a request to the data store.
+It answers the unmodified client like the real service (measured): pages with ``meta.total_doc``, 400
+for an unknown query parameter, an S3 store with path-style addresses. It logs every request, and
+records a key in a request to the data store as a leak.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VALENCE = {
     "Li": 3, "Na": 7, "K": 9, "Rb": 9, "Cs": 9, "Be": 4, "Mg": 8, "Ca": 10, "Sr": 10, "Ba": 10,
     "F": 7, "Cl": 7, "Br": 7, "I": 7, "O": 6, "S": 6, "Se": 6, "Te": 6,
 }  # fmt: skip
-"""Electrons of the pseudopotentials that the project uses."""
+"""Valence electrons of the pseudopotentials of the Materials Project."""
 PAGING = {"_limit", "_skip", "_fields", "_all_fields"}
 PARAMETERS = {
     "summary": PAGING | {"crystal_system", "spacegroup_number", "is_stable", "elements", "deprecated", "material_ids"},
@@ -49,40 +49,40 @@ PARAMETERS = {
 
 @dataclass
 class Fault:
-    """What goes wrong with the next answers to some requests."""
+    """Failure of the next responses to some requests."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     change: Callable[[bytes], bytes] | None = None
-    """Spoils the body, which then has its new length."""
+    """Changes the body; the length in the header is that of the changed body."""
     cut: bool = False
     """The connection ends in the middle of the body."""
     empty: bool = False
     """A page without documents."""
     times: int = 1_000_000
     skip: int = 0
-    """Requests that go well before."""
+    """Number of successful requests before."""
     method: str | None = None
 
 
 @dataclass
 class Material:
-    """A material with its documents and its objects."""
+    """A material with its documents and objects."""
 
     ident: str
     structure: Structure
     summary: dict[str, Any]
     calc_types: dict[str, str]
     updated: dict[str, str]
-    """Task id to when it was updated; a task without an entry has no document."""
+    """Task id to the date of its update; a task without an entry has no document."""
     text: str | None
     objects: dict[str, bytes]
-    """Spelled task id to the density object."""
+    """Task id in the spelling of the store to the density object."""
 
 
 def rock_salt(a: str, b: str, edge: float, *, conventional: bool = False) -> Structure:
-    """NaCl's structure, in the primitive cell or in the cube."""
+    """Rock salt in the primitive or the conventional cell."""
     primitive = Structure(
         np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * edge / 2, [a, b], [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
     )
@@ -96,20 +96,20 @@ def rock_salt(a: str, b: str, edge: float, *, conventional: bool = False) -> Str
 def chgcar_object(
     structure: Structure, points: int, *, spin: bool = False, change: Callable[[dict[str, Any]], Any] | None = None
 ) -> bytes:
-    """A density object as the project stores it: values times volume, so that their mean is the electrons."""
+    """A density object in the format of the store: values times volume, with the number of electrons as mean."""
     charges = {str(site.specie): (float(VALENCE[str(site.specie)]), 0.45) for site in structure}
     total = gaussians(structure, (points,) * 3, charges).values * structure.volume
     grids = {"total": total} | ({"diff": total * 0.1} if spin else {})
-    return packed(structure, grids, change=change)
+    return gzipped_chgcar(structure, grids, change=change)
 
 
-def packed(
+def gzipped_chgcar(
     structure: Structure,
     grids: Mapping[str, NDArray[np.float64]],
     *,
     change: Callable[[dict[str, Any]], Any] | None = None,
 ) -> bytes:
-    """gzip-compressed JSON of a Chgcar, written by pymatgen and monty themselves."""
+    """gzip-compressed JSON of a Chgcar, written by pymatgen and monty."""
     from monty.json import MontyEncoder
     from pymatgen.io.vasp.inputs import Poscar
     from pymatgen.io.vasp.outputs import Chgcar
@@ -122,7 +122,7 @@ def packed(
 
 
 def material(number: int, *, points: int = 24, spin: bool = False, conventional: bool = False) -> Material:
-    """A made-up rock salt with everything in order."""
+    """A synthetic rock salt with complete documents."""
     a, b = PAIRS[number % len(PAIRS)]
     edge = 4.6 + 0.003 * number
     structure = rock_salt(a, b, edge)
@@ -159,7 +159,7 @@ def material(number: int, *, points: int = 24, spin: bool = False, conventional:
 
 
 class Standin:
-    """The service. Use it as a context manager."""
+    """The service; :meth:`running` starts it."""
 
     def __init__(self, materials: list[Material] | None = None) -> None:
         self.materials = {one.ident: one for one in materials or []}
@@ -172,9 +172,9 @@ class Standin:
         self.faults: list[tuple[str, Fault]] = []
         self.delay = 0.0
         self.stall_after: int | None = None
-        """Downloads that are answered; any further one waits until this is None again."""
+        """Number of answered downloads; any further one waits until this is None."""
         self.busy = self.busiest = 0
-        """Downloads under way, and the most there were at a time."""
+        """Downloads in progress, and their maximum so far."""
         self._downloads = 0
         self._connections = 0
         self._lock = threading.Lock()
@@ -193,23 +193,21 @@ class Standin:
             server.server_close()
             thread.join()
 
-    # ------------------------------------------------------------------ what tests ask
-
     def fail(self, where: str, fault: Fault) -> None:
-        """Let requests fail whose path contains ``where``."""
+        """Let requests fail that have ``where`` in their path."""
         self.faults.append((where, fault))
 
-    def asked(self, where: str, *, method: str = "GET") -> list[dict[str, str]]:
-        """Queries of the requests whose path contains ``where``."""
+    def requests(self, where: str, *, method: str = "GET") -> list[dict[str, str]]:
+        """Queries of the requests that have ``where`` in their path."""
         return [query for verb, path, query in self.log if verb == method and where in path]
 
-    def objects_asked(self) -> list[str]:
-        """Task ids whose density was asked for, in order."""
+    def requested_objects(self) -> list[str]:
+        """Task ids of the requested densities, in order."""
         return [path.rpartition("/")[2].removesuffix(".json.gz") for _, path, _ in self.log if "/chgcars/" in path]
 
     def settle(self, *, seconds: float = 60) -> None:
-        """Return when every request of clients that are gone is in the log, however late they are noticed."""
-        # Connections are taken in their order: once this one is answered, all earlier ones have been counted.
+        """Wait until every request of ended clients is in the log."""
+        # Connections are accepted in order: once this one is answered, all earlier ones have been counted.
         with urlopen(f"{self.url}/heartbeat", timeout=seconds) as answer:
             answer.read()
         end = time.monotonic() + seconds
@@ -222,10 +220,8 @@ class Standin:
         with self._lock:
             self._connections += change
 
-    # -------------------------------------------------------------------- what it answers
-
-    def hold_back(self) -> None:
-        """Wait as long as the next download has to."""
+    def wait_for_release(self) -> None:
+        """Wait for the delay of the next download."""
         with self._lock:
             self._downloads += 1
             number = self._downloads
@@ -269,16 +265,16 @@ class Standin:
         ids = set(query["material_ids"].split(",")) if "material_ids" in query else None
         elements = set(query["elements"].split(",")) if "elements" in query else set()
         for one in self.materials.values():
-            about = one.summary
+            summary = one.summary
             if (
                 (ids is None or one.ident in ids)
-                and (query.get("crystal_system") in (None, about["symmetry"]["crystal_system"]))
-                and (query.get("spacegroup_number") in (None, str(about["symmetry"]["number"])))
-                and (query.get("is_stable") in (None, str(about["is_stable"])))
+                and (query.get("crystal_system") in (None, summary["symmetry"]["crystal_system"]))
+                and (query.get("spacegroup_number") in (None, str(summary["symmetry"]["number"])))
+                and (query.get("is_stable") in (None, str(summary["is_stable"])))
                 and elements <= {str(element) for element in one.structure.elements}
-                and not about["deprecated"]
+                and not summary["deprecated"]
             ):
-                yield about
+                yield summary
 
     def _core(self, query: dict[str, str]) -> Iterator[dict[str, Any]]:
         for ident in query["material_ids"].split(","):
@@ -286,10 +282,10 @@ class Standin:
                 yield {"material_id": ident, "calc_types": self.materials[ident].calc_types}
 
     def _tasks(self, query: dict[str, str]) -> Iterator[dict[str, Any]]:
-        asked = set(query["task_ids"].split(","))
+        requested = set(query["task_ids"].split(","))
         for one in self.materials.values():
             for task, when in one.updated.items():
-                if task in asked:
+                if task in requested:
                     yield {"task_id": task, "last_updated": when}
 
     def _robocrys(self, query: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -311,7 +307,7 @@ def _server(standin: Standin) -> ThreadingHTTPServer:
                 standin.connected(-1)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            if not isinstance(sys.exception(), ConnectionError):  # a client that was killed
+            if not isinstance(sys.exception(), ConnectionError):  # a killed client
                 super().handle_error(request, client_address)
 
     return Server(("127.0.0.1", 0), _handler(standin))
@@ -340,8 +336,8 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
             elif parts.path.startswith(f"/{BUCKET}/"):
                 self._object(method, parts.path, fault)
             elif parts.path.rstrip("/") == "/heartbeat":
-                about = {"db_version": standin.release, "access_controlled_batch_ids": ["gnome_r2scan_statics"]}
-                self._json(200, about | {"version": standin.version}, method, fault)
+                heartbeat = {"db_version": standin.release, "access_controlled_batch_ids": ["gnome_r2scan_statics"]}
+                self._json(200, heartbeat | {"version": standin.version}, method, fault)
             elif self.headers.get("x-api-key") not in standin.keys:
                 self._json(403, {"detail": "Invalid authentication credentials"}, method)
             else:
@@ -369,8 +365,8 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 data = fault.change(data)
             headers = {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Accept-Ranges": "bytes"}
             status = 200
-            if method == "GET" and (asked := self.headers.get("Range")):
-                first, _, last = asked.removeprefix("bytes=").partition("-")
+            if method == "GET" and (byte_range := self.headers.get("Range")):
+                first, _, last = byte_range.removeprefix("bytes=").partition("-")
                 whole = len(data)
                 end = min(int(last) if last else whole - 1, whole - 1)
                 data, status = data[int(first) : end + 1], 206
@@ -379,7 +375,7 @@ def _handler(standin: Standin) -> type[BaseHTTPRequestHandler]:
                 with standin._lock:
                     standin.busy += 1
                     standin.busiest = max(standin.busiest, standin.busy)
-                standin.hold_back()
+                standin.wait_for_release()
             try:
                 self._send(status, data, headers, method, cut=fault is not None and fault.cut)
             finally:

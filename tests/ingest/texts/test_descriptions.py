@@ -1,4 +1,4 @@
-"""Texts: what the levels keep of a description, and robocrystallographer's own words."""
+"""Text levels derived from a description, and descriptions by robocrystallographer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEUSLER = (
 )
 
 
-def test_levels_keep_ever_more() -> None:
+def test_text_levels_contain_increasing_detail() -> None:
     texts = texts_by_level(HEUSLER, "TiMn2W")
     assert list(texts) == TEXT_LEVELS.names() == ["all", "formula", "keywords"]
     assert texts["formula"] == "TiMn2W"
@@ -61,14 +61,14 @@ def test_sentences_about_bonds(sentence: str, bonds: list[tuple[str, str, str]])
     assert bond_lengths(sentence) == bonds
 
 
-def test_a_bond_is_named_once_whichever_way_round() -> None:
+def test_bond_occurs_once_in_either_direction() -> None:
     assert bond_lengths("All V(1)-V(2) bond lengths are 2.52 Å. All V(2)-V(1) bond lengths are 2.52 Å.") == [
         ("V", "V", "2.52")
     ]
     assert bond_lengths("All Ti-W bond lengths are 2.97 Å. All W-Ti bond lengths are 2.97 Å.") == [("Ti", "W", "2.97")]
 
 
-def test_geometry_and_angles_are_no_bonds() -> None:
+def test_geometry_and_angles_are_not_bonds() -> None:
     text = "Ti(1) is bonded in a 14-coordinate geometry to six W(1) atoms. The corner-sharing octahedra are not tilted."
     assert bond_lengths(text) == []
     assert texts_by_level(text, "Kr")["keywords"] == "Kr"
@@ -81,7 +81,7 @@ def test_geometry_and_angles_are_no_bonds() -> None:
     dash=st.sampled_from("-–"),
     label=st.sampled_from(["", "(1)", "(1,2)"]),
 )
-def test_any_bond_comes_back(first: str, second: str, hundredths: int, dash: str, label: str) -> None:
+def test_every_bond_is_found(first: str, second: str, hundredths: int, dash: str, label: str) -> None:
     length = f"{hundredths / 100:.2f}"
     sentence = f"All {first}{label}{dash}{second}{label} bond lengths are {length} Å."
     assert bond_lengths(sentence) == [(first, second, length)]
@@ -106,7 +106,7 @@ def test_version_needs_no_import() -> None:
 
 
 @pytest.mark.slow
-def test_a_bundled_text_is_what_robocrystallographer_says_in_another_process() -> None:
+def test_bundled_text_equals_that_of_robocrystallographer_in_another_process() -> None:
     # Its words come out of a set: string hashes, and with them their order, differ from process to process.
     sample = files("ingest") / "sample"
     with (sample / "descriptions.csv").open(encoding="utf-8") as file:

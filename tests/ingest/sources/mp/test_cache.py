@@ -120,7 +120,7 @@ def object_requests(standin: Standin) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_second_registry_downloads_nothing(
+def test_second_registry_downloads_nothing(
     run: Run, standin: Standin, engine: Engine, another: Engine, grids: GridStore, source: MakeCachedSource
 ) -> None:
     assert run(engine, grids).counts == {"created": 2}

@@ -50,7 +50,7 @@ def test_older_density_is_used_if_the_newest_calculation_has_none(
     one.updated["mp-2500000"] = "2026-01-01T00:00:00"
     assert run().counts == {"created": 3}
     assert densities_of(session, "mp-1")["total"].origin["task_id"] == "mp-2000001"  # type: ignore[index]
-    assert "mp-2500000" in standin.objects_asked()
+    assert "mp-2500000" in standin.requested_objects()
 
 
 def test_level_of_theory_comes_from_the_calculation() -> None:

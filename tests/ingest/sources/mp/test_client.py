@@ -38,7 +38,7 @@ def test_empty_page_is_requested_again(standin: Standin, client: MakeClient) -> 
     standin.fail("/summary/", Fault(empty=True, times=1, skip=1))
     found = client(page_size=4).summaries(CUBIC, fields=FIELDS)
     assert sorted(document["material_id"] for document in found) == sorted(standin.materials)
-    skips = [query.get("_skip", "0") for query in standin.asked("/summary/") if "_limit" in query]
+    skips = [query.get("_skip", "0") for query in standin.requests("/summary/") if "_limit" in query]
     # The client ends at the empty second page; the second series has all three.
     assert skips == ["0", "4", "0", "4", "8"]
 
@@ -61,14 +61,14 @@ def test_missing_ids_are_requested_once_more(standin: Standin, client: MakeClien
     standin.fail("/summary/", Fault(empty=True, times=1))
     found = client().summaries_by_id(["mp-1", "mp-2", "mp-999"], fields=FIELDS)
     assert sorted(found) == ["mp-1", "mp-2"]
-    series = [query["material_ids"] for query in standin.asked("/summary/") if "_skip" not in query]
+    series = [query["material_ids"] for query in standin.requests("/summary/") if "_skip" not in query]
     assert series == ["mp-1,mp-2,mp-999"] * 2
 
 
 def test_long_lists_are_requested_in_parts(standin: Standin, client: MakeClient) -> None:
     client().tasks([f"mp-{number}" for number in range(1, 251)])
     # The client asks for both spellings of each id.
-    assert [query["task_ids"].count(",") + 1 for query in standin.asked("/tasks/")] == [200, 200, 100]
+    assert [query["task_ids"].count(",") + 1 for query in standin.requests("/tasks/")] == [200, 200, 100]
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -78,7 +78,7 @@ def test_message_of_a_refused_key_contains_the_url_of_keys(status: int, standin:
         SourceError, match=r"refuses the key in MP_API_KEY .*https://next-gen\.materialsproject\.org/api"
     ):
         client().summaries(CUBIC, fields=FIELDS)
-    assert len(standin.asked("/summary/")) == 1
+    assert len(standin.requests("/summary/")) == 1
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "short", KEY + "x", KEY[:-1] + "\n", KEY[:-1] + "ä"])

@@ -65,8 +65,8 @@ def test_lock_file_fixes_materials_calculations_and_bytes(
             assert set(elsewhere.scalars(select(CrystalRevision.content_sha256))) == revisions
     finally:
         other.dispose()
-    assert standin.asked("/tasks/") == []
-    assert sorted(standin.objects_asked()) == ["mp-2000001", "mp-2000003"]
+    assert standin.requests("/tasks/") == []
+    assert sorted(standin.requested_objects()) == ["mp-2000001", "mp-2000003"]
 
 
 def test_object_with_another_checksum_than_the_locked_one_is_a_problem(

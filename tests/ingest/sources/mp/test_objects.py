@@ -157,11 +157,11 @@ def test_each_fault_of_an_object_has_an_outcome_and_only_a_missing_one_is_final(
     second = run()
     if retried:
         assert second.counts == {"unchanged": 2, "created" if outcome == "deferred" else "updated": 1}
-        assert standin.objects_asked() == ["mp-2000001"]
+        assert standin.requested_objects() == ["mp-2000001"]
         assert densities_of(session, "mp-1")["total"].n_electrons == pytest.approx(10)
     else:
         assert second.counts == {"unchanged": 3}
-        assert standin.objects_asked() == []
+        assert standin.requested_objects() == []
 
 
 def test_classes_named_in_an_object_are_not_imported(tmp_path: Path) -> None:

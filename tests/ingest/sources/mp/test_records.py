@@ -85,9 +85,11 @@ def test_few_requests_and_no_repeated_ones(run: IngestMaterials, standin: Standi
     run()
     first = [path for _, path, _ in standin.log]
     assert first.count("/heartbeat") == 3  # one of ours, two of the client
-    assert len(standin.asked("/summary/")) == 2  # one page, one count
-    assert len(standin.asked("/core/")) == len(standin.asked("/tasks/")) == len(standin.asked("/robocrys/")) == 1
-    assert sorted(standin.objects_asked()) == ["mp-2000001", "mp-2000002", "mp-2000003"]
+    assert len(standin.requests("/summary/")) == 2  # one page, one count
+    assert (
+        len(standin.requests("/core/")) == len(standin.requests("/tasks/")) == len(standin.requests("/robocrys/")) == 1
+    )
+    assert sorted(standin.requested_objects()) == ["mp-2000001", "mp-2000002", "mp-2000003"]
     assert standin.leaks == []
 
     standin.log.clear()
@@ -103,8 +105,8 @@ def test_new_release_with_equal_values_downloads_nothing(run: IngestMaterials, s
     for one in standin.materials.values():
         one.summary["last_updated"] = "2026-01-01T00:00:00"
     assert run().counts == {"unchanged": 3}
-    assert standin.objects_asked() == []
-    assert len(standin.asked("/tasks/")) == 1  # another calculation might be the newest now
+    assert standin.requested_objects() == []
+    assert len(standin.requests("/tasks/")) == 1  # another calculation might be the newest now
 
 
 def test_changed_value_makes_a_new_revision(run: IngestMaterials, standin: Standin, session: Session) -> None:
@@ -167,7 +169,7 @@ def test_listed_density_may_be_missing(run: IngestMaterials, standin: Standin, s
     # This is final: no further request.
     standin.log.clear()
     assert run().counts == {"unchanged": 3}
-    assert standin.objects_asked() == []
+    assert standin.requested_objects() == []
 
 
 def test_incomplete_documents_lose_only_the_missing_values(

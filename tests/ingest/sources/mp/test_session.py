@@ -57,7 +57,7 @@ def test_retry_after_of_hours_is_an_error(standin: Standin, client: MakeClient) 
     standin.fail("/summary/", Fault(status=503, headers={"Retry-After": "7200"}))
     with pytest.raises(SourceError, match="requires a delay of 7200 s"):
         client().summaries(CUBIC, fields=FIELDS)
-    assert len(standin.asked("/summary/")) == 1
+    assert len(standin.requests("/summary/")) == 1
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_blocked_address_is_not_retried(standin: Standin, client: MakeClient) ->
     standin.fail("/summary/", Fault(status=429, body=b'{"version": "blocked", "error": "too many requests"}'))
     with pytest.raises(SourceError, match="blocked the address of this machine"):
         client().summaries(CUBIC, fields=FIELDS)
-    assert len(standin.asked("/summary/")) == 1
+    assert len(standin.requests("/summary/")) == 1
 
 
 def test_blocked_heartbeat_is_not_retried(standin: Standin, client: MakeClient) -> None:
     standin.version = "blocked"
     with pytest.raises(SourceError, match="blocked the address of this machine"):
         client().summaries(CUBIC, fields=FIELDS)
-    assert standin.asked("/summary/") == []
+    assert standin.requests("/summary/") == []
 
 
 def test_key_is_not_sent_to_a_redirected_host(standin: Standin, client: MakeClient) -> None:

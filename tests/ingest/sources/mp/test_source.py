@@ -25,7 +25,7 @@ def test_other_cubic_and_unstable_materials_are_left_out(standin: Standin, sourc
     everything = source(MpSelection(fcc=True, unstable=True)).records()
     assert [record.source_id for record in everything] == ["mp-2", "mp-3"]
     assert [record.source_id for record in source(MpSelection(spacegroups=(221,))).records()] == ["mp-1"]
-    assert "is_stable" not in standin.asked("/summary/")[2]
+    assert "is_stable" not in standin.requests("/summary/")[2]
 
 
 def test_elements_ids_and_limits(standin: Standin, source: MakeSource) -> None:
@@ -39,8 +39,8 @@ def test_elements_ids_and_limits(standin: Standin, source: MakeSource) -> None:
 
 def test_without_densities_no_object_is_requested(run: IngestMaterials, standin: Standin, session: Session) -> None:
     assert run(MpSelection(fcc=True, densities=False), options=PLAIN).counts == {"created": 3}
-    assert standin.objects_asked() == []
-    assert standin.asked("/tasks/") == []
+    assert standin.requested_objects() == []
+    assert standin.requests("/tasks/") == []
     assert run().counts == {"updated": 3}
 
 
