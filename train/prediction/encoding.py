@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import cast, func, select
+from sqlalchemy.dialects.postgresql import JSONPATH
 from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
@@ -276,7 +277,7 @@ def _featurizer_name(session: Session, encoder: Encoder) -> str:
     names = {
         str(name)
         for path in paths
-        for name in session.scalars(select(func.jsonb_path_query(Experiment.config, path)).distinct())
+        for name in session.scalars(select(func.jsonb_path_query(Experiment.config, cast(path, JSONPATH))).distinct())
     }
     return next((name for name in sorted(names) if name.rstrip("/").rsplit("/", 1)[-1] == short), short)
 
