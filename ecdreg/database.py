@@ -122,8 +122,8 @@ def database_status(settings: Settings) -> DatabaseStatus:
         }
         if not state.running:
             absent = "not running" if state.initialised else "not made yet"
-            advice = f"{absent}; the next command that needs it starts it, as `ecdreg db start` does"
-            return DatabaseStatus(**found | {"advice": (advice,)})  # type: ignore[arg-type]
+            start = f"{absent}; the next command that needs it starts it, as `ecdreg db start` does"
+            return DatabaseStatus(**found | {"advice": (start,)})  # type: ignore[arg-type]
     else:
         found |= {"kind": "own server", "running": True}
     engine = connect(settings, check_schema=False)

@@ -172,7 +172,12 @@ def plan_ingest(
     notes = Notes(progress)
     if source != MATERIALS_PROJECT or name is not None:
         if source != MATERIALS_PROJECT:
-            given = {"--spacegroup": spacegroups, "--elements": elements, "--ids": ids, "--lock": lock}
+            given: dict[str, object] = {
+                "--spacegroup": spacegroups,
+                "--elements": elements,
+                "--ids": ids,
+                "--lock": lock,
+            }
             given |= {"--unstable": unstable, "--no-density": not densities}
             for option, value in given.items():
                 if value:

@@ -2,7 +2,7 @@
 
 >>> from ecdreg import Registry
 >>> with Registry.open() as registry:  # doctest: +SKIP
-...     registry.ingest("sample")
+...     registry.ingest("sample", fcc=True)
 ...     registry.train("stacked", targets=["k_vrh"])
 ...     registry.materials("k_vrh > 250 AND 'C' = ANY(elements)")
 ...     registry.similar("mp-1022", k=5)

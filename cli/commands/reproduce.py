@@ -131,12 +131,11 @@ def paper(
       ecdreg reproduce paper --seed 0 --split 'mine-{target}' --make-splits --csv
       ecdreg reproduce paper --scheduler tcp://10.0.0.5:8786 --finetune
     """
-    recipes = {} if plan.recipe is None else {"recipes": plan.recipe}
     with output.progress() as progress:
         result = open_registry().reproduce_paper(
             **_plan(plan),
             **_run(run),
-            **recipes,
+            recipes=plan.recipe or ("metric",),
             iqr=iqr or None,
             stages=stage,
             text_levels=plan.text_level,

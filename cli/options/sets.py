@@ -52,5 +52,5 @@ def with_option_sets(command: F) -> F:
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del run.__wrapped__  # type: ignore[attr-defined]  # Typer reads the signature of what is wrapped
+    del run.__wrapped__  # Typer reads the signature of what is wrapped
     return run  # type: ignore[return-value]

@@ -125,8 +125,9 @@ def plan_reproduction(
         image_backbone=image_backbone,
         text_backbone=text_backbone,
     )
-    given = {"text_levels": text_levels, "stages": stages}
-    return replace(plan, **{name: tuple(dict.fromkeys(values)) for name, values in given.items() if values})
+    if text_levels:
+        plan = replace(plan, text_levels=tuple(dict.fromkeys(text_levels)))
+    return replace(plan, stages=tuple(dict.fromkeys(stages))) if stages else plan
 
 
 def reproduce_paper(

@@ -43,7 +43,7 @@ class LostError(Exception):
 def raising(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[BaseException], tuple[int, str]]:
-    """Runs a command that raises; its exit code and what stands on stderr."""
+    """Runs a command that raises; its exit code and stderr."""
 
     def run(error: BaseException) -> tuple[int, str]:
         app = typer.Typer(cls=main._Boundary, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -69,25 +69,25 @@ def raising(
 class TestBoundary:
     @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
     def test_every_error_is_one_line_with_its_exit_code(self, raising: Any, kind: type[EcdregError]) -> None:
-        code, told = raising(kind("no crystal 'mp-0';\n  try another"))
-        assert told == "error: no crystal 'mp-0'; try another\n"
+        code, message = raising(kind("no crystal 'mp-0';\n  try another"))
+        assert message == "error: no crystal 'mp-0'; try another\n"
         assert code == EXIT_CODES.get(kind.__name__, 1)
 
     def test_ctrl_c(self, raising: Any) -> None:
         assert raising(KeyboardInterrupt()) == (130, "error: interrupted\n")
 
     def test_a_connection_that_is_lost(self, raising: Any) -> None:
-        code, told = raising(
+        code, message = raising(
             OperationalError("SELECT 1", {}, LostError("terminating connection"), connection_invalidated=True)
         )
         assert code == 3
-        assert told.startswith("error: the connection to the database was lost: terminating connection")
+        assert message.startswith("error: the connection to the database was lost: terminating connection")
 
     def test_a_disk_that_is_full(self, raising: Any) -> None:
         full = LostError("no space left on device")
         full.sqlstate = "53100"
-        code, told = raising(OperationalError("INSERT", {}, full))
-        assert (code, told) == (1, "error: the database failed: no space left on device\n")
+        code, message = raising(OperationalError("INSERT", {}, full))
+        assert (code, message) == (1, "error: the database failed: no space left on device\n")
 
     def test_a_bug_keeps_its_traceback(self, raising: Any) -> None:
         with pytest.raises(ZeroDivisionError):
@@ -106,7 +106,7 @@ class TestBoundary:
         assert answer.stderr.startswith("error: give one of: the id of a crystal, a text, an image, or files")
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "message"),
         [
             (("frobnicate",), "no such command 'frobnicate'; see 'ecdreg -h'"),
             (("trian",), "no such command 'trian' (did you mean 'train'?); see 'ecdreg -h'"),
@@ -119,10 +119,10 @@ class TestBoundary:
             (("similar", "--where"), "option '--where' requires an argument"),
         ],
     )
-    def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], told: str) -> None:
+    def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], message: str) -> None:
         answer = invoke(*arguments)
         assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
-        assert answer.stderr.lower().startswith(f"error: {told}".lower())
+        assert answer.stderr.lower().startswith(f"error: {message}".lower())
         assert "; see 'ecdreg" in answer.stderr
 
     def test_a_group_alone_shows_its_help(self, invoke: Any) -> None:
@@ -138,7 +138,7 @@ class TestOptions:
         answer = invoke("--version")
         assert (answer.exit_code, answer.stdout) == (0, f"ecdreg {version('ecdreg')}\n")
 
-    def test_commands_stand_in_the_order_of_their_use(self, invoke: Any) -> None:
+    def test_help_lists_commands_in_their_order(self, invoke: Any) -> None:
         shown = invoke("--help").stdout.partition("Commands:")[2]
         names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
         assert names == list(COMMANDS)
@@ -285,7 +285,7 @@ class TestProgress:
         assert lines[-2:] == ["reading: 200 of 200 (mp-199)", "done"]
         assert len(lines) == 12
 
-    def test_without_a_total_ever_more_rarely(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_lines_without_a_total_become_rarer(self, capsys: pytest.CaptureFixture[str]) -> None:
         with output.progress() as progress:
             progress.begin("reading")
             for _ in range(100):

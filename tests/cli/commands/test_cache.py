@@ -1,4 +1,4 @@
-"""``ecdreg cache``: what lies there, and what may go."""
+"""``ecdreg cache``: status and removal of old grids."""
 
 from __future__ import annotations
 

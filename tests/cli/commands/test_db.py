@@ -76,7 +76,7 @@ def test_schema_behind_on_an_own_server(invoke: Invoke, engine: Engine) -> None:
     assert invoke("split", "list").exit_code == 0
 
 
-def test_a_missing_extension_is_told(invoke: Invoke, engine: Engine) -> None:
+def test_a_missing_extension_is_reported(invoke: Invoke, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("DROP EXTENSION vector CASCADE"))
     answer = invoke("db", "status")

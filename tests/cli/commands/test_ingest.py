@@ -133,10 +133,10 @@ def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Callable[..., Any]
 
 def test_json(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
     done = invoke("--quiet", "ingest", "--source", f"{folder}/", "--name", "mine", "--workers", 0, "--json")
-    told = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     assert done.stderr == ""
-    assert (told["source"], told["status"], told["total"], told["in_registry"]) == ("mine", "finished", 2, 1)
-    assert told["outcomes"] == {
+    assert (report["source"], report["status"], report["total"], report["in_registry"]) == ("mine", "finished", 2, 1)
+    assert report["outcomes"] == {
         "created": 0,
         "updated": 0,
         "unchanged": 0,
@@ -144,10 +144,10 @@ def test_json(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
         "deferred": 0,
         "rejected": 1,
     }
-    assert {reason["outcome"] for reason in told["reasons"]} == {"partial", "rejected"}
+    assert {reason["outcome"] for reason in report["reasons"]} == {"partial", "rejected"}
 
 
-def test_nothing_at_all_is_a_failure(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
+def test_an_ingest_without_any_crystal_fails(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
     done = invoke("ingest", "--fcc", "--source", f"{folder}/", "--workers", 0)
     assert done.exit_code == 1
     assert "no structure, so its space group is unknown" in done.stdout
@@ -169,7 +169,7 @@ def test_nothing_at_all_is_a_failure(folder: Path, invoke: Callable[..., Any], e
         (("--source", "./nowhere/"), 1, "not a folder"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_errors_are_one_line(
     arguments: tuple[str, ...], code: int, message: str, invoke: Callable[..., Any], engine: Engine
 ) -> None:
     done = invoke("ingest", *arguments)
@@ -199,7 +199,7 @@ def test_help_has_examples(invoke: Callable[..., Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_a_consistent_registry_and_the_next_run_goes_on(
+def test_an_interrupted_run_leaves_a_consistent_registry_and_is_continued(
     number: signal.Signals, cluster_url: str, home: Path, invoke: Callable[..., Any]
 ) -> None:
     with running(cluster_url, home) as process:
@@ -216,14 +216,14 @@ def test_ctrl_c_leaves_a_consistent_registry_and_the_next_run_goes_on(
     assert 2 <= done < 16
     assert value(cluster_url, SOUND) == done == value(cluster_url, "SELECT count(*) FROM ingest_outcomes")
 
-    told = json.loads(invoke("--quiet", "ingest", *SLOWLY, "--json").stdout)
-    assert told["outcomes"]["unchanged"] == done
-    assert told["outcomes"]["created"] == 16 - done
+    report = json.loads(invoke("--quiet", "ingest", *SLOWLY, "--json").stdout)
+    assert report["outcomes"]["unchanged"] == done
+    assert report["outcomes"]["created"] == 16 - done
     assert value(cluster_url, SOUND) == 16
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_nothing_behind_and_the_next_one_goes_on(
+def test_a_killed_run_leaves_no_process_and_is_continued(
     cluster_url: str, home: Path, invoke: Callable[..., Any]
 ) -> None:
     with running(cluster_url, home) as process:
@@ -238,9 +238,9 @@ def test_a_killed_run_leaves_nothing_behind_and_the_next_one_goes_on(
     done = value(cluster_url, "SELECT count(*) FROM crystals")
     assert value(cluster_url, SOUND) == done < 16
 
-    told = json.loads(invoke("--quiet", "ingest", *SLOWLY, "--json").stdout)
-    assert told["outcomes"]["unchanged"] == done
-    assert told["outcomes"]["created"] == 16 - done
+    report = json.loads(invoke("--quiet", "ingest", *SLOWLY, "--json").stdout)
+    assert report["outcomes"]["unchanged"] == done
+    assert report["outcomes"]["created"] == 16 - done
     assert value(cluster_url, SOUND) == 16
     statuses = value(cluster_url, "SELECT string_agg(status, ' ' ORDER BY id) FROM ingest_runs")
     assert statuses == "interrupted finished"

@@ -64,7 +64,7 @@ def number(ident: str) -> int:
     return int(ident.removeprefix("mp-")) % 1_000_000
 
 
-def test_a_killed_run_goes_on_without_asking_again(standin: Standin, cluster_url: str, home: Path) -> None:
+def test_a_killed_run_is_continued_without_repeated_requests(standin: Standin, cluster_url: str, home: Path) -> None:
     # However slow this test is in killing it, the run cannot get further than that.
     standin.stall_after = 30
     process = start(cluster_url, home, "--workers", "1")
@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_without_asking_again(standin: Standin, cluster_url
     assert 20 <= done <= len(finished) < 50
     before = standin.requested_objects()
     assert len(before) == len(set(before))
-    # What it died over may be asked for again; neither what is in the registry, nor what had just come down whole.
+    # The interrupted download may be repeated, but neither finished crystals nor complete downloads.
     cached = ObjectCache(GridStore((home / "grids").as_uri())).names()
     names = {one: ObjectCache.name(BUCKET, object_key(f"mp-{2_000_000 + one}")) for one in range(1, 51)}
     whole = {one for one, name in names.items() if name in cached}
@@ -122,7 +122,7 @@ def test_the_materials_project_is_the_default(standin: Standin, invoke: Callable
 
 
 @pytest.mark.parametrize("value", [None, "", "tooshort", KEY + "1"])
-def test_a_missing_or_malformed_key_says_where_to_get_one(
+def test_the_error_of_a_missing_or_malformed_key_has_the_address_for_keys(
     value: str | None, standin: Standin, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MP_API_KEY") if value is None else monkeypatch.setenv("MP_API_KEY", value)
@@ -134,7 +134,7 @@ def test_a_missing_or_malformed_key_says_where_to_get_one(
     assert standin.log == []
 
 
-def test_a_refused_key_says_where_to_get_one(
+def test_the_error_of_a_refused_key_has_the_address_for_keys(
     standin: Standin, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, cluster_url: str
 ) -> None:
     other = "X" * 32
@@ -155,7 +155,7 @@ def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Callabl
     assert "blocked the address of this machine" in done.stderr
 
 
-def test_a_dry_run_says_how_much_and_does_nothing(
+def test_a_dry_run_prints_the_size_and_writes_nothing(
     standin: Standin, invoke: Callable[..., Any], cluster_url: str
 ) -> None:
     done = invoke("ingest", "--fcc", "--dry-run", "--limit", 4, "--json")
@@ -169,7 +169,7 @@ def test_a_dry_run_says_how_much_and_does_nothing(
     assert "GB to download" in invoke("ingest", "--fcc", "--dry-run", "--limit", 1).stdout
 
 
-def test_a_lock_file_is_written_once_and_kept_to_afterwards(
+def test_a_lock_file_is_written_once_and_selects_the_materials_afterwards(
     standin: Standin, invoke: Callable[..., Any], tmp_path: Path
 ) -> None:
     ids = tmp_path / "ids.txt"

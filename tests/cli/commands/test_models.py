@@ -1,4 +1,4 @@
-"""Models are listed and shown with their scores, and get aliases."""
+"""``ecdreg models``: list, show and alias."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_list_has_every_version_with_its_scores(invoke: Invoke, models: SimpleNa
     assert invoke("models", "list", "--target", "k_vhr").exit_code == 2
 
 
-def test_show_tells_everything(invoke: Invoke, models: SimpleNamespace) -> None:
+def test_show_has_configuration_folds_and_scores(invoke: Invoke, models: SimpleNamespace) -> None:
     (card,) = json.loads(invoke("models", "show", "image:k_vrh@1", "--json").stdout)
     assert (card["model"], card["target"], card["version"], card["split"]) == ("image", "k_vrh", 1, "default")
     assert card["config"]["head"]["dropout"] == 0.08

@@ -56,7 +56,7 @@ def line(
     return Line(**(fields | changes))
 
 
-def test_the_table_has_the_layout_of_the_paper_and_the_published_numbers_beside() -> None:
+def test_the_table_has_the_layout_of_the_paper_and_the_published_numbers() -> None:
     lines = [
         line("baseline-magpie"),
         line("image"),
@@ -133,7 +133,7 @@ def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
     assert listed.exit_code == 0
 
 
-def test_pictures_that_are_not_there_are_named_with_what_makes_them(
+def test_missing_recipes_are_left_out_with_a_warning(
     invoke: Any, crystals: dict[str, int], tiny_image: Path, tmp_path: Path
 ) -> None:
     tables = tmp_path / "ablation.md"
@@ -151,7 +151,7 @@ def test_pictures_that_are_not_there_are_named_with_what_makes_them(
     assert "| image |  | metric | 1 |" in tables.read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_asked_is_refused(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_unusable_options_are_refused(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
     for arguments, message in (
         (("--split", "mine-{tarket}"), "a template knows {target} and {seed}"),
         (("--stage", "picture"), "stages holds 'picture'"),

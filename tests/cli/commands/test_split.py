@@ -1,4 +1,4 @@
-"""Splits are made, imported, shown and listed; errors say which value and what to do."""
+"""``ecdreg split``: create, import, show and list; errors name the value and the remedy."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def test_iqr_bounds_exclude_with_their_reason(invoke: Invoke, crystals: dict[str
     assert "IQR: maximum" in shown
 
 
-def test_import_keeps_folds_and_says_who_is_unknown(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:
+def test_import_keeps_folds_and_excludes_unknown_ids(
+    invoke: Invoke, crystals: dict[str, int], split_file: Path
+) -> None:
     done = invoke("split", "import", split_file, "--target", "k_vrh", "--json")
     assert done.exit_code == 0
     (made,) = json.loads(done.stdout)
@@ -151,7 +153,7 @@ def test_show_and_list_as_tables(invoke: Invoke, crystals: dict[str, int], split
         assert expected in shown
 
 
-def test_show_names_what_there_is(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:
+def test_errors_of_show_name_existing_splits(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:
     invoke("split", "import", split_file, "--target", "k_vrh")
     for arguments in (("other",), ("paper", "--target", "efermi")):
         done = invoke("split", "show", *arguments)

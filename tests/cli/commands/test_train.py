@@ -48,10 +48,10 @@ def test_training_creates_split_baselines_and_leaderboard(train: Invoke, invoke:
     assert "baseline-magpie" in invoke("leaderboard").stdout
     assert invoke("leaderboard", "--split", "none").stdout == ""
 
-    # What is trained can be asked.
-    said = invoke("predict", "tiny", "mp-1", "test:mp-2", "--json")
-    assert said.exit_code == 0, said.stderr
-    one, two = json.loads(said.stdout)
+    # The trained model predicts.
+    predicted = invoke("predict", "tiny", "mp-1", "test:mp-2", "--json")
+    assert predicted.exit_code == 0, predicted.stderr
+    one, two = json.loads(predicted.stdout)
     assert (one["id"], two["id"], one["unit"], one["model"]) == ("test:mp-1", "test:mp-2", "GPa", "tiny:k_vrh@1")
     assert {one["subset"], two["subset"]} <= {"validation", "holdout"}
     assert one["known"] == 40.0
@@ -66,17 +66,17 @@ def test_training_creates_split_baselines_and_leaderboard(train: Invoke, invoke:
     assert "reads slices of the charge density; give --density FILE" in missing.stderr
 
 
-def test_crystals_that_came_later_are_pointed_out(train: Invoke, invoke: Invoke, engine: Engine) -> None:
+def test_a_note_counts_crystals_outside_of_the_split(train: Invoke, invoke: Invoke, engine: Engine) -> None:
     made = invoke("split", "create", "early", "--target", "k_vrh")
     assert made.exit_code == 0, made.stderr
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM split_members WHERE source_id IN ('test:mp-1', 'test:mp-2')"))
-    told = invoke(
+    trained = invoke(
         "train", "baseline", "--target", "k_vrh", "--split", "early", "--json"
     )  # fmt: skip
-    assert told.exit_code == 0, told.stderr
-    assert "2 crystals came after split 'early' for k_vrh was made; `ecdreg split create NAME" in told.stderr
-    result = json.loads(told.stdout)
+    assert trained.exit_code == 0, trained.stderr
+    assert "2 crystals came after split 'early' for k_vrh was made; `ecdreg split create NAME" in trained.stderr
+    result = json.loads(trained.stdout)
     assert [e["outcome"] for e in result["experiments"]] == ["trained", "trained"]
     assert {row["model"] for row in result["leaderboard"]} == {"baseline-mean", "baseline-magpie"}
 
@@ -98,7 +98,7 @@ def test_a_registry_of_images_alone_is_trained_on_explicitly(train: Invoke, invo
     assert "made split 'default' for efermi: " in bare.stderr
 
 
-def test_what_cannot_be_trained_is_one_line(invoke: Invoke, crystals: dict[str, int]) -> None:
+def test_errors_are_one_line(invoke: Invoke, crystals: dict[str, int]) -> None:
     cases = {
         ("image", "--target", "k_vhr"): (2, "no property 'k_vhr'; did you mean 'k_vrh'?"),
         ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
@@ -116,7 +116,7 @@ def test_what_cannot_be_trained_is_one_line(invoke: Invoke, crystals: dict[str, 
         assert message in line
 
 
-def test_an_empty_leaderboard_says_what_to_do(invoke: Invoke) -> None:
+def test_an_empty_leaderboard_has_a_note(invoke: Invoke) -> None:
     shown = invoke("leaderboard")
     assert shown.exit_code == 0
     assert "ecdreg train stacked" in shown.stderr
@@ -133,8 +133,8 @@ def test_a_stack_reads_what_its_towers_read(invoke: Invoke, crystals: dict[str, 
     assert (found["stacked"]["join"], found["stacked"]["composition_backbone"]) == ("gaussian-process", "elements")
     assert found["composition"]["composition_regressor"] == "gaussian-process"
     assert found["text"]["readout"]["max_epochs"] == 2
-    said = invoke("predict", "stacked:k_vrh", "mp-1", "--json")
-    assert json.loads(said.stdout)[0]["predicted"] > 0
+    predicted = invoke("predict", "stacked:k_vrh", "mp-1", "--json")
+    assert json.loads(predicted.stdout)[0]["predicted"] > 0
 
 
 def test_two_models_are_compared_on_the_rows_of_both(train: Invoke, invoke: Invoke) -> None:

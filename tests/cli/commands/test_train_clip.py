@@ -9,7 +9,7 @@ from typing import Any
 QUICK = ("--target", "k_vrh", "--max-epochs", "3", "--no-finetune")
 
 
-def test_without_a_clip_the_dual_encoder_is_trained_and_says_so(
+def test_without_a_clip_the_dual_encoder_is_trained_with_a_note(
     invoke: Any, crystals: dict[str, int], tiny_image: Path
 ) -> None:
     made = invoke("train", "clip", "--image-backbone", tiny_image, "--image-size", "32", *QUICK)
@@ -25,13 +25,13 @@ def test_without_a_clip_the_dual_encoder_is_trained_and_says_so(
     rows = json.loads(found.stdout)
     assert len(rows) == 3
     assert all(0 <= row["distance"] <= 2 for row in rows)
-    said = invoke("predict", "dual-encoder", "mp-1", "--json")
-    assert said.exit_code == 0, said.stderr
+    predicted = invoke("predict", "dual-encoder", "mp-1", "--json")
+    assert predicted.exit_code == 0, predicted.stderr
     card = invoke("models", "show", "dual-encoder:k_vrh")
     assert card.exit_code == 0, card.stderr
 
 
-def test_what_cannot_be_trained_is_one_line(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_errors_are_one_line(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
     away = invoke("train", "clip", "--clip", "openai/clip-vit-base-patch32", *QUICK)
     assert (away.exit_code, away.stdout) == (2, "")
     (error,) = [line for line in away.stderr.splitlines() if line.startswith("error: ")]

@@ -1,4 +1,4 @@
-"""What ``ecdreg train image`` trains where nothing is said, and how it is told of views."""
+"""What ``ecdreg train image`` trains where nothing is predicted, and how it is told of views."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_the_image_tower_is_the_one_that_cross_validation_chose(
     with engine.connect() as connection:
         config = connection.scalar(text("SELECT config FROM experiments WHERE name = 'image'"))
     assert (config["image_backbone"], config["image_regressor"]) == ("pixel_statistics", "kernel")
-    said = invoke("predict", "image", next(iter(crystals)), "--json")
-    assert said.exit_code == 0, said.stderr
+    predicted = invoke("predict", "image", next(iter(crystals)), "--json")
+    assert predicted.exit_code == 0, predicted.stderr
 
 
 @pytest.mark.parametrize(
