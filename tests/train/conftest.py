@@ -14,12 +14,14 @@ import numpy as np
 import psycopg
 import pytest
 import torch
+from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData, write_crystal
 from registry.database import DATABASE, connect, session_scope
 from registry.files.grids import GridStore
+from registry.jobs.progress import Progress
 from registry.models import Crystal, CrystalRevision
 from registry.postgres.embedded import EmbeddedServer
 from registry.provenance import finish_run, start_run
@@ -29,8 +31,12 @@ from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.text import TextBackbone, load_text_backbone
 from train.config.config import TrainConfig
+from train.config.kinds import parse_config
+from train.experiments.context import ExperimentContext
 from train.experiments.results import ExperimentResult
 from train.experiments.run import run_experiment
+from train.features.batch import Batch
+from train.models.fitted import FitContext, fit_model
 
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler structured."]
 
@@ -198,9 +204,9 @@ class SmallRegistry:
     clip: str
     """Folder of a tiny CLIP."""
 
-    def config(self, kind: str, target: str = "k_vrh", **changes: Any) -> TrainConfig:
-        """A small network that trains in a second."""
-        config: Any = {"kind": kind, "target": target}
+    def fields(self, kind: str, target: str = "k_vrh", **changes: Any) -> dict[str, Any]:
+        """Fields of a small network that trains in a second, in the flat notation of version 1."""
+        config: dict[str, Any] = {"kind": kind, "target": target}
         if kind == "clip":
             config |= {"clip": self.clip}
         if kind == "dual-encoder":
@@ -216,11 +222,29 @@ class SmallRegistry:
         if not kind.startswith("baseline"):
             config |= {"readout": {"learning_rate": 1e-2, "max_epochs": 30, "patience": 8, "batch_size": 8}}
             config |= {"finetune": {"learning_rate": 1e-4, "max_epochs": 3, "patience": 2, "batch_size": 8}}
-        return TrainConfig.from_dict(config | changes)
+        return config | changes
 
-    def run(self, config: TrainConfig, **options: Any) -> ExperimentResult:
-        """Train on the split ``small`` without baselines, unless asked otherwise."""
-        return run_experiment(self.engine, self.settings, config, **({"split": "small", "baselines": False} | options))
+    def config(self, kind: str, target: str = "k_vrh", **changes: Any) -> Any:
+        """The configuration of :meth:`fields`."""
+        return parse_config(self.fields(kind, target, **changes))
+
+    def context(self, progress: Progress | None = None) -> ExperimentContext:
+        """A context of experiments on this registry, with an empty cache."""
+        return ExperimentContext.open(self.engine, self.settings, progress=progress)
+
+    def run(self, config: TrainConfig, *, progress: Progress | None = None, **options: Any) -> ExperimentResult:
+        """Train on the split ``small``; without baselines, unless ``options`` say otherwise."""
+        return run_experiment(self.context(progress), config, **({"split": "small", "baselines": False} | options))
+
+
+def flat_config(kind: str, target: str = "k_vrh", **fields: Any) -> Any:
+    """A configuration in the flat notation of version 1, which is short."""
+    return parse_config({"kind": kind, "target": target, **fields})
+
+
+def fit_phases(config: TrainConfig, batch: Batch, targets: NDArray[np.float64], **options: Any) -> Iterator[Any]:
+    """The model of a configuration after each of its phases; ``options`` are fields of the context."""
+    return fit_model(FitContext(config, batch, targets, **options))
 
 
 def small_crystal(i: int, *, source: str = "test", level_of_theory: str = "GGA") -> CrystalData:

@@ -169,20 +169,19 @@ def features(engine: Engine, home: Path, cluster_url: str) -> list[str]:
     from ingest.pipeline import IngestOptions, ingest
     from ingest.sources import open_source
     from registry.files.grids import GridStore
-    from registry.image_recipes import find_recipe
     from registry.jobs.progress import Silent
-    from train.config.config import TrainConfig
-    from train.experiments.rows import crystal_inputs
+    from train.config.features import FeatureConfig, ImageFeatures, TextFeatures
     from train.features.cache import FeatureCache
+    from train.features.crystals import read_crystals
 
     source = open_source("sample")
     ingest(engine, source, IngestOptions(limit=3, workers=0), grids=GridStore((home / "grids").as_uri()))
     cache = FeatureCache(engine, models=None, progress=Silent())
     with session_scope(engine) as session:
-        recipe_id = find_recipe(session, "metric").id
-        inputs = crystal_inputs(session, recipe_id=recipe_id, text_level="keywords")
-    cache.table(TrainConfig(kind="image", target="k_vrh"), "image", inputs, recipe_id=recipe_id)
-    cache.table(TrainConfig(kind="text", target="k_vrh"), "text", inputs, recipe_id=None)
+        read: dict[str, FeatureConfig] = {"image": ImageFeatures(), "text": TextFeatures()}
+        inputs = read_crystals(session, read)
+    for modality, config in read.items():
+        cache.table(modality, config, inputs)
     return [name.partition(":")[2] for name in inputs.source_ids]
 
 
@@ -409,11 +408,12 @@ def test_a_slice_finds_itself(invoke: Invoke, engine: Engine, features: list[str
     from sqlalchemy.orm import Session
 
     from registry.image_recipes import find_recipe
-    from train.experiments.rows import crystal_inputs, load_images
+    from train.features.crystals import read_crystals
+    from train.modalities.image import load_images
 
     with Session(engine) as session:
         recipe_id = find_recipe(session, "metric").id
-        inputs = crystal_inputs(session, recipe_id=recipe_id)
+        inputs = read_crystals(session, {})
         np.save(tmp_path / "slice.npy", load_images(session, inputs.revision_ids[:1], recipe_id=recipe_id)[0])
     done = invoke("similar", "--image", tmp_path / "slice.npy", "-k", 1, "--json")
     assert (done.exit_code, done.stderr) == (0, "encoder: efficientnet_lite0:metric\n")

@@ -21,7 +21,7 @@ from registry.model_store import resolve_model
 from tests.train.conftest import RECIPE, SmallRegistry
 from train.analysis.attribution import integrated_gradients, shapley
 from train.analysis.explanation import Explanation, _scaled, _unscaled, explain
-from train.config.config import TrainConfig
+from train.config.kinds import parse_config
 from train.prediction.predictor import Predictor
 
 
@@ -111,10 +111,10 @@ def why(small: SmallRegistry, model: str, source_id: str) -> Explanation:
 def test_a_stack_is_explained_without_remainder(small: SmallRegistry, join: str) -> None:
     config = small.config("stacked")
     if join != "readout":
-        kept = config.to_dict()
-        for name in ("stacked_widths", "stacked_dropout", "stack_features"):
+        kept = small.fields("stacked")
+        for name in ("stacked_widths", "stack_features"):
             del kept[name]
-        config = TrainConfig.from_dict(kept | {"join": join})
+        config = parse_config(kept | {"join": join})
     small.run(config)
     for source_id in ("mp-1", "mp-7"):
         found = why(small, "stacked:k_vrh", source_id)
@@ -138,15 +138,15 @@ def test_a_stack_whose_towers_are_fine_tuned(
     small: SmallRegistry, crystal_of: Callable[..., CrystalData], regressor: str | None
 ) -> None:
     """What a part is replaced by reaches the model, whichever way its tower reads it: as it is, or its features."""
-    base = small.config("stacked", finetune_enabled=True).to_dict()
+    base = small.fields("stacked", finetune_enabled=True)
     if regressor is None:
-        config = TrainConfig.from_dict(base)
+        config = parse_config(base)
     else:
         other = "text" if regressor == "image" else "image"
-        own = ("kind", "target", "recipe", "image_backbone", "image_size", "text_level", "text_backbone", "readout",
-               "finetune", "finetune_enabled", f"{other}_widths")  # fmt: skip
+        own = ("kind", "target", "image_backbone", "image_size", "text_backbone", "readout", "finetune",
+               "finetune_enabled", f"{other}_widths")  # fmt: skip
         changes = {"join": "ridge", f"{regressor}_regressor": "kernel"}
-        config = TrainConfig.from_dict({name: base[name] for name in own} | changes)
+        config = parse_config({name: base[name] for name in own} | changes)
     small.run(config)
     with Session(small.engine) as session:
         (model,) = resolve_model(session, "stacked:k_vrh")
@@ -201,9 +201,9 @@ def test_a_mean_has_no_reasons(small: SmallRegistry) -> None:
 
 def test_patches_divide_the_step_and_say_nothing_of_channels(small: SmallRegistry) -> None:
     """A regressor has no gradients in pixels; patches go through all channels at once."""
-    base = small.config("image").to_dict()
-    own = ("kind", "target", "recipe", "image_backbone", "image_size")
-    config = TrainConfig.from_dict({name: base[name] for name in own} | {"image_regressor": "kernel"})
+    base = small.fields("image")
+    own = ("kind", "target", "image_backbone", "image_size")
+    config = parse_config({name: base[name] for name in own} | {"image_regressor": "kernel"})
     small.run(config)
     one = why(small, "image:k_vrh", "mp-1")
     assert one.pixels is not None

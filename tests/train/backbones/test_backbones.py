@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from registry.errors import ConfigurationError, InputError, ModelError, UnknownNameError
+from tests.train.conftest import flat_config
 from train.backbones.base import tensors_sha256
 from train.backbones.image import CHANNEL_SCALES, ImageBackbone
 from train.backbones.image_loaders import IMAGE_BACKBONES, load_image_backbone
 from train.backbones.text import TEXT_BACKBONES, TextBackbone, load_text_backbone
-from train.config.config import TrainConfig
 from train.features.loading import load_backbone
 
 Writer = Callable[..., Path]
@@ -265,8 +265,8 @@ def test_the_papers_text_network_takes_the_papers_tokens(tmp_path: Path, write_t
     tensors = load_file(folder / "model.safetensors")
     more = {"roberta.pooler.dense.weight": torch.zeros(16, 16), "roberta.embeddings.position_ids": torch.arange(514)}
     save_file({**tensors, **more}, folder / "model.safetensors")
-    config = TrainConfig("text", "k_vrh", text_level=level, text_backbone="FacebookAI/roberta-base")
-    backbone = load_text_backbone(config.text_backbone, max_tokens=config.max_tokens, models=tmp_path)
+    config = flat_config("text", "k_vrh", text_level=level, text_backbone="FacebookAI/roberta-base")
+    backbone = load_text_backbone(config.features.backbone, max_tokens=config.features.max_tokens, models=tmp_path)
     kept = {"formula": 11, "keywords": 100, "all": 512}[level]
     long, short = "Mg-O bond lengths " * 400, "MgO"
     assert backbone.tokenize([long, short])["attention_mask"].sum(1).tolist()[0] == kept
@@ -284,10 +284,10 @@ def test_the_default_networks_architecture_from_a_folder(tmp_path: Path, write_i
     "name", ["inception_v3", "inception_v3.tv_in1k", "timm/inception_v3.tf_in1k", "./inception_v3/"]
 )
 def test_inception_sees_299_pixels_unless_told_otherwise(name: str) -> None:
-    assert TrainConfig("image", "k_vrh", image_backbone=name).image_size == 299
-    assert TrainConfig("image", "k_vrh", image_backbone=name, image_size=160).image_size == 160
-    assert TrainConfig("stacked", "k_vrh", image_backbone=name).tower_config("image").image_size == 299
-    assert TrainConfig("image", "k_vrh").image_size == 160
+    assert flat_config("image", "k_vrh", image_backbone=name).features.size == 299
+    assert flat_config("image", "k_vrh", image_backbone=name, image_size=160).features.size == 160
+    assert flat_config("stacked", "k_vrh", image_backbone=name).tower_config("image").features.size == 299
+    assert flat_config("image", "k_vrh").features.size == 160
 
 
 def test_networks_that_widen_behind_their_pooling(tmp_path: Path, write_image_folder: Writer) -> None:

@@ -18,8 +18,16 @@ from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.properties import FREE_ATOMS
 from registry.splits.creation import create_split
-from train.experiments.rows import Rows, crystal_inputs, inner_stop, known_values, load_images, load_rows
+from train.config.features import DensityFeatures, FeatureConfig, ImageFeatures, TextFeatures
+from train.experiments.rows import Rows, inner_stop, load_rows
+from train.features.crystals import read_crystals
 from train.features.densities import grids_of, load_densities
+from train.features.labels import known_values
+from train.modalities.image import load_images
+
+IMAGE: dict[str, FeatureConfig] = {"image": ImageFeatures()}
+TEXT: dict[str, FeatureConfig] = {"text": TextFeatures()}
+DENSITY: dict[str, FeatureConfig] = {"density": DensityFeatures()}
 
 
 def rows_of(keys: list[str]) -> Rows:
@@ -28,10 +36,7 @@ def rows_of(keys: list[str]) -> Rows:
         revision_ids=np.arange(n),
         source_ids=tuple(f"test:{i}" for i in range(n)),
         formulas=("MgO",) * n,
-        image_sha256=(None,) * n,
-        image_inputs=((),) * n,
-        texts=(None,) * n,
-        densities=(None,) * n,
+        columns={},
         material_keys=tuple(keys),
         values=np.arange(n, dtype=float),
         folds=np.zeros(n, dtype=np.int64),
@@ -40,15 +45,15 @@ def rows_of(keys: list[str]) -> Rows:
 
 def test_rows_keep_the_holdout_apart(small: Any, crystal_of: Any) -> None:
     with Session(small.engine) as session:
-        rows = load_rows(session, "small", target="k_vrh", recipe="metric", text_level="keywords")
+        rows = load_rows(session, "small", target="k_vrh", inputs=IMAGE | TEXT)
     assert rows.unit == "GPa"
     assert rows.folds == [0, 1, 2]
     assert len(rows.cv) + len(rows.holdout) == 40
     assert not set(rows.cv.revision_ids) & set(rows.holdout.revision_ids)
     assert set(rows.holdout.folds) == {-1}
-    assert rows.image_inputs() == [(("total", "GGA"), ("deformation", "GGA"))]
+    assert sorted(set(rows.cv.columns["image"].values)) == [(("total", "GGA"), ("deformation", "GGA"))]
     for part in (rows.cv, rows.holdout):
-        for name, value, words in zip(part.source_ids, part.values, part.texts, strict=True):
+        for name, value, words in zip(part.source_ids, part.values, part.columns["text"].values, strict=True):
             crystal = crystal_of(int(name.removeprefix("test:mp-")) - 1)
             assert value == crystal.properties[0].value
             assert words == crystal.descriptions[0].text
@@ -62,7 +67,7 @@ def test_the_preferred_level_of_theory_is_learnt(small: Any, crystal_of: Any, wr
     write(dataclasses.replace(crystal, source="two", source_id="mp-900", material_key="two", properties=both))
     with session_scope(small.engine) as session:
         create_split(session, "two", target="k_vrh", n_folds=2)
-        rows = load_rows(session, "two", target="k_vrh")
+        rows = load_rows(session, "two", target="k_vrh", inputs={})
         part = rows.cv if "two:mp-900" in rows.cv.source_ids else rows.holdout
         assert part.values[part.source_ids.index("two:mp-900")] == 99.0
         rid = int(part.revision_ids[part.source_ids.index("two:mp-900")])
@@ -83,29 +88,29 @@ def test_a_split_whose_rows_cannot_be_used_is_refused(small: Any, statement: str
     with small.engine.begin() as connection:
         connection.execute(text(statement))
     with Session(small.engine) as session, pytest.raises(SplitError, match=message):
-        load_rows(session, "small", target="k_vrh", recipe="metric", text_level="keywords")
+        load_rows(session, "small", target="k_vrh", inputs=IMAGE | TEXT)
 
 
 def test_what_is_not_there_is_named(small: Any) -> None:
     with Session(small.engine) as session:
         with pytest.raises(NotFoundError, match="no split 'tiny' for k_vrh"):
-            load_rows(session, "tiny", target="k_vrh")
+            load_rows(session, "tiny", target="k_vrh", inputs={})
         with pytest.raises(NotFoundError, match="no images of recipe 'paper'"):
-            load_rows(session, "small", target="k_vrh", recipe="paper")
+            load_rows(session, "small", target="k_vrh", inputs={"image": ImageFeatures(recipe="paper")})
 
 
 def test_inputs_tell_what_each_crystal_lacks(small: Any) -> None:
     with small.engine.begin() as connection:
         connection.execute(text("DELETE FROM slice_images WHERE revision_id = 3"))
     with Session(small.engine) as session:
-        recipe_id = find_recipe(session, "metric").id
-        inputs = crystal_inputs(session, [5, 3], recipe_id=recipe_id, text_level="all")
+        wanted = IMAGE | {"text": TextFeatures(text_level="all")}
+        inputs = read_crystals(session, wanted, [5, 3])
         assert inputs.revision_ids.tolist() == [5, 3]
-        assert [sha is None for sha in inputs.image_sha256] == [False, True]
-        assert inputs.texts == (None, None)
-        assert len(crystal_inputs(session, recipe_id=recipe_id)) == 40
+        assert [sha256 is None for sha256 in inputs.columns["image"].sha256] == [False, True]
+        assert inputs.columns["text"].values == (None, None)
+        assert len(read_crystals(session, IMAGE)) == 40
         with pytest.raises(NotFoundError, match="no crystal revision 999"):
-            crystal_inputs(session, [999])
+            read_crystals(session, {}, [999])
 
 
 def test_images_come_in_the_order_asked_for_and_to_the_last_bit(small: Any, crystal_of: Any) -> None:
@@ -146,15 +151,15 @@ def test_too_few_rows_to_stop_on_are_refused() -> None:
 def test_densities_come_with_the_atoms_of_their_cell(small: Any) -> None:
     grids = GridStore((small.settings.home.parent / "elsewhere").as_uri())
     with Session(small.engine) as session:
-        crystals = crystal_inputs(session, [small.revisions["mp-2"], small.revisions["mp-1"]], densities=True)
-        files = crystals.densities
+        crystals = read_crystals(session, DENSITY, [small.revisions["mp-2"], small.revisions["mp-1"]])
+        files = crystals.columns["density"].values
         assert all(found is not None and found.level_of_theory == "GGA" for found in files)
         # What the store does not have is said; no density takes another's place.
         with pytest.raises(ArtifactError, match="is not in"):
             next(load_densities(session, grids, crystals.revision_ids.tolist(), files))
         with pytest.raises(NotFoundError, match="has no total and deformation density with a structure"):
             next(load_densities(session, grids, crystals.revision_ids.tolist(), [None, None]))
-        assert crystal_inputs(session, crystals.revision_ids).densities == (None, None)
+        assert not read_crystals(session, {}, crystals.revision_ids).columns
 
 
 def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, crystal_of: Any, write: Any) -> None:
@@ -165,8 +170,8 @@ def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, cryst
     grids = GridStore(small.settings.grids_url)
     with Session(small.engine) as session:
         ids = session.scalars(text("SELECT revision_id FROM v_materials WHERE source = 'other'")).all()
-        crystals = crystal_inputs(session, ids, densities=True)
-        (read,) = load_densities(session, grids, crystals.revision_ids.tolist(), crystals.densities)
+        crystals = read_crystals(session, DENSITY, ids)
+        (read,) = load_densities(session, grids, crystals.revision_ids.tolist(), crystals.columns["density"].values)
     assert read.structure == own
     assert list(read.values) == ["total", "deformation"]
     np.testing.assert_array_equal(read.values["total"], np.full((2, 2, 2), 0.1, np.float32))
@@ -186,11 +191,11 @@ def test_a_deformation_of_free_atoms_goes_with_the_total_density_that_it_was_mad
     write(lone)
     with Session(small.engine) as session:
         ids = dict(session.execute(text("SELECT source, revision_id FROM v_materials")).all())
-        (files,) = crystal_inputs(session, [ids["mp"]], densities=True).densities
+        (files,) = read_crystals(session, DENSITY, [ids["mp"]]).columns["density"].values
         assert files is not None
         assert files.level_of_theory == f"GGA{FREE_ATOMS}"
         (read,) = load_densities(session, GridStore(small.settings.grids_url), [ids["mp"]], [files])
-        assert crystal_inputs(session, [ids["lone"]], densities=True).densities == (None,)
+        assert read_crystals(session, DENSITY, [ids["lone"]]).columns["density"].values == (None,)
     np.testing.assert_array_equal(read.values["total"], total.values)
     found = grids_of(dataclasses.replace(crystal, densities=(total, derived)), [f"GGA{FREE_ATOMS}"])
     assert found is not None

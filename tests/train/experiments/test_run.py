@@ -24,7 +24,7 @@ from registry.models import (
     SplitMember,
 )
 from registry.splits.creation import create_split
-from train.experiments.locks import held, run_key
+from train.experiments.locks import run_key, run_lock
 from train.experiments.publish import update_default_encoder
 
 
@@ -164,7 +164,7 @@ def test_two_processes_do_not_train_the_same_run_at_once(small: Any) -> None:
     with Session(small.engine) as session:
         row = session.scalars(select(Experiment)).one()
     run = run_key({"config_sha256": row.config_sha256, "seed": row.seed, "split_id": row.split_id})
-    with held(small.engine, "text", "k_vrh", run=run):
+    with run_lock(small.engine, "text", "k_vrh", run=run):
         with pytest.raises(ModelError, match="being trained by another process"):
             small.run(small.config("text"), again=True)
         assert small.run(small.config("text"), seed=1).outcome == "trained"

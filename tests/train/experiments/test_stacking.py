@@ -6,15 +6,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.experiments.stacking import align, deal
+from train.experiments.stacking import align, assign_groups
 
 
 @given(st.lists(st.integers(0, 30), min_size=10, max_size=60), st.integers(0, 5))
 def test_groups_are_even_and_keep_a_material_together(numbers: list[int], seed: int) -> None:
     names = [f"mp-{n}" for n in numbers]
-    dealt = deal(names, 5, seed=seed)
-    place = dict(zip(names, dealt, strict=True))
-    assert [place[name] for name in names] == dealt.tolist()
+    assigned = assign_groups(names, 5, seed=seed)
+    place = dict(zip(names, assigned, strict=True))
+    assert [place[name] for name in names] == assigned.tolist()
     sizes = np.bincount([place[name] for name in set(names)], minlength=5)
     assert sizes.max() - sizes.min() <= 1
 

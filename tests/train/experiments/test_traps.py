@@ -38,7 +38,6 @@ import pytest
 import torch
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
-from train.models.fitting import FittedNetwork, derived_seed, restore
 
 from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
@@ -46,12 +45,16 @@ from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
 from registry.splits.creation import create_split
 from train.backbones.image_loaders import load_image_backbone
-from train.config.config import TrainConfig
-from train.experiments import run as experiment_module
-from train.experiments.rows import inner_stop, load_images, load_rows
+from train.config.kinds import parse_config
+from train.experiments import folds
+from train.experiments.rows import inner_stop, load_rows
 from train.experiments.run import run_experiment
 from train.features.featurizers import DENSITY_FEATURIZERS, FixedFeaturizer
+from train.features.inputs import ModelInputs
+from train.modalities.image import load_images
 from train.models.building import build_network
+from train.models.fitted import derived_seed, restore_model
+from train.models.network_fitting import FittedNetwork
 
 KINDS = ("image", "text", "stacked")
 
@@ -125,7 +128,7 @@ def test_trap_1_every_fold_starts_from_fresh_weights(small: Any, monkeypatch: py
         seeds.append(seed)
         return network
 
-    monkeypatch.setattr("train.models.fitting.build_network", spy)
+    monkeypatch.setattr("train.models.kinds.towers.build_network", spy)
     config = small.config("image")
     result = small.run(config)
     ended = weights(small, result.experiment_id)
@@ -135,7 +138,7 @@ def test_trap_1_every_fold_starts_from_fresh_weights(small: Any, monkeypatch: py
         assert seeds[place] == derived_seed(derived_seed(0, "fold", fold), "weights")
         fresh = build_network(config, dims, seeds[place]).state_dict()
         assert all(torch.equal(fresh[name], begun[place][name]) for name in fresh)
-        final = restore(config, ArtifactStore(small.settings.artifacts).read(f"{sha[:2]}/{sha}.safetensors", sha))
+        final = restore_model(config, ArtifactStore(small.settings.artifacts).read(f"{sha[:2]}/{sha}.safetensors", sha))
         assert isinstance(final, FittedNetwork)
         learnt = final.network.state_dict()["readout.body.0.weight"]
         assert not any(torch.equal(learnt, start["readout.body.0.weight"]) for start in begun)
@@ -154,7 +157,7 @@ def test_trap_1_every_fold_is_aligned_from_fresh_projections(
         seeds.append(seed)
         return network
 
-    monkeypatch.setattr("train.models.contrastive.build_network", spy)
+    monkeypatch.setattr("train.models.kinds.contrastive.build_network", spy)
     config = small.config(kind)
     result = small.run(config)
     assert seeds == [derived_seed(derived_seed(0, "fold", fold), "weights") for fold in (0, 1, 2, None)]
@@ -166,7 +169,7 @@ def test_trap_1_every_fold_is_aligned_from_fresh_projections(
         fresh = build_network(config, dims, seed).state_dict()
         assert all(torch.equal(fresh[name], start[name]) for name in fresh)
         sha = ended[fold]
-        final = restore(config, ArtifactStore(small.settings.artifacts).read(f"{sha[:2]}/{sha}.safetensors", sha))
+        final = restore_model(config, ArtifactStore(small.settings.artifacts).read(f"{sha[:2]}/{sha}.safetensors", sha))
         assert isinstance(final, FittedNetwork)
         for name in trained:
             assert not any(torch.equal(final.network.state_dict()[name], other[name]) for other in begun)
@@ -208,7 +211,7 @@ def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: Any) -> No
     result = small.run(config)
     store = ArtifactStore(small.settings.artifacts)
     with Session(small.engine) as session:
-        rows = load_rows(session, "small", target="k_vrh", recipe="metric").cv
+        rows = load_rows(session, "small", target="k_vrh", inputs=config.inputs).cv
         versions = session.scalars(select(ModelVersion).where(ModelVersion.experiment_id == result.experiment_id)).all()
         vectors = dict(
             session.execute(
@@ -223,7 +226,7 @@ def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: Any) -> No
         assert version.n_train == fitted.sum()
         assert version.scalers["target"]["mean"] == pytest.approx(rows.values[fitted].mean(), rel=1e-12)
         assert version.scalers["target"]["scale"] == pytest.approx(rows.values[fitted].std(), rel=1e-12)
-        model = restore(config, store.read(version.artifact_uri, version.artifact_sha256))
+        model = restore_model(config, store.read(version.artifact_uri, version.artifact_sha256))
         assert isinstance(model, FittedNetwork)
         features = np.array([vectors[int(rid)] for rid in rows.revision_ids[fitted]])
         np.testing.assert_allclose(model.network.scale.mean.numpy(), features.mean(axis=0), rtol=1e-4, atol=1e-6)
@@ -250,7 +253,7 @@ def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[...
     write(dataclasses.replace(crystal, source="bad", source_id="mp-1787", material_key="bad", properties=broken))
     with session_scope(small.engine) as session:
         create_split(session, "all", target="k_vrh", n_folds=3)
-        rows = load_rows(session, "all", target="k_vrh", recipe="metric")
+        rows = load_rows(session, "all", target="k_vrh", inputs=small.config("image").inputs)
         assert "bad:mp-1787" not in (*rows.cv.source_ids, *rows.holdout.source_ids)
         reason = session.scalar(select(SplitMember.reason).where(SplitMember.source_id == "bad:mp-1787"))
         assert reason is not None
@@ -259,7 +262,7 @@ def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[...
 
 def test_trap_11_every_leaderboard_has_its_baselines(small: Any) -> None:
     """Scored on the very rows of the model beside them."""
-    result = run_experiment(small.engine, small.settings, small.config("text", target="efermi"), split="small")
+    result = run_experiment(small.context(), small.config("text", target="efermi"), split="small")
     assert result.outcome == "trained"
     with Session(small.engine) as session:
         board = session.execute(text("SELECT model, n_cv, n_holdout FROM v_leaderboard WHERE target = 'efermi'")).all()
@@ -307,7 +310,7 @@ def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
         edge = np.array(list(edges))
         return np.stack([edge, edge**2, np.sin(7 * edge)], axis=1)
 
-    monkeypatch.setattr("train.features.cache.load_densities", grids)
+    monkeypatch.setattr("train.modalities.density.load_densities", grids)
     about = {"of": "edges"}
     toy = FixedFeaturizer("edges", "density", dim=3, compute=features, about=about)
     monkeypatch.setitem(DENSITY_FEATURIZERS._entries, "edges", lambda: toy)
@@ -318,8 +321,8 @@ def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_permuted_labels_cannot_be_predicted_by_a_density(small: Any, cell_edges: str, regressor: str) -> None:
     fields = {"kind": "density", "target": "k_vrh", "density_backbone": cell_edges, "density_regressor": regressor}
     if regressor == "network":
-        fields |= {"density_widths": [16, 8], "readout": small.config("text").to_dict()["readout"]}
-    config = TrainConfig.from_dict(fields)
+        fields |= {"density_widths": [16, 8], "readout": small.fields("text")["readout"]}
+    config = parse_config(fields)
     assert small.run(config).cv["r2"] > 0.4
     assert blind_r2(small, lambda: small.run(config)) < 0.1
 
@@ -342,21 +345,21 @@ def test_true_labels_can(small: Any, kind: str) -> None:
 def test_trap_2_the_holdout_is_predicted_once(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all models of an experiment only the refit is scored on the holdout, after everything has been fitted."""
     order: list[str] = []
-    fit = experiment_module.fit_phases
+    fit = folds.fit_model
 
     def fitting(*args: Any, **kwargs: Any) -> Any:
         order.append("fit")
         return fit(*args, **kwargs)
 
-    shown = experiment_module.ModelInputs.shown
+    batch = ModelInputs.batch
 
     def showing(self: Any, ids: Any, **options: Any) -> Any:
         if set(ids.tolist()) & set(members(small, "holdout")):
             order.append("holdout" if len(ids) < 20 else "all")
-        return shown(self, ids, **options)
+        return batch(self, ids, **options)
 
-    monkeypatch.setattr(experiment_module, "fit_phases", fitting)
-    monkeypatch.setattr(experiment_module.ModelInputs, "shown", showing)
+    monkeypatch.setattr(folds, "fit_model", fitting)
+    monkeypatch.setattr(ModelInputs, "batch", showing)
     result = small.run(small.config("text"))
     assert order == ["fit"] * 4 + ["holdout", "all"]  # all: vectors of every crystal, which no score comes from
     with Session(small.engine) as session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +9,15 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
+from tests.train.conftest import flat_config
 from train.config.config import TrainConfig
-from train.config.defaults import recommended
+from train.config.kinds import parse_config
+from train.config.options import KINDS, build_config
 from train.experiments import tuning
+from train.experiments.cross_validation import cross_validate
 from train.experiments.rows import load_rows
-from train.experiments.search_spaces import CHOICES, SPACES, apply, space_of
-from train.experiments.tuning import cross_validate, tune
+from train.experiments.search_spaces import apply, space_of
+from train.experiments.tuning import tune
 from train.models.regressors.catalog import REGRESSORS
 
 
@@ -39,41 +41,42 @@ def trials_of(engine: Any, study: str) -> list[Any]:
 
 
 def search(small: Any, config: TrainConfig, **options: Any) -> Any:
-    return tune(small.engine, small.settings, config, **({"split": "small", "trials": 4} | options))
+    return tune(small.context(), config, **({"split": "small", "trials": 4} | options))
 
 
 def test_every_space_holds_what_it_begins_with() -> None:
-    for kind in SPACES:
-        config = TrainConfig.from_dict({"kind": kind, "target": "k_vrh"})
+    for kind in KINDS:
+        if kind == "baseline-mean":
+            continue
+        config = parse_config({"kind": kind, "target": "k_vrh"})
         space = space_of(config)
         assert space
         assert apply(config, {parameter.name: parameter.value_in(config) for parameter in space}) == config
-    odd = TrainConfig.from_dict(
-        {"kind": "text", "target": "k_vrh", "text_widths": [7, 5], "readout": {"learning_rate": 0.5}}
-    )
+    odd = parse_config({"kind": "text", "target": "k_vrh", "text_widths": [7, 5], "readout": {"learning_rate": 0.5}})
     space = {parameter.name: parameter for parameter in space_of(odd)}
-    assert "7-5" in space["text_widths"].choices
-    assert space["readout.learning_rate"].high == 0.5
+    assert "7-5" in space["head.widths"].choices
+    assert space["training.readout.learning_rate"].high == 0.5
 
 
 def test_regressors_are_chosen_from_and_stacks_lose_towers() -> None:
-    stack = recommended("stacked", {})
-    config = TrainConfig.from_dict({"kind": "stacked", "target": "k_vrh", **stack})
+    config = build_config("stacked", "k_vrh")
     space = {parameter.name: parameter for parameter in space_of(config)}
-    assert list(space) == ["stack_towers", "join", "image_backbone", "composition_backbone"]
-    assert len(space["stack_towers"].choices) == 11  # 6 pairs, 4 threes, all
-    tried = apply(config, {"stack_towers": "composition-density", "join": "ridge"})
-    assert (tried.towers, tried.join) == (("composition", "density"), "ridge")
-    assert TrainConfig.from_dict(tried.to_dict()) == TrainConfig.from_dict(tried.to_dict())
-    for kind in CHOICES:
-        one = TrainConfig.from_dict({"kind": kind, "target": "k_vrh", f"{kind}_regressor": "ridge"})
+    assert list(space) == [
+        "towers", "join.name", "towers.image.features.backbone", "towers.composition.features.backbone",
+    ]  # fmt: skip
+    assert len(space["towers"].choices) == 11  # 6 pairs, 4 threes, all
+    tried = apply(config, {"towers": "composition-density", "join.name": "ridge"})
+    assert tried.modalities == ("composition", "density")
+    assert tried.to_dict()["join"] == {"type": "regressor", "name": "ridge", "reads": "predictions"}
+    for kind in ("image", "text", "composition", "density"):
+        one = flat_config(kind=kind, target="k_vrh", **{f"{kind}_regressor": "ridge"})
         assert apply(one, {parameter.name: parameter.value_in(one) for parameter in space_of(one)}) == one
-    assert set(space["join"].choices) == set(REGRESSORS)
+    assert set(space["join.name"].choices) == set(REGRESSORS)
 
 
 def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(small: Any) -> None:
     base = {"target": "k_vrh", "composition_backbone": "magpie"}
-    dense = {name: value for name, value in small.config("text").to_dict().items() if name not in ("kind", "target")}
+    dense = {name: value for name, value in small.fields("text").items() if name not in ("kind", "target")}
     dense |= {phase: {**dense[phase], "max_epochs": 2} for phase in ("readout", "finetune")}
     for fields in (
         {"kind": "composition", "composition_regressor": "gaussian-process"},
@@ -82,7 +85,7 @@ def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(sm
         {"kind": "stacked", "stack_towers": ["text", "composition"], "join": "ridge",
          "composition_regressor": "trees", **dense},
     ):  # fmt: skip
-        config = TrainConfig.from_dict(base | fields)
+        config = parse_config(base | fields)
         trained = small.run(config)
         found = search(small, config, trials=1)
         assert found.default_rmse == pytest.approx(trained.cv["rmse"], rel=1e-6)
@@ -90,7 +93,7 @@ def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(sm
 
 
 def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: Any) -> None:
-    config = TrainConfig.from_dict(
+    config = parse_config(
         {"kind": "composition", "target": "k_vrh", "composition_backbone": "magpie", "composition_regressor": "trees"}
     )
     first = search(small, config, trials=3)
@@ -156,7 +159,7 @@ def test_the_holdout_is_never_read(small: Any) -> None:
     first = search(small, config)
     trials = trials_of(small.engine, first.study)
     with Session(small.engine) as session:
-        held_out = load_rows(session, "small", target="k_vrh", text_level="keywords").holdout.revision_ids.tolist()
+        held_out = load_rows(session, "small", target="k_vrh", inputs=config.inputs).holdout.revision_ids.tolist()
     with small.engine.begin() as connection:
         connection.execute(text("DROP SCHEMA optuna CASCADE"))
         connection.execute(
@@ -173,7 +176,7 @@ def test_the_holdout_is_never_read(small: Any) -> None:
 
 def test_time_is_a_budget_too(small: Any) -> None:
     config = small.config("text")
-    with pytest.raises(ConfigurationError, match="a search without an end"):
+    with pytest.raises(ConfigurationError, match="the search has no end"):
         search(small, config, trials=None)
     found = search(small, config, trials=1, minutes=10)
     assert found.finished == 1
@@ -182,9 +185,9 @@ def test_time_is_a_budget_too(small: Any) -> None:
 
 def test_what_has_no_space_is_refused(small: Any) -> None:
     with pytest.raises(ConfigurationError, match="nothing to search for kind 'baseline-mean'"):
-        search(small, TrainConfig.from_dict({"kind": "baseline-mean", "target": "k_vrh"}))
+        search(small, parse_config({"kind": "baseline-mean", "target": "k_vrh"}))
     with pytest.raises(ConfigurationError, match="out-of-fold"):
-        search(small, replace(small.config("stacked"), stack_features="out-of-fold"))
+        search(small, small.config("stacked", stack_features="out-of-fold"))
 
 
 def test_migrations_and_readers_are_not_disturbed(small: Any) -> None:
@@ -201,17 +204,10 @@ def test_migrations_and_readers_are_not_disturbed(small: Any) -> None:
 def test_folds_are_told_one_by_one(small: Any) -> None:
     config = small.config("text")
     with Session(small.engine) as session:
-        rows = load_rows(session, "small", target="k_vrh", text_level="keywords").cv
-    from registry.jobs.progress import Silent
-    from train.features.cache import FeatureCache
-    from train.features.inputs import ModelInputs
-
-    inputs = ModelInputs(
-        small.engine, config, rows.revision_ids.tolist(), recipe_id=None,
-        cache=FeatureCache(small.engine, models=None, progress=Silent()),
-    )  # fmt: skip
+        rows = load_rows(session, "small", target="k_vrh", inputs=config.inputs).cv
+    inputs = small.context().inputs(config, rows.revision_ids.tolist())
     seen: list[int] = []
     scores = cross_validate(
-        config, inputs.shown(rows.revision_ids), rows, seed=0, on_fold=lambda one, so_far: seen.append(len(so_far))
+        config, inputs.batch(rows.revision_ids), rows, seed=0, on_fold=lambda one, so_far: seen.append(len(so_far))
     )
     assert ([s.fold for s in scores], seen) == ([0, 1, 2], [1, 2, 3])

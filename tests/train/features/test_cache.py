@@ -15,8 +15,11 @@ from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.image_recipes import ensure_recipe, find_recipe
 from registry.jobs.progress import Silent
 from train.backbones.base import Backbone
-from train.experiments.rows import crystal_inputs, load_images
-from train.features.cache import FeatureCache, check_known, described, input_sha256, recipe_channels
+from train.config.features import CompositionFeatures, FeatureConfig
+from train.features.cache import FeatureCache, check_known, described, input_sha256
+from train.features.crystals import CrystalInputs, read_crystals
+from train.features.featurizers import Featurizer
+from train.modalities.image import load_images, recipe_channels
 
 
 class Counting(Silent):
@@ -29,16 +32,26 @@ class Counting(Silent):
         self.computed += steps
 
 
-def tables(small: Any, **options: Any) -> tuple[Any, Any, int]:
+def tables(small: Any) -> tuple[Any, Any, int]:
     counting = Counting()
     cache = FeatureCache(small.engine, models=None, progress=counting)
-    with Session(small.engine) as session:
-        recipe_id = find_recipe(session, "metric").id
-        inputs = crystal_inputs(session, recipe_id=recipe_id, text_level="keywords")
-    config = small.config("stacked")
-    image, words = (cache.table(config, m, inputs, recipe_id=recipe_id, **options) for m in ("image", "text"))
-    assert cache.table(config, "image", inputs, recipe_id=recipe_id, **options) is image  # in memory by now
+    inputs = small.config("stacked").inputs
+    crystals = read(small, inputs)
+    image, words = (cache.table(name, inputs[name], crystals) for name in ("image", "text"))
+    assert cache.table("image", inputs["image"], crystals) is image  # in memory by now
     return image, words, counting.computed
+
+
+def read(small: Any, inputs: Any, ids: list[int] | None = None) -> CrystalInputs:
+    with Session(small.engine) as session:
+        return read_crystals(session, inputs, ids)
+
+
+def loaded(small: Any, kind: str) -> Featurizer:
+    """The featurizer of a small tower."""
+    inputs = small.config(kind).inputs
+    cache = FeatureCache(small.engine, models=None, progress=Silent())
+    return cache.featurizer(kind, inputs[kind], read(small, inputs))
 
 
 def test_features_are_computed_once_and_kept_as_embeddings(small: Any) -> None:
@@ -51,9 +64,7 @@ def test_features_are_computed_once_and_kept_as_embeddings(small: Any) -> None:
         kept = read_embeddings(session, image.encoder_id)
         recipe_id = find_recipe(session, "metric").id
         pixels = load_images(session, [4], recipe_id=recipe_id)
-    backbone = FeatureCache(small.engine, models=None, progress=Silent()).backbone(
-        small.config("image"), "image", channels=("total", "deformation")
-    )
+    backbone = loaded(small, "image")
     np.testing.assert_allclose(kept[4][1], backbone.features(pixels)[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(image.rows(np.array([9, 4]))[1], kept[4][1])
     with pytest.raises(NotFoundError, match="no features of tiny-image:metric for revision 99"):
@@ -70,25 +81,24 @@ def test_only_what_changed_is_computed_anew(small: Any) -> None:
     after, words, computed = tables(small)
     assert computed == 2
     np.testing.assert_allclose(after.vectors, before.vectors, rtol=1e-4, atol=1e-5)
+    changed = read(small, small.config("text").inputs, [7])
     with Session(small.engine) as session:
-        changed = crystal_inputs(session, [7], text_level="keywords")
         assert read_embeddings(session, words.encoder_id, [7])[7][0] == input_sha256(changed, 0, ("text",))
 
 
 def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(small.engine, models=None, progress=Silent())
-    known = described(cache.backbone(small.config("image"), "image", channels=("total", "deformation")))
-    with Session(small.engine) as session:
-        recipe_id = find_recipe(session, "metric").id
-        inputs = crystal_inputs(session, recipe_id=recipe_id)
-    first = cache.table(small.config("image"), "image", inputs, recipe_id=recipe_id)
+    known = described(loaded(small, "image"))
+    inputs = small.config("image").inputs
+    crystals = read(small, inputs)
+    first = cache.table("image", inputs["image"], crystals)
 
     def refuse(*args: Any, **kwargs: Any) -> Backbone:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("train.features.cache.load_image_backbone", refuse)
+    monkeypatch.setattr("train.features.cache.load_featurizer", refuse)
     fresh = FeatureCache(small.engine, models=None, progress=Silent())
-    table = fresh.table(small.config("image"), "image", inputs, recipe_id=recipe_id, known=known)
+    table = fresh.table("image", inputs["image"], crystals, known=known)
     assert table.encoder_id == first.encoder_id
 
 
@@ -105,12 +115,12 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
     identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
     with session_scope(small.engine) as session:
         old = ensure_encoder(session, name="pettifor", modality="composition", **identity).id
-        inputs = crystal_inputs(session)
     listening = Listening()
-    config = small.config("composition", composition_backbone="pettifor")
+    config: FeatureConfig = CompositionFeatures(backbone="pettifor")
+    inputs = read(small, {"composition": config})
     for _ in range(2):  # the second time there is nothing to say
         cache = FeatureCache(small.engine, models=None, progress=listening)
-        table = cache.table(config, "composition", inputs, recipe_id=None)
+        table = cache.table("composition", config, inputs)
         assert table.encoder == "pettifor"
     with Session(small.engine) as session:
         assert resolve_encoder(session, "pettifor").id == table.encoder_id != old
@@ -119,15 +129,15 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
     assert line.endswith(f"are those of the encoder {former!r} from now on")
     # A model that was trained on the old features asks for those, and takes no name away.
     with pytest.raises(ArtifactError):
-        cache.table(config, "composition", inputs, recipe_id=None, known=identity)
+        cache.table("composition", config, inputs, known=identity)
     with Session(small.engine) as session:
         assert resolve_encoder(session, "pettifor").id == table.encoder_id
 
 
 def test_another_backbone_than_the_known_one_is_refused(small: Any) -> None:
-    backbone = FeatureCache(small.engine, models=None, progress=Silent()).backbone(small.config("text"), "text")
+    backbone = loaded(small, "text")
     check_known(backbone, described(backbone))
-    with pytest.raises(ArtifactError, match="not the one that the model was trained with"):
+    with pytest.raises(ArtifactError, match="not the one of the training"):
         check_known(backbone, described(backbone) | {"weights_sha256": "0" * 64})
 
 
@@ -161,7 +171,6 @@ def test_channels_are_named_by_what_they_show(small: Any) -> None:
 
 def test_a_modality_that_no_crystal_has_is_refused(small: Any) -> None:
     cache = FeatureCache(small.engine, models=None, progress=Silent())
-    with Session(small.engine) as session:
-        inputs = crystal_inputs(session, text_level="all")
+    inputs = small.config("text", text_level="all").inputs
     with pytest.raises(ModelError, match="no crystal has the input of tiny-text:all"):
-        cache.table(small.config("text", text_level="all"), "text", inputs, recipe_id=None)
+        cache.table("text", inputs["text"], read(small, inputs))

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from registry.errors import ConfigurationError, ModelError
-from train.config.config import TrainConfig
+from train.config.kinds import parse_config
 from train.features.composition import composition_features, composition_labels
 from train.features.density import density_labels
 from train.features.fingerprint import PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
@@ -57,7 +57,8 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
 
     from registry.encoders import read_embeddings, resolve_encoder
     from registry.files.grids import GridStore
-    from train.experiments.rows import crystal_inputs
+    from train.config.features import DensityFeatures
+    from train.features.crystals import read_crystals
     from train.features.densities import load_densities
     from train.features.featurizers import load_featurizer
 
@@ -73,9 +74,12 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
         encoder = resolve_encoder(session)  # it is the default now, and not the one that was there before
         assert encoder.name == "fingerprint"
         stored = read_embeddings(session, encoder.id)
-        inputs = crystal_inputs(session, densities=True)
+        inputs = read_crystals(session, {"density": DensityFeatures()})
         grids = load_densities(
-            session, GridStore((home / "grids").as_uri()), inputs.revision_ids.tolist(), inputs.densities
+            session,
+            GridStore((home / "grids").as_uri()),
+            inputs.revision_ids.tolist(),
+            inputs.columns["density"].values,
         )
         whole = load_featurizer("density", "fingerprint").features(grids)
     for rid, vector in zip(inputs.revision_ids, whole, strict=True):
@@ -87,8 +91,10 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
 
 
 def test_a_density_tower_reads_no_composition(small: Any) -> None:
-    config = TrainConfig.from_dict({"kind": "density", "target": "k_vrh", "density_backbone": "fingerprint"})
-    with pytest.raises(ConfigurationError, match="density_backbone is 'fingerprint', which holds the composition too"):
+    config = parse_config({"kind": "density", "target": "k_vrh", "density_backbone": "fingerprint"})
+    with pytest.raises(
+        ConfigurationError, match="the density features are 'fingerprint', which contain the composition too"
+    ):
         small.run(config)
 
 

@@ -10,14 +10,17 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from train.models.fitting import FittedNetwork, Shown, fit_phases, restore
 
 from registry.errors import ConfigurationError, ModelError
 from registry.models import Metric, ModelVersion
-from tests.train.conftest import SmallRegistry
+from tests.train.conftest import SmallRegistry, fit_phases
 from train.config.config import TrainConfig
+from train.config.kinds import parse_config
+from train.features.batch import Batch
 from train.features.views import ONE_VIEW, Views
 from train.models.building import build_network
+from train.models.fitted import restore_model
+from train.models.network_fitting import FittedNetwork
 from train.models.networks import Tower
 from train.models.optimization import predict, to_inputs
 
@@ -25,23 +28,23 @@ from train.models.optimization import predict, to_inputs
 def config(**changes: Any) -> TrainConfig:
     settings: dict[str, Any] = {"kind": "image", "target": "k_vrh", "image_widths": [8], "image_dropout": 0.0}
     settings["readout"] = {"learning_rate": 1e-2, "max_epochs": 20, "patience": 20, "batch_size": 8}
-    return TrainConfig.from_dict(settings | changes)
+    return parse_config(settings | changes)
 
 
 def kernel(**changes: Any) -> TrainConfig:
-    return TrainConfig.from_dict({"kind": "image", "target": "k_vrh", "image_regressor": "kernel"} | changes)
+    return parse_config({"kind": "image", "target": "k_vrh", "image_regressor": "kernel"} | changes)
 
 
-def seen(n: int = 40, views: int = 3, dim: int = 5) -> tuple[Shown, NDArray[np.float64]]:
+def seen(n: int = 40, views: int = 3, dim: int = 5) -> tuple[Batch, NDArray[np.float64]]:
     """Crystals that show their value in every view, among things that depend on the view."""
     rng = np.random.default_rng(4)
     inner = rng.normal(size=(n, 1, dim))
     features = (inner + 0.5 * rng.normal(size=(n, views, dim))).astype(np.float32)
-    return Shown(n=n, features={"image": features.reshape(n, -1)}), 100 + 20 * inner[:, 0, 0]
+    return Batch(n=n, features={"image": features.reshape(n, -1)}), 100 + 20 * inner[:, 0, 0]
 
 
-def fitted(settings: TrainConfig, shown: Shown, values: NDArray[np.float64]) -> Any:
-    *_, model = fit_phases(settings, shown, values, seed=1)
+def fitted(settings: TrainConfig, batch: Batch, values: NDArray[np.float64]) -> Any:
+    *_, model = fit_phases(settings, batch, values, seed=1)
     return model
 
 
@@ -99,53 +102,53 @@ def test_training_looks_at_one_view_of_each_row_and_a_prediction_at_all() -> Non
 
 
 def test_a_tower_says_the_mean_of_what_it_says_of_each_view() -> None:
-    shown, values = seen()
-    model = fitted(config(image_views=3), shown, values)
+    batch, values = seen()
+    model = fitted(config(image_views=3), batch, values)
     assert isinstance(model, FittedNetwork)
     single = build_network(config(), {"image": 5}, 0)
     single.load_state_dict(model.network.state_dict())
-    parts = shown.features["image"].reshape(40, 3, 5)
+    parts = batch.features["image"].reshape(40, 3, 5)
     each = [model.target_scaler.inverse(predict(single, to_inputs(image=parts[:, v]))) for v in range(3)]
-    np.testing.assert_allclose(model.predict(shown), np.mean(each, axis=0), rtol=1e-5)
-    assert model.encode(shown).shape == (40, 8)
+    np.testing.assert_allclose(model.predict(batch), np.mean(each, axis=0), rtol=1e-5)
+    assert model.encode(batch).shape == (40, 8)
 
 
 def test_views_that_are_all_the_same_add_nothing_to_a_regressor() -> None:
-    shown, values = seen(views=1)
-    thrice = Shown(n=40, features={"image": np.tile(shown.features["image"], (1, 3))})
-    once = fitted(kernel(), shown, values)
+    batch, values = seen(views=1)
+    thrice = Batch(n=40, features={"image": np.tile(batch.features["image"], (1, 3))})
+    once = fitted(kernel(), batch, values)
     same = fitted(kernel(image_views=3), thrice, values)
-    np.testing.assert_allclose(same.predict(thrice), once.predict(shown), rtol=1e-5)
+    np.testing.assert_allclose(same.predict(thrice), once.predict(batch), rtol=1e-5)
 
 
 def test_views_that_are_all_the_same_add_nothing_to_a_network() -> None:
-    shown, values = seen(views=1)
-    thrice = np.tile(shown.features["image"], (1, 3))
-    once = fitted(config(), shown, values).network
+    batch, values = seen(views=1)
+    thrice = np.tile(batch.features["image"], (1, 3))
+    once = fitted(config(), batch, values).network
     network = build_network(config(image_views=3), {"image": 15}, 0)
     network.load_state_dict(once.state_dict())
-    expected = predict(once, to_inputs(image=shown.features["image"]))
+    expected = predict(once, to_inputs(image=batch.features["image"]))
     np.testing.assert_allclose(predict(network, to_inputs(image=thrice)), expected, atol=1e-5)
     # What it trains on are the very rows that one view has.
     drawn = Views(3).looked_at(torch.tensor(thrice), training=True)
-    assert torch.equal(drawn, torch.tensor(shown.features["image"]))
+    assert torch.equal(drawn, torch.tensor(batch.features["image"]))
 
 
 def test_scalers_are_fitted_to_the_views_of_the_rows_and_to_no_others() -> None:
-    shown, values = seen()
+    batch, values = seen()
     fit = np.arange(30)
-    model = fitted(config(image_views=3), shown.take(fit), values[fit])
+    model = fitted(config(image_views=3), batch.take(fit), values[fit])
     assert isinstance(model.network, Tower)
-    expected = shown.features["image"][fit].reshape(90, 5).mean(0)
+    expected = batch.features["image"][fit].reshape(90, 5).mean(0)
     np.testing.assert_allclose(model.network.scale.mean.numpy(), expected, atol=1e-5)
 
 
 def test_a_tower_of_views_comes_back_from_its_bytes() -> None:
-    shown, values = seen()
+    batch, values = seen()
     for settings in (config(image_views=3, image_average=False), kernel(image_views=3)):
-        model = fitted(settings, shown, values)
-        again = restore(settings, model.to_bytes(extra={}))
-        np.testing.assert_allclose(again.predict(shown), model.predict(shown), rtol=1e-6)
+        model = fitted(settings, batch, values)
+        again = restore_model(settings, model.to_bytes(extra={}))
+        np.testing.assert_allclose(again.predict(batch), model.predict(batch), rtol=1e-6)
 
 
 def test_features_of_another_number_of_views_are_refused() -> None:

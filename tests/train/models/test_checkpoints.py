@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from registry.errors import ArtifactError, IncompatibleInputError, ModelError
+from tests.train.conftest import flat_config
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
-from train.config.config import PhaseConfig, TrainConfig
+from train.config.config import TrainConfig
+from train.config.phases import PhaseConfig
 from train.models.building import build_network
 from train.models.checkpoints import from_bytes, to_bytes
 from train.models.networks import StackedNetwork, Tower
@@ -20,7 +22,7 @@ from train.models.optimization import fit, predict, to_inputs
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
-CONFIG = TrainConfig("image", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))
+CONFIG = flat_config("image", image_widths=(16, 8))
 SCALER = StandardScaler(np.float64(100.1), np.float64(1 / 3))
 
 
@@ -41,7 +43,7 @@ def trained(config: TrainConfig, dims: dict[str, int], *, seed: int = 0) -> tupl
     inputs = to_inputs(**{name: rng.normal(3, 2, size=(20, dim)) for name, dim in dims.items()})
     if isinstance(network, Tower):
         network.scale.set(StandardScaler.fit(inputs[network.modality]))
-    fit(network, inputs, rng.normal(size=20), phase=PhaseConfig(1e-2), seed=0, epochs=3)
+    fit(network, inputs, rng.normal(size=20), phase=PhaseConfig(learning_rate=1e-2), seed=0, epochs=3)
     return network, inputs  # type: ignore[return-value]
 
 
@@ -58,7 +60,7 @@ def test_a_tower_comes_back_to_the_last_bit() -> None:
 
 
 def test_a_stack_comes_back_with_its_towers() -> None:
-    config = TrainConfig("stacked", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))
+    config = flat_config("stacked", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))
     network, inputs = trained(config, {"image": 5, "text": 3})
     back = from_bytes(to_bytes(network, config, target_scaler=SCALER, phase="finetune"))
     assert isinstance(back.network, StackedNetwork)
@@ -118,7 +120,7 @@ def test_a_fine_tuned_backbone_is_stored_and_comes_back(cnn: ImageBackbone, pixe
     network, _ = trained(CONFIG, {"image": cnn.dim})
     network.attach(cnn)
     network.set_phase("finetune")
-    fit(network, {"image": pixels}, np.linspace(-1, 1, 12), phase=PhaseConfig(1e-3), seed=0, epochs=2)
+    fit(network, {"image": pixels}, np.linspace(-1, 1, 12), phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=2)
     backbones = {"image": cnn} if given else None
     data = to_bytes(network, CONFIG, target_scaler=SCALER, phase="finetune", backbones=backbones)
     back = from_bytes(data, backbones=backbones)
@@ -134,12 +136,12 @@ def test_a_fine_tuned_backbone_is_stored_and_comes_back(cnn: ImageBackbone, pixe
 def test_a_stack_of_fine_tuned_towers_stores_them_after_its_readout_too(
     cnn: ImageBackbone, pixels: torch.Tensor
 ) -> None:
-    config = TrainConfig("stacked", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))
+    config = flat_config("stacked", "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,))
     image, _ = trained(CONFIG, {"image": cnn.dim})
     image.attach(cnn)
     image.set_phase("finetune")
-    fit(image, {"image": pixels}, np.linspace(-1, 1, 12), phase=PhaseConfig(1e-3), seed=0, epochs=1)
-    text, _ = trained(TrainConfig("text", "k_vrh", text_widths=(8, 6)), {"text": 3})
+    fit(image, {"image": pixels}, np.linspace(-1, 1, 12), phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=1)
+    text, _ = trained(flat_config("text", "k_vrh", text_widths=(8, 6)), {"text": 3})
     stack = build_network(config, {}, 0, towers={"image": image, "text": text})
     data = to_bytes(stack, config, target_scaler=SCALER, phase="readout", backbones={"image": cnn})
     back = from_bytes(data)

@@ -11,37 +11,40 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from torch import nn
-from train.models.fitting import FittedNetwork, Shown, fit_phases
 
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ModelError
 from registry.model_store import resolve_model
 from registry.models import Encoder, Epoch, Metric, ModelVersion
 from registry.search.vectors import similar_to_vector
-from train.config.config import PhaseConfig, TrainConfig
+from tests.train.conftest import fit_phases, flat_config
+from train.config.config import TrainConfig
+from train.config.phases import PhaseConfig
+from train.features.batch import Batch
 from train.models.building import build_network
 from train.models.checkpoints import from_bytes, to_bytes
 from train.models.contrastive_networks import ContrastiveNetwork, contrastive_loss
+from train.models.network_fitting import FittedNetwork
 from train.models.scalers import StandardScaler
 from train.prediction.encoding import encode_text, reads_sentences
 from train.prediction.predictor import Predictor
 
 RNG = np.random.default_rng(3)
-QUICK = PhaseConfig(1e-2, batch_size=16, max_epochs=40, patience=10)
+QUICK = PhaseConfig(learning_rate=1e-2, batch_size=16, max_epochs=40, patience=10)
 
 
 def dual(**changes: Any) -> TrainConfig:
     given = {"projection_dim": 8, "projection_dropout": 0.1, "align": QUICK, "readout": QUICK} | changes
-    return TrainConfig(kind="dual-encoder", target="k_vrh", **given)
+    return flat_config(kind="dual-encoder", target="k_vrh", **given)
 
 
-def paired(n: int = 60) -> tuple[Shown, np.ndarray]:
+def paired(n: int = 60) -> tuple[Batch, np.ndarray]:
     """Images and texts that show the same four hidden numbers, each in its own way; and a target that they tell."""
     hidden = RNG.normal(size=(n, 4))
     image = hidden @ RNG.normal(size=(4, 12)) + 0.05 * RNG.normal(size=(n, 12))
     text = hidden @ RNG.normal(size=(4, 10)) + 0.05 * RNG.normal(size=(n, 10))
     features = {"image": image.astype(np.float32), "text": text.astype(np.float32)}
-    return Shown(n, features), 100 + 20 * hidden[:, 0]
+    return Batch(n, features), 100 + 20 * hidden[:, 0]
 
 
 def network_of(config: TrainConfig | None = None, **dims: int) -> ContrastiveNetwork:
@@ -77,34 +80,34 @@ def test_contrastive_loss_by_its_formula() -> None:
 
 def test_published_settings_are_the_defaults() -> None:
     for kind in ("clip", "dual-encoder"):
-        config = TrainConfig(kind, "k_vrh")  # type: ignore[arg-type]
-        published = PhaseConfig(1.5e-4, batch_size=32, max_epochs=800, patience=50)
-        assert config.readout == config.finetune == published
-        asked = TrainConfig.from_dict({"kind": kind, "target": "k_vrh", "readout": {"learning_rate": 7e-4}})
-        assert asked.readout == PhaseConfig(7e-4)
+        config = flat_config(kind)
+        published = PhaseConfig(learning_rate=1.5e-4, batch_size=32, max_epochs=800, patience=50)
+        assert config.training.readout == config.training.finetune == published
+        requested = flat_config(kind, readout={"learning_rate": 7e-4})
+        assert requested.training.readout == PhaseConfig(learning_rate=7e-4)
         assert config.embedded == ("image",)
-        assert config.towers == ("image", "text")
-    assert {TrainConfig("clip", "k_vrh", text_level=t).max_tokens for t in ("formula", "keywords", "all")} == {77}
-    assert TrainConfig("dual-encoder", "k_vrh", text_level="formula").max_tokens == 11
-    assert TrainConfig("clip", "k_vrh").clip == "openai/clip-vit-base-patch32"
-    assert TrainConfig("stacked", "k_vrh").readout == PhaseConfig(7e-4)
+        assert config.modalities == ("image", "text")
+    limits = {flat_config("clip", text_level=t).inputs["text"].max_tokens for t in ("formula", "keywords", "all")}
+    assert limits == {77}
+    assert flat_config("dual-encoder", text_level="formula").inputs["text"].max_tokens == 11
+    assert flat_config("clip").encoder.name == "openai/clip-vit-base-patch32"
 
 
 def test_the_projections_of_a_published_clip_make_1024_features_for_one_linear_layer() -> None:
-    network = network_of(TrainConfig("clip", "k_vrh"), image=512, text=512)
+    network = network_of(flat_config("clip", "k_vrh"), image=512, text=512)
     assert isinstance(network.readout.head, nn.Linear)
     assert network.readout.head.in_features == 1024
     assert network.width == 512
     assert [name for name, _ in network.named_parameters()] == ["log_scale", "readout.head.weight", "readout.head.bias"]
     with pytest.raises(ModelError, match="do not belong to one CLIP"):
-        network_of(TrainConfig("clip", "k_vrh"), image=512, text=384)
+        network_of(flat_config("clip", "k_vrh"), image=512, text=384)
 
 
 def test_each_phase_changes_what_it_may() -> None:
-    shown, values = paired()
+    batch, values = paired()
     before: dict[str, torch.Tensor] | None = None
     seen = []
-    for fitted in fit_phases(dual(), shown, values, seed=1, epochs={"align": 3, "readout": 3}):
+    for fitted in fit_phases(dual(), batch, values, seed=1, epochs={"align": 3, "readout": 3}):
         assert isinstance(fitted, FittedNetwork)
         if before is not None:
             seen.append(changed(before, fitted.network))
@@ -119,8 +122,8 @@ def test_each_phase_changes_what_it_may() -> None:
 
 
 def test_alignment_brings_an_image_and_its_text_together() -> None:
-    shown, values = paired(80)
-    fit, held = shown.take(np.arange(60)), shown.take(np.arange(60, 80))
+    batch, values = paired(80)
+    fit, held = batch.take(np.arange(60)), batch.take(np.arange(60, 80))
     first, last = 0.0, 0.0
     for fitted in fit_phases(dual(), fit, values[:60], seed=0, epochs={"align": 60, "readout": 40}):
         if fitted.phase == "align":
@@ -128,7 +131,7 @@ def test_alignment_brings_an_image_and_its_text_together() -> None:
             first, last = fitted.result.history[0].train_loss, fitted.result.history[-1].train_loss
     assert isinstance(fitted, FittedNetwork)
     assert last < 0.5 * first
-    image, text = (fitted.encode(Shown(20, {name: held.features[name]})) for name in ("image", "text"))
+    image, text = (fitted.encode(Batch(20, {name: held.features[name]})) for name in ("image", "text"))
     np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, rtol=1e-5)
     assert ((text @ image.T).argmax(1) == np.arange(20)).mean() > 0.8  # of crystals that no fit has seen
     assert np.corrcoef(fitted.predict(held), values[60:])[0, 1] > 0.9
@@ -137,9 +140,9 @@ def test_alignment_brings_an_image_and_its_text_together() -> None:
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another() -> None:
-    shown, values = paired()
-    stop = (shown.take(np.arange(50, 60)), values[50:])
-    fit = (shown.take(np.arange(50)), values[:50])
+    batch, values = paired()
+    stop = (batch.take(np.arange(50, 60)), values[50:])
+    fit = (batch.take(np.arange(50)), values[:50])
 
     def last(seed: int) -> FittedNetwork:
         *_, fitted = fit_phases(dual(), *fit, seed=seed, stop=stop)
@@ -148,13 +151,13 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another() -> None:
 
     one, same, other = last(5), last(5), last(6)
     assert not changed(state(one.network), same.network)
-    assert not np.array_equal(one.predict(shown), other.predict(shown))
+    assert not np.array_equal(one.predict(batch), other.predict(batch))
 
 
 def test_checkpoints_give_the_network_back() -> None:
-    shown, values = paired()
-    for config in (dual(), TrainConfig("clip", "k_vrh", readout=QUICK)):
-        rows = shown if config.kind != "clip" else Shown(60, dict.fromkeys(("image", "text"), shown.features["image"]))
+    batch, values = paired()
+    for config in (dual(), flat_config("clip", "k_vrh", readout=QUICK)):
+        rows = batch if config.kind != "clip" else Batch(60, dict.fromkeys(("image", "text"), batch.features["image"]))
         *_, fitted = fit_phases(config, rows, values, seed=0, epochs={"align": 2, "readout": 2})
         assert isinstance(fitted, FittedNetwork)
         data = fitted.to_bytes(extra={})

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from train.models.fitting import Shown, fit_phases, restore
-from train.models.joins import FittedJoin, FittedRegressor, tower_predictions
 
 from registry.errors import ArtifactError, ConfigurationError, ModelError
 from registry.files.artifacts import ArtifactStore
 from registry.models import Experiment, ModelVersion, Prediction
+from tests.train.conftest import flat_config
 from tests.train.experiments.test_traps import POISON, blind_r2, change, members, scored, weights
 from train.config.config import TrainConfig
-from train.experiments.stacking import unseen_predictions
+from train.config.kinds import parse_config
+from train.experiments.stacking import out_of_fold_predictions
+from train.features.batch import Batch
+from train.models.fitted import FitContext, fit_model, restore_model
+from train.models.fitted_regressors import FittedJoin, FittedRegressor, tower_predictions
 from train.models.regressors.catalog import REGRESSORS
 from train.models.regressors.ridge import RidgeRegressor
 from train.prediction.stored import predict_crystals
@@ -27,10 +30,10 @@ TOWERS = ["image", "text", "composition"]
 def joined(small: Any, join: str = "ridge", **changes: Any) -> TrainConfig:
     """A stack of a dense image tower, a dense text tower and a composition tower of trees."""
     options = {"stack_towers": TOWERS, "join": join, "composition_regressor": "trees"} | changes
-    base = small.config("stacked").to_dict()
-    for name in ("stacked_widths", "stacked_dropout", "stack_features"):
+    base = small.fields("stacked")
+    for name in ("stacked_widths", "stack_features"):
         del base[name]
-    return TrainConfig.from_dict(base | options)
+    return parse_config(base | options)
 
 
 def test_a_stack_joined_by_a_regressor_trains_its_towers_and_predicts(small: Any) -> None:
@@ -41,8 +44,8 @@ def test_a_stack_joined_by_a_regressor_trains_its_towers_and_predicts(small: Any
         versions = session.scalars(select(ModelVersion).where(ModelVersion.experiment_id == result.experiment_id)).all()
         assert {(v.fold, v.phase) for v in versions} == {(0, "fit"), (1, "fit"), (2, "fit"), (None, "fit")}
         config = session.get_one(Experiment, result.experiment_id).config
-    assert config["join"] == "ridge"
-    assert config["stack_towers"] == TOWERS
+    assert config["join"]["name"] == "ridge"
+    assert [tower["modality"] for tower in config["towers"]] == TOWERS
 
 
 def test_what_is_written_says_the_same_when_it_is_read(small: Any) -> None:
@@ -65,13 +68,13 @@ def test_what_is_written_says_the_same_when_it_is_read(small: Any) -> None:
     repeated = predict_crystals(small.engine, small.settings, model, list(said))
     assert [p.value for p in repeated] == pytest.approx(list(said.values()))
     data = ArtifactStore(small.settings.artifacts).read(version.artifact_uri or "", version.artifact_sha256 or "")
-    read = restore(joined(small), data)
+    read = restore_model(joined(small), data)
     assert isinstance(read, FittedJoin)
     assert list(read.towers) == TOWERS
     assert isinstance(read.towers["composition"], FittedRegressor)
     assert read.to_bytes(extra=dict(read.extra))[:8]  # whole: it can be written again
     with pytest.raises(ArtifactError, match="not of a"):
-        restore(small.config("text"), data)
+        restore_model(small.config("text"), data)
 
 
 def test_the_same_configuration_and_seed_give_the_same_scores_twice(small: Any) -> None:
@@ -108,14 +111,13 @@ def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join:
 def test_towers_say_nothing_of_rows_that_they_have_seen() -> None:
     """Labels that are noise: a row's own label never comes back, as it would from a tower that was trained on it."""
     rng = np.random.default_rng(0)
-    shown = Shown(60, {"composition": rng.normal(size=(60, 5)).astype(np.float32)})
+    batch = Batch(60, {"composition": rng.normal(size=(60, 5)).astype(np.float32)})
     values = rng.normal(size=60)
-    config = TrainConfig(kind="composition", target="k_vrh", composition_regressor="trees")
-    unseen = unseen_predictions(
-        config, shown, values, epochs={}, groups=[str(i) for i in range(60)], seed=0, backbones={}
-    )
-    (fitted,) = fit_phases(config, shown, values, seed=0)
-    seen = tower_predictions({"composition": fitted}, shown)[:, 0]
+    config = flat_config(kind="composition", target="k_vrh", composition_regressor="trees")
+    context = FitContext(config, batch, values, seed=0)
+    unseen = out_of_fold_predictions(context, groups=[str(i) for i in range(60)])
+    (fitted,) = fit_model(context)
+    seen = tower_predictions({"composition": fitted}, batch)[:, 0]
     assert np.corrcoef(seen, values)[0, 1] > 0.99
     assert abs(np.corrcoef(unseen, values)[0, 1]) < 0.35
 
@@ -137,18 +139,15 @@ def test_ridge_finds_a_plane_and_shrinks_noise() -> None:
 
 
 def test_towers_without_a_penultimate_layer_are_not_joined_by_a_network(small: Any) -> None:
-    with pytest.raises(ConfigurationError, match="composition_regressor is 'trees', which has no penultimate layer"):
-        TrainConfig(kind="stacked", target="k_vrh", stack_towers=("text", "composition"), composition_regressor="trees")
-    with pytest.raises(ConfigurationError, match="join is 'rigde'; choose from network"):
-        TrainConfig(kind="stacked", target="k_vrh", join="rigde")
-    with pytest.raises(ConfigurationError, match="stack_towers is 'sound'"):
-        TrainConfig(kind="stacked", target="k_vrh", stack_towers=("text", "sound"))
+    towers = ["text", "composition"]
+    with pytest.raises(ConfigurationError, match="composition tower has the regressor 'trees', which has no penult"):
+        flat_config(kind="stacked", target="k_vrh", stack_towers=towers, composition_regressor="trees")
 
 
 def test_dense_towers_of_fixed_features_join_at_their_penultimate_layers(small: Any) -> None:
-    base = small.config("stacked").to_dict()
+    base = small.fields("stacked")
     kept = {name: value for name, value in base.items() if not name.startswith(("image", "recipe"))}
-    config = TrainConfig.from_dict(kept | {"stack_towers": ["text", "composition"], "composition_widths": [16, 8]})
+    config = parse_config(kept | {"stack_towers": ["text", "composition"], "composition_widths": [16, 8]})
     result = small.run(config)
     assert [r.name for r in result.prerequisites] == ["text", "composition"]
     assert result.cv["r2"] > 0.2
@@ -164,7 +163,7 @@ def featured(small: Any, *towers: str) -> TrainConfig:
         own |= {"kind": tower, f"{tower}_regressor": "gaussian-process"}
     else:
         own |= {"kind": "stacked", "stack_towers": chosen, "join": "gaussian-process"}
-    return TrainConfig.from_dict({"target": "k_vrh", **own})
+    return parse_config({"target": "k_vrh", **own})
 
 
 def train_featured(small: Any, config: TrainConfig, **options: Any) -> Any:
@@ -211,7 +210,7 @@ def test_a_stack_that_reads_features_says_the_same_when_it_is_read(small: Any) -
         ).all()
         version = model.model_version
         data = ArtifactStore(small.settings.artifacts).read(version.artifact_uri or "", version.artifact_sha256 or "")
-    read = restore(featured(small), data)
+    read = restore_model(featured(small), data)
     assert isinstance(read, FittedRegressor)
     assert sorted(read.records) == sorted(TOWERS)
     repeated = predict_crystals(small.engine, small.settings, model, [row.revision_id for row in stored])

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
+from tests.train.conftest import flat_config
 from tests.train.experiments.test_traps import change, members, scored, weights
-from train.config.config import TrainConfig
 from train.experiments.rows import load_rows
 from train.models.building import build_network
 
@@ -20,7 +20,7 @@ OTHERS = "UPDATE property_values SET value = value * -3 + 700 WHERE property = '
 
 
 def test_the_loss_is_the_mean_over_what_is_known() -> None:
-    config = TrainConfig(kind="text", target="k_vrh", auxiliary_targets=("efermi",), text_widths=(4,))
+    config = flat_config(kind="text", target="k_vrh", auxiliary_targets=("efermi",), text_widths=(4,))
     network = build_network(config, {"text": 3}, seed=0).eval()
     x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([[1.0, float("nan")], [2.0, 0.5], [0.0, float("nan")], [1.0, 1.5], [3.0, float("nan")]])
@@ -87,5 +87,5 @@ def test_a_stack_of_towers_that_learn_more_than_one_target(small: Any) -> None:
 
 
 def test_the_own_target_is_no_other_one() -> None:
-    with pytest.raises(ConfigurationError, match="give other properties than the target, once"):
-        TrainConfig(kind="text", target="k_vrh", auxiliary_targets=("k_vrh",))
+    with pytest.raises(ConfigurationError, match="which is the target; give other properties"):
+        flat_config(kind="text", target="k_vrh", auxiliary_targets=("k_vrh",))

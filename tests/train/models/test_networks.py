@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from registry.errors import ModelError
+from tests.train.conftest import flat_config
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.text import TextBackbone, load_text_backbone
-from train.config.config import PhaseConfig, TrainConfig
+from train.config.config import TrainConfig
+from train.config.phases import PhaseConfig
 from train.models.building import build_network
 from train.models.networks import Network, StackedNetwork, Tower
 from train.models.optimization import encode, fit, predict, to_inputs
 from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
-PHASE = PhaseConfig(1e-2, batch_size=8)
+PHASE = PhaseConfig(learning_rate=1e-2, batch_size=8)
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler.", "NaCl"] * 3
 
 
@@ -42,7 +44,9 @@ def pixels() -> Tensor:
 
 
 def config(kind: Any, **fields: Any) -> TrainConfig:
-    return TrainConfig(kind, "k_vrh", image_widths=(16, 8), text_widths=(8, 6), stacked_widths=(5,), **fields)
+    widths = {"image_widths": (16, 8), "text_widths": (8, 6), "stacked_widths": (5,)}
+    own = widths if kind == "stacked" else {f"{kind}_widths": widths[f"{kind}_widths"]}
+    return flat_config(kind, **own, **fields)
 
 
 def state(network: nn.Module) -> dict[str, Tensor]:
@@ -62,11 +66,11 @@ def test_layers_are_the_published_ones() -> None:
     def dense(network: Network) -> list[tuple[int, int]]:
         return [(m.in_features, m.out_features) for m in network.readout.modules() if isinstance(m, nn.Linear)]
 
-    image = build_network(TrainConfig("image", "k_vrh"), {"image": 2048}, 0)
-    text = build_network(TrainConfig("text", "k_vrh"), {"text": 768}, 0)
+    image = build_network(flat_config("image", "k_vrh"), {"image": 2048}, 0)
+    text = build_network(flat_config("text", "k_vrh"), {"text": 768}, 0)
     assert dense(image) == [(2048, 1024), (1024, 512), (512, 256), (256, 1)]
     assert dense(text) == [(768, 512), (512, 512), (512, 256), (256, 1)]
-    stack = build_network(TrainConfig("stacked", "k_vrh"), {}, 0, towers={"image": image, "text": text})  # type: ignore[dict-item]
+    stack = build_network(flat_config("stacked", "k_vrh"), {}, 0, towers={"image": image, "text": text})  # type: ignore[dict-item]
     assert dense(stack) == [(512, 256), (256, 1)]
     for network, rate in ((image, 0.2), (text, 0.1), (stack, 0.1)):
         layers = list(network.readout.body)
@@ -264,7 +268,7 @@ def test_wrong_backbones_and_configs_are_refused(cnn: ImageBackbone) -> None:
     with pytest.raises(ModelError, match="tower takes 4"):
         tower.attach(cnn)
     with pytest.raises(ModelError, match="is not a network"):
-        build_network(TrainConfig("baseline-mean", "k_vrh"), {}, 0)
+        build_network(flat_config("baseline-mean", "k_vrh"), {}, 0)
     with pytest.raises(ModelError, match="input_dims lacks 'text'"):
         build_network(config("stacked"), {"image": 4}, 0)
     with pytest.raises(ModelError, match="for a stack of image, text"):

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from registry.errors import ConfigurationError, ModelError
-from train.config.config import PhaseConfig, TrainConfig
+from tests.train.conftest import flat_config
+from train.config.phases import PhaseConfig
 from train.models.building import build_network
 from train.models.devices import choose_device
 from train.models.networks import Network
 from train.models.optimization import EpochRecord, fit, predict, take, to_inputs
 
-CONFIG = TrainConfig("image", "k_vrh", image_widths=(32, 16), image_dropout=0.1)
+CONFIG = flat_config("image", "k_vrh", image_widths=(32, 16), image_dropout=0.1)
 
 
 def network(seed: int = 0, dim: int = 6) -> Network:
@@ -31,7 +32,7 @@ def rows(n: int, dim: int = 6, seed: int = 0) -> tuple[dict[str, Tensor], np.nda
 def test_it_learns() -> None:
     net = network()
     inputs, y = rows(200)
-    result = fit(net, inputs, y, phase=PhaseConfig(3e-3), seed=0, epochs=60)
+    result = fit(net, inputs, y, phase=PhaseConfig(learning_rate=3e-3), seed=0, epochs=60)
     assert [record.epoch for record in result.history] == list(range(1, 61))
     assert result.best_epoch == 60
     assert result.history[-1].train_loss < 0.3 * result.history[0].train_loss
@@ -46,7 +47,7 @@ def test_same_seed_same_numbers() -> None:
     def run(seed: int) -> tuple[list[tuple[float, float | None]], np.ndarray]:
         torch.manual_seed(int(np.random.default_rng().integers(1000)))  # whatever the caller's state is
         net = network()
-        result = fit(net, inputs, y, phase=PhaseConfig(1e-3, max_epochs=12), seed=seed, stop=stop)
+        result = fit(net, inputs, y, phase=PhaseConfig(learning_rate=1e-3, max_epochs=12), seed=seed, stop=stop)
         return [(r.train_loss, r.stop_loss) for r in result.history], predict(net, inputs)
 
     (history, predicted), (again, predicted_again) = run(3), run(3)
@@ -58,7 +59,7 @@ def test_same_seed_same_numbers() -> None:
 def test_the_callers_random_state_is_left_alone() -> None:
     inputs, y = rows(20)
     before = torch.random.get_rng_state()
-    fit(network(), inputs, y, phase=PhaseConfig(1e-3), seed=0, epochs=2)
+    fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=2)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -66,7 +67,7 @@ def test_early_stopping_restores_the_best_weights() -> None:
     inputs, y = rows(40)
     unrelated = (rows(15, seed=7)[0], np.random.default_rng(0).normal(size=15))
     net = network()
-    result = fit(net, inputs, y, phase=PhaseConfig(1e-2, patience=5), seed=0, stop=unrelated)
+    result = fit(net, inputs, y, phase=PhaseConfig(learning_rate=1e-2, patience=5), seed=0, stop=unrelated)
     losses = [record.stop_loss for record in result.history]
     assert result.best_epoch == 1 + int(np.argmin(np.array(losses, dtype=float)))
     assert len(result.history) == result.best_epoch + 5
@@ -78,7 +79,7 @@ def test_early_stopping_never_trains_on_the_stop_rows() -> None:
     inputs, y = rows(40)
     x, truth = rows(15, seed=7)
     one, two = network(), network()
-    phase = PhaseConfig(1e-3, patience=3)
+    phase = PhaseConfig(learning_rate=1e-3, patience=3)
     fit(one, inputs, y, phase=phase, seed=0, stop=(x, truth), epochs=3)
     result = fit(two, inputs, y, phase=phase, seed=0, stop=(x, -truth), epochs=3)
     # Other stop targets may choose another epoch, never other weights of an epoch.
@@ -90,16 +91,26 @@ def test_early_stopping_never_trains_on_the_stop_rows() -> None:
 
 def test_epochs_bound_a_fit_with_stop_rows() -> None:
     inputs, y = rows(40)
-    result = fit(network(), inputs, y, phase=PhaseConfig(1e-4, max_epochs=9), seed=0, stop=rows(9, seed=1), epochs=4)
+    result = fit(
+        network(),
+        inputs,
+        y,
+        phase=PhaseConfig(learning_rate=1e-4, max_epochs=9),
+        seed=0,
+        stop=rows(9, seed=1),
+        epochs=4,
+    )
     assert len(result.history) == 4
-    result = fit(network(), inputs, y, phase=PhaseConfig(1e-4, max_epochs=9), seed=0, stop=rows(9, seed=1))
+    result = fit(
+        network(), inputs, y, phase=PhaseConfig(learning_rate=1e-4, max_epochs=9), seed=0, stop=rows(9, seed=1)
+    )
     assert len(result.history) <= 9
 
 
 @pytest.mark.parametrize("n", [2, 3, 32, 33, 65])
 def test_a_last_batch_of_one_row_does_not_break_batchnorm(n: int) -> None:
     inputs, y = rows(n)
-    result = fit(network(), inputs, y, phase=PhaseConfig(1e-3, batch_size=32), seed=0, epochs=2)
+    result = fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3, batch_size=32), seed=0, epochs=2)
     assert all(math.isfinite(record.train_loss) for record in result.history)
 
 
@@ -112,14 +123,14 @@ def test_each_row_is_seen_once_an_epoch() -> None:
 
     net.register_forward_pre_hook(record)
     inputs, y = rows(33)
-    fit(net, inputs, y, phase=PhaseConfig(1e-3, batch_size=8), seed=0, epochs=1)
+    fit(net, inputs, y, phase=PhaseConfig(learning_rate=1e-3, batch_size=8), seed=0, epochs=1)
     assert sorted(seen) == sorted(inputs["image"][:, 0].tolist())
 
 
 def test_progress_is_told_of_each_epoch() -> None:
     told: list[EpochRecord] = []
     inputs, y = rows(20)
-    result = fit(network(), inputs, y, phase=PhaseConfig(1e-3), seed=0, epochs=3, on_epoch=told.append)
+    result = fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=3, on_epoch=told.append)
     assert tuple(told) == result.history
     assert result.seconds >= sum(record.seconds for record in told)
 
@@ -127,8 +138,8 @@ def test_progress_is_told_of_each_epoch() -> None:
 def test_weight_decay_shrinks_weights() -> None:
     inputs, y = rows(40)
     plain, decayed = network(), network()
-    fit(plain, inputs, y, phase=PhaseConfig(1e-2), seed=0, epochs=20)
-    fit(decayed, inputs, y, phase=PhaseConfig(1e-2, weight_decay=1.0), seed=0, epochs=20)
+    fit(plain, inputs, y, phase=PhaseConfig(learning_rate=1e-2), seed=0, epochs=20)
+    fit(decayed, inputs, y, phase=PhaseConfig(learning_rate=1e-2, weight_decay=1.0), seed=0, epochs=20)
     first = [net.readout.body[0].weight.norm() for net in (plain, decayed)]
     assert first[1] < first[0]
 
@@ -136,7 +147,7 @@ def test_weight_decay_shrinks_weights() -> None:
 def test_predictions_do_not_depend_on_the_batch() -> None:
     net = network()
     inputs, y = rows(50)
-    fit(net, inputs, y, phase=PhaseConfig(1e-3), seed=0, epochs=2)
+    fit(net, inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=2)
     whole = predict(net, inputs)
     assert whole.shape == (50,)
     assert whole.dtype == np.float64
@@ -155,14 +166,14 @@ def test_take_and_to_inputs() -> None:
 def test_a_diverging_loss_is_an_error() -> None:
     inputs, y = rows(20)
     with pytest.raises(ModelError, match="lower learning_rate"):
-        fit(network(), inputs, np.full(20, np.nan), phase=PhaseConfig(1e-3), seed=0, epochs=2)
+        fit(network(), inputs, np.full(20, np.nan), phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=2)
     with pytest.raises(ModelError, match="loss is"):
-        fit(network(), inputs, y, phase=PhaseConfig(1e30), seed=0, epochs=30)
+        fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e30), seed=0, epochs=30)
 
 
 def test_unusable_calls_are_refused() -> None:
     inputs, y = rows(4)
-    phase = PhaseConfig(1e-3)
+    phase = PhaseConfig(learning_rate=1e-3)
     with pytest.raises(ModelError, match="number of epochs"):
         fit(network(), inputs, y, phase=phase, seed=0)
     with pytest.raises(ModelError, match="at least 1"):

@@ -31,20 +31,16 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def plan(small: SmallRegistry) -> Plan:
     """Image, text and their stack on the split ``small``, two runs; small networks."""
-    fast = small.config("stacked")
-    options = {
-        name: getattr(fast, name)
-        for name in ("image_backbone", "image_size", "image_widths", "text_backbone", "text_widths", "stacked_widths")
-    }
-    options |= {name: replace(getattr(fast, name), max_epochs=6) for name in ("readout", "finetune")}
-    options["n_estimators"] = 10
     return Plan(
         targets=("k_vrh",),
         seeds=(1, 2),
         split="small",
         text_levels=("keywords",),
         stages=("image", "text", "image+text"),
-        options=options,
+        max_epochs=6,
+        image_backbone=small.image_backbone,
+        image_size=32,
+        text_backbone=small.text_backbone,
     )
 
 
