@@ -623,7 +623,7 @@ class Encoder(Base):
             "weights_sha256", "recipe_id", "text_level", "preprocessing_sha256", postgresql_nulls_not_distinct=True
         ),
         CheckConstraint("dim BETWEEN 1 AND 16000", "dim"),
-        CheckConstraint("modality IN ('image', 'text', 'composition', 'density', 'stacked')", "modality"),
+        CheckConstraint("modality ~ '^[a-z][a-z0-9_-]*$'", "modality"),
         CheckConstraint(f"weights_sha256 {SHA256}", "weights_sha256"),
         CheckConstraint(f"preprocessing_sha256 {SHA256}", "preprocessing_sha256"),
     )
