@@ -43,7 +43,7 @@ def test_impossible_bulk_moduli_are_suspect(value: float) -> None:
         ("energy_above_hull", 0.0),
     ],
 )
-def test_what_crystals_have_is_plausible(name: str, value: float) -> None:
+def test_values_of_real_crystals_are_plausible(name: str, value: float) -> None:
     assert suspect_reason(name, value) is None
 
 
@@ -51,14 +51,14 @@ def test_absurd_values_of_every_property_are_suspect() -> None:
     assert all(suspect_reason(name, 1e6) for name in PROPERTIES)
 
 
-def test_what_lies_below_a_bound_is_suspect_and_reaches_no_split() -> None:
+def test_values_below_a_lower_bound_are_suspect() -> None:
     bounds = {name: p.lower_bound for name, p in PROPERTIES.items() if p.lower_bound is not None}
     assert bounds == {"k_vrh": 0, "g_vrh": 0, "band_gap": 0, "energy_above_hull": -1e-3}
     # Else an interval that ends at the bound would not cover what the unbounded one does.
     assert all(suspect_reason(name, bound - 0.01) for name, bound in bounds.items())
 
 
-def test_unknown_property_gets_a_proposal() -> None:
+def test_unknown_property_proposes_the_nearest_name() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'k_vrh'"):
         property_named("k_vhr")
     with pytest.raises(UnknownNameError, match="there are: formation_energy_per_atom"):
@@ -66,7 +66,7 @@ def test_unknown_property_gets_a_proposal() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_word_on_values_that_are_not_finite(value: float) -> None:
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         suspect_reason("k_vrh", value)
 

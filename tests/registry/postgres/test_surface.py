@@ -32,7 +32,7 @@ STRUCTURE = '{"lattice": {}}'
 
 @pytest.fixture(scope="module")
 def shared(clones: Clones) -> Iterator[Engine]:
-    """One database for all tests of this module: each rolls back what it does."""
+    """One database for all tests of this module; each test rolls back its changes."""
     engine = connect(Settings(home=Path("/nonexistent"), database_url=clones.server.url(clones.make())))
     yield engine
     engine.dispose()
@@ -253,7 +253,7 @@ class TestPredictionsAndLeaderboard:
         train("baseline-mean", {(0, "fit"): (-0.1, 8.0), (None, "fit"): (-0.1, 8.0)})
         assert [r.model for r in rows(db, "SELECT model FROM v_leaderboard")] == ["solid", "lucky", "baseline-mean"]
 
-    def test_predictions_stand_beside_what_is_known(self, db: Connection, train: Callable[..., int]) -> None:
+    def test_predictions_have_the_known_value_beside_them(self, db: Connection, train: Callable[..., int]) -> None:
         experiment = train("image", {(None, "fit"): (0.5, 1.0)})
         _, known = crystal(db, "x1")
         _, unknown = crystal(db, "x2")
@@ -326,13 +326,13 @@ class TestSimilarity:
         assert rows(db, sql) == [("x3",)]
         assert rows(db, "SELECT * FROM similar_crystals('x1', within => '{}')") == []
 
-    def test_a_material_is_no_neighbour_of_its_own_under_another_source(self, db: Connection, image: int) -> None:
+    def test_the_material_under_another_source_is_not_a_neighbour(self, db: Connection, image: int) -> None:
         _, twin = crystal(db, "y9", source="b", key="a/x1")
         embed(db, image, twin, [1.0, 0.0])
         assert [r.source_id for r in rows(db, "SELECT * FROM similar_crystals('x1')")] == ["x2", "x3", "x4"]
         assert {r.source_id for r in rows(db, "SELECT * FROM similar_to_vector('[1,0]', k => 2)")} == {"x1", "y9"}
 
-    def test_only_current_revisions_answer(self, db: Connection, image: int) -> None:
+    def test_only_current_revisions_are_found(self, db: Connection, image: int) -> None:
         [(crystal_id, run)] = rows(
             db,
             "SELECT crystal_id, run_id FROM crystal_revisions r JOIN crystals c ON c.id = r.crystal_id"
@@ -377,9 +377,7 @@ class TestSimilarity:
             ("embedding_of('zz')", "P0002", "no crystal 'zz'", "v_materials"),
         ],
     )
-    def test_what_cannot_be_asked(
-        self, db: Connection, image: int, sql: str, state: str, message: str, hint: str
-    ) -> None:
+    def test_invalid_arguments(self, db: Connection, image: int, sql: str, state: str, message: str, hint: str) -> None:
         found = failure(db, f"SELECT {sql}")
         assert found[0] == state
         assert message in found[1]
@@ -484,7 +482,7 @@ class TestSurface:
         create_surface(db)
         assert db.scalar(text("SELECT ecdreg_surface()")) == surface_sha256()
 
-    def test_what_an_older_version_made_is_dropped(self, db: Connection) -> None:
+    def test_objects_of_an_older_version_are_dropped(self, db: Connection) -> None:
         db.execute(text("CREATE VIEW v_gone AS SELECT 1 AS one"))
         db.execute(text("COMMENT ON FUNCTION ecdreg_surface() IS 'VIEW v_gone'"))
         drop_surface(db)

@@ -70,7 +70,7 @@ FOUND = {
 }
 
 
-def test_filters_find_what_sql_would(session: Session, materials: None) -> None:
+def test_filters_agree_with_sql(session: Session, materials: None) -> None:
     query = select(view_materials().c.source_id).order_by(view_materials().c.source_id)
     assert {where: "".join(session.scalars(query.where(parse(where)))) for where in FOUND} == FOUND
 
@@ -153,20 +153,20 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("where", "message"), REFUSED, ids=[ascii(where[:30]) for where, _ in REFUSED])
-def test_everything_else_is_refused_by_name(where: str, message: str) -> None:
+def test_other_constructs_are_refused_by_name(where: str, message: str) -> None:
     with pytest.raises(QueryError) as caught:
         parse(where)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_long_chains_are_no_problem(session: Session, materials: None) -> None:
+def test_long_chains_are_accepted(session: Session, materials: None) -> None:
     where = "formula = 'W'" + " OR k_vrh > 900" * 200
     assert session.scalars(select(view_materials().c.source_id).where(parse(where))).all() == ["d"]
 
 
 @given(st.text(max_size=60))
-def test_any_words_parse_or_are_refused(words: str) -> None:
+def test_any_text_is_parsed_or_refused(words: str) -> None:
     with contextlib.suppress(QueryError):
         parse(words)
 

@@ -40,7 +40,7 @@ def test_equals_are_ordered_by_their_ids() -> None:
         fuse(same, k=0)
 
 
-def test_rankings_are_looked_into_beyond_k() -> None:
+def test_rankings_are_deeper_than_k() -> None:
     assert (ranking_depth(1), ranking_depth(10), ranking_depth(1000), ranking_depth(10**6)) == (
         200,
         200,
@@ -73,7 +73,7 @@ def test_sql_is_plain_text(session: Session, texts: None) -> None:
     assert [h.source_id for h in found] == ["mp-3"]
 
 
-def test_words_are_met_not_met_or_not_known(session: Session, texts: None) -> None:
+def test_words_are_met_unmet_or_unknown(session: Session, texts: None) -> None:
     found = check_words(session, interpret("stiff tungsten carbide"))
     assert {ident: (one.met, one.unmet, one.unknown) for (_, ident), one in found.items()} == {
         "mp-1": ((), ("tungsten", "carbide"), ("stiff",)),
@@ -85,7 +85,7 @@ def test_words_are_met_not_met_or_not_known(session: Session, texts: None) -> No
     assert set(check_words(session, interpret("tungsten"), where="k_vrh < 300")) == {("test", "mp-2")}
 
 
-def test_a_suspect_value_is_not_known(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
+def test_a_suspect_value_counts_as_unknown(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
     add_crystal("mp-4", formula="NaCl", densities=False, values={"k_vrh": -50.0})
     (one,) = check_words(session, interpret("compressible sodium")).values()
     assert (one.met, one.unmet, one.unknown) == (("sodium",), (), ("compressible",))

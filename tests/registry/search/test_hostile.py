@@ -1,4 +1,4 @@
-"""Whatever is asked, the answer is right or a clear error, and nothing changes; also for a reader."""
+"""Hostile inputs of searches: the answer is correct or a clear error, and nothing changes; also for a reader role."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ UNHOLDABLE = ("mp-1\x00", "\ud800")
 
 
 @pytest.fixture(params=["owner", "reader"])
-def asked(
+def user_session(
     request: pytest.FixtureRequest,
     engine: Engine,
     cluster_url: str,
@@ -97,57 +97,57 @@ def refused(session: Session, sql: str, **values: Any) -> str:
     return str(getattr(caught.value.orig, "sqlstate", ""))
 
 
-def test_ids_and_encoders(asked: Session) -> None:
+def test_ids_and_encoders(user_session: Session) -> None:
     for words in HOSTILE:
         with pytest.raises(NotFoundError, match="no crystal"):
-            similar_to_crystal(asked, words)
+            similar_to_crystal(user_session, words)
         with pytest.raises(NotFoundError, match="no encoder"):
-            similar_to_crystal(asked, "mp-1", encoder=words)
+            similar_to_crystal(user_session, "mp-1", encoder=words)
         with pytest.raises(NotFoundError, match="no encoder"):
-            similar_to_vector(asked, [1.0, 0, 0], encoder=words)
-        assert refused(asked, "SELECT * FROM similar_crystals(:w)", w=words) == "P0002"
-        assert refused(asked, "SELECT embedding_of(:w)", w=words) == "P0002"
-        assert refused(asked, "SELECT * FROM similar_crystals('mp-1', :w)", w=words) == "42704"
-        assert refused(asked, "SELECT * FROM similar_crystals('mp-1', metric => :w)", w=words) == "22023"
+            similar_to_vector(user_session, [1.0, 0, 0], encoder=words)
+        assert refused(user_session, "SELECT * FROM similar_crystals(:w)", w=words) == "P0002"
+        assert refused(user_session, "SELECT embedding_of(:w)", w=words) == "P0002"
+        assert refused(user_session, "SELECT * FROM similar_crystals('mp-1', :w)", w=words) == "42704"
+        assert refused(user_session, "SELECT * FROM similar_crystals('mp-1', metric => :w)", w=words) == "22023"
         with pytest.raises(QueryError, match="no metric"):
-            similar_to_crystal(asked, "mp-1", metric=words)
+            similar_to_crystal(user_session, "mp-1", metric=words)
     for words in UNHOLDABLE:
         with pytest.raises(QueryError, match="character"):
-            similar_to_crystal(asked, words)
+            similar_to_crystal(user_session, words)
         with pytest.raises(QueryError, match="character"):
-            similar_to_crystal(asked, "mp-1", encoder=words)
+            similar_to_crystal(user_session, "mp-1", encoder=words)
         with pytest.raises(QueryError, match="character"):
-            similar_to_text(asked, words)
-    assert len(similar_to_crystal(asked, "mp-1", k=N)) == N - 1
+            similar_to_text(user_session, words)
+    assert len(similar_to_crystal(user_session, "mp-1", k=N)) == N - 1
 
 
-def test_words(asked: Session) -> None:
+def test_words(user_session: Session) -> None:
     wanted = ("rock & | ! <-> :*", "'rock' | 'salt", "rock:*'", "\\rock\\", "(((rock", "rock " * 5000)
     for words in (*HOSTILE, *wanted):
-        with asked.begin_nested():
+        with user_session.begin_nested():
             try:
-                found = similar_to_text(asked, words)
+                found = similar_to_text(user_session, words)
             except QueryError as error:
                 assert "no word to search with" in str(error)  # noqa: PT017
                 found = []
         if words in wanted:
             assert len(found) == 10
-        both = similar_to_text(asked, words, [1.0, 3.0, -1.0], encoder="e", k=1)
+        both = similar_to_text(user_session, words, [1.0, 3.0, -1.0], encoder="e", k=1)
         assert len(both) == 1
         assert both[0].vector_rank is not None
 
 
-def test_a_text_without_words_makes_no_noise(asked: Session) -> None:
-    connection = asked.connection().connection.driver_connection
+def test_a_text_without_words_causes_no_notice(user_session: Session) -> None:
+    connection = user_session.connection().connection.driver_connection
     assert connection is not None
-    told: list[str | None] = []
-    connection.add_notice_handler(lambda diagnosis: told.append(diagnosis.message_primary))
+    notices: list[str | None] = []
+    connection.add_notice_handler(lambda diagnosis: notices.append(diagnosis.message_primary))
     for words in ("", " ", "the of", "?!", None):
-        assert refused(asked, "SELECT * FROM similar_to_text(:w)", w=words) == "22023"
+        assert refused(user_session, "SELECT * FROM similar_to_text(:w)", w=words) == "22023"
         sql = text("SELECT words_rank, vector_rank FROM similar_to_text(:w, '[1,3,-1]', 'e', 1)")
-        assert asked.execute(sql, {"w": words}).all() == [(None, 1)]
-    assert search_descriptions(asked, "the of", limit=1) == []
-    assert told == []
+        assert user_session.execute(sql, {"w": words}).all() == [(None, 1)]
+    assert search_descriptions(user_session, "the of", limit=1) == []
+    assert notices == []
 
 
 FILTERS = (
@@ -183,22 +183,24 @@ FILTERS = (
 )
 
 
-def test_filters_that_are_none(asked: Session) -> None:
+def test_invalid_filters(user_session: Session) -> None:
     for where in FILTERS:
         with pytest.raises(QueryError) as caught:
-            similar_to_crystal(asked, "mp-1", where=where)
+            similar_to_crystal(user_session, "mp-1", where=where)
         assert "\n" not in str(caught.value)
-    assert len(similar_to_crystal(asked, "mp-1", where="k_vrh > 100")) == 2
+    assert len(similar_to_crystal(user_session, "mp-1", where="k_vrh > 100")) == 2
 
 
-def test_filters_whose_values_are_hostile(asked: Session) -> None:
+def test_filters_whose_values_are_hostile(user_session: Session) -> None:
     for words in HOSTILE:
         if "\\" in words or len(words) > 1000:
-            continue  # a backslash may end a pattern; too long is said above
+            continue  # a backslash may end a pattern; too long: see above
         quoted = words.replace("'", "''")
-        assert similar_to_crystal(asked, "mp-1", where=f"formula = '{quoted}'") == []
-        assert similar_to_crystal(asked, "mp-1", where=f"formula LIKE '{quoted}'") == []
-        assert len(similar_to_crystal(asked, "mp-1", where=f"source_id = 'mp-2' OR formula IN ('{quoted}')")) == 1
+        assert similar_to_crystal(user_session, "mp-1", where=f"formula = '{quoted}'") == []
+        assert similar_to_crystal(user_session, "mp-1", where=f"formula LIKE '{quoted}'") == []
+        assert (
+            len(similar_to_crystal(user_session, "mp-1", where=f"source_id = 'mp-2' OR formula IN ('{quoted}')")) == 1
+        )
 
 
 VECTORS = (
@@ -214,51 +216,54 @@ VECTORS = (
 )
 
 
-def test_vectors_that_are_none(asked: Session) -> None:
+def test_invalid_vectors(user_session: Session) -> None:
     for vector, message in VECTORS:
         with pytest.raises(QueryError, match=message):
-            similar_to_vector(asked, vector)
+            similar_to_vector(user_session, vector)
         with pytest.raises(QueryError, match=message):
-            similar_to_text(asked, "rock", vector)
-    assert len(similar_to_vector(asked, [1.0, 0, 0])) == 10
+            similar_to_text(user_session, "rock", vector)
+    assert len(similar_to_vector(user_session, [1.0, 0, 0])) == 10
 
 
-def test_vectors_of_any_length(asked: Session) -> None:
+def test_vectors_of_any_length(user_session: Session) -> None:
     for scale in (1e-38, 1e-20, 1e20, 1e38):
-        found = similar_to_vector(asked, np.array([1.0, 3.0, -1.0]) * scale, k=2)
+        found = similar_to_vector(user_session, np.array([1.0, 3.0, -1.0]) * scale, k=2)
         assert found[0].source_id == "mp-3"
         assert found[0].distance == pytest.approx(0, abs=1e-6)
 
 
-def test_vectors_in_sql(asked: Session) -> None:
+def test_vectors_in_sql(user_session: Session) -> None:
     for written in ("[NaN,1,1]", "[inf,1,1]", "[1e39,1,1]", "[1,2", "'; DROP", "[]", "{1,2,3}"):
-        state = refused(asked, "SELECT * FROM similar_to_vector(CAST(:v AS vector))", v=written)
+        state = refused(user_session, "SELECT * FROM similar_to_vector(CAST(:v AS vector))", v=written)
         assert state.startswith("22"), written
-    assert refused(asked, "SELECT * FROM similar_to_vector('[1,2]')") == "22000"
-    assert refused(asked, "SELECT * FROM similar_to_vector('[0,0,0]')") == "22000"
-    assert len(asked.execute(text("SELECT * FROM similar_to_vector('[0,0,0]', metric => 'l2')")).all()) == 10
+    assert refused(user_session, "SELECT * FROM similar_to_vector('[1,2]')") == "22000"
+    assert refused(user_session, "SELECT * FROM similar_to_vector('[0,0,0]')") == "22000"
+    assert len(user_session.execute(text("SELECT * FROM similar_to_vector('[0,0,0]', metric => 'l2')")).all()) == 10
 
 
-def test_numbers_of_neighbours(asked: Session) -> None:
+def test_numbers_of_neighbours(user_session: Session) -> None:
     for k in (0, -1, 1_000_000, 10**30):
         with pytest.raises(QueryError, match="k is"):
-            similar_to_crystal(asked, "mp-1", k=k)
+            similar_to_crystal(user_session, "mp-1", k=k)
     for function in ("similar_crystals('mp-1'", "similar_to_vector('[1,0,0]'", "similar_to_text('rock'"):
         for k in ("0", "-1", "NULL"):
-            assert refused(asked, f"SELECT * FROM {function}, k => {k})") == "22023"
-        assert refused(asked, f"SELECT * FROM {function}, k => CAST(3000000000 AS int))") == "22003"
+            assert refused(user_session, f"SELECT * FROM {function}, k => {k})") == "22023"
+        assert refused(user_session, f"SELECT * FROM {function}, k => CAST(3000000000 AS int))") == "22003"
         for k in (1_000_000, 2_147_483_647):
-            rows = asked.execute(text(f"SELECT * FROM {function}, k => {k})")).all()
+            rows = user_session.execute(text(f"SELECT * FROM {function}, k => {k})")).all()
             assert len(rows) == (N - 1 if "crystals" in function else N)
 
 
-def test_crystals_to_search_among(asked: Session) -> None:
-    ids = list(asked.scalars(text("SELECT id FROM crystals ORDER BY id")))
-    assert len(similar_to_vector(asked, [1.0, 0, 0], within=[*ids[:3], *ids[:3], -1, 2**62])) == 3
-    assert similar_to_vector(asked, [1.0, 0, 0], within=[]) == []
-    assert len(similar_to_vector(asked, [1.0, 0, 0], within=list(range(200_000)))) == 10
-    assert len(similar_to_vector(asked, [1.0, 0, 0], within=ids, where="k_vrh > 100")) == 2
-    assert len(similar_to_text(asked, "rock", within=ids[:2], where="k_vrh > 10")) == 1
+def test_crystals_to_search_among(user_session: Session) -> None:
+    ids = list(user_session.scalars(text("SELECT id FROM crystals ORDER BY id")))
+    assert len(similar_to_vector(user_session, [1.0, 0, 0], within=[*ids[:3], *ids[:3], -1, 2**62])) == 3
+    assert similar_to_vector(user_session, [1.0, 0, 0], within=[]) == []
+    assert len(similar_to_vector(user_session, [1.0, 0, 0], within=list(range(200_000)))) == 10
+    assert len(similar_to_vector(user_session, [1.0, 0, 0], within=ids, where="k_vrh > 100")) == 2
+    assert len(similar_to_text(user_session, "rock", within=ids[:2], where="k_vrh > 10")) == 1
     with pytest.raises(EcdregError):
-        similar_to_vector(asked, [1.0, 0, 0], within=[2**80])
-    assert asked.execute(text("SELECT * FROM similar_crystals('mp-1', within => ARRAY[NULL]::bigint[])")).all() == []
+        similar_to_vector(user_session, [1.0, 0, 0], within=[2**80])
+    assert (
+        user_session.execute(text("SELECT * FROM similar_crystals('mp-1', within => ARRAY[NULL]::bigint[])")).all()
+        == []
+    )

@@ -1,4 +1,4 @@
-"""Search through the indexes: what it finds, against an exact search, and when which way is taken."""
+"""Search by the indexes: recall against an exact search, and the choice between both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK = BuildOptions(ef_construction=64, workers=0)  # workers wait for each oth
 
 
 class Searcher:
-    """Asks the SQL functions, keeps the plans of the statements inside them, and knows the right answers."""
+    """Calls the SQL functions, records the plans of their statements, and computes the exact answers."""
 
     def __init__(self, connection: Any, vectors: np.ndarray) -> None:
         self.connection = connection
@@ -158,7 +158,7 @@ class TestRecall:
 
 
 def test_without_an_index_every_vector_counts_as_it_is(clones: Clones) -> None:
-    """More crystals than are compared in no time, one of them longer than half precision reaches."""
+    """More crystals than are compared exactly with an index; one vector exceeds half precision."""
     engine, url, vectors, queries = _database(clones, 2_100, 8)
     vectors[0] = [1e6, *vectors[0][1:]]
     with psycopg.connect(url) as connection:
@@ -245,7 +245,7 @@ class TestWay:
         assert searcher.way() == "exact"
         assert sorted(r[0] for r in rows) == list(range(50)), "those of the smaller encoder, all of them"
 
-    def test_old_revisions_do_not_answer(self, searcher: Searcher, queries: np.ndarray) -> None:
+    def test_old_revisions_are_not_found(self, searcher: Searcher, queries: np.ndarray) -> None:
         before, _ = searcher.search(queries[0], k=20)
         searcher.connection.execute(
             "UPDATE crystal_revisions SET is_current = false FROM crystals c"
@@ -307,7 +307,7 @@ class TestBuild:
         with engine.begin() as connection:
             connection.execute(text(f"DROP INDEX {names[0]}"))
 
-    def test_vectors_that_half_precision_cannot_hold(self, engine: Engine) -> None:
+    def test_vectors_that_half_precision_cannot_represent(self, engine: Engine) -> None:
         with Session(engine) as session, session.begin():
             large = ensure_encoder(
                 session, name="large", modality="text", dim=2, weights_sha256="d" * 64, preprocessing={}

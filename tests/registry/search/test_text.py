@@ -51,7 +51,7 @@ def test_words_are_negated_one_by_one() -> None:
     assert where("hard or magnetic")[0] == "g_vrh >= 100"
 
 
-def test_space_groups_and_lattices_are_no_elements() -> None:
+def test_space_groups_and_lattices_are_not_elements() -> None:
     assert where("F-43m, Pm-3m, Fm-3m, Ia-3d, P6_3/mmc, BCC or fcc") == []
     assert where("Fe-based, Cr-rich") == ["elements @> ARRAY['Fe']", "elements @> ARRAY['Cr']"]
 
@@ -66,7 +66,7 @@ def test_negated_words_are_left_out_and_nothing_else() -> None:
     assert without_negated_words("lead-free perovskite") == "perovskite"
 
 
-def test_a_closed_gap_makes_no_halide_a_metal(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
+def test_a_halide_without_a_gap_is_not_a_metal(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
     for ident, formula, gap in (("t-1", "K2WCl6", 0.0), ("t-2", "W", 0.0), ("t-3", "WO3", 1.0), ("t-4", "Nb", None)):
         add_crystal(ident, formula=formula, densities=False, values={} if gap is None else {"band_gap": gap})
     found = check_words(session, interpret("metallic"))
@@ -74,10 +74,10 @@ def test_a_closed_gap_makes_no_halide_a_metal(session: Session, add_crystal: Cal
     assert [ident for (_, ident), one in found.items() if one.unknown] == ["t-4"]
 
 
-def test_each_meaning_once() -> None:
+def test_repeated_meanings_are_found_once() -> None:
     assert [m.word for m in interpret("metal metallic METAL")] == ["metal"]
 
 
-def test_the_reason_stands_beside_the_bound() -> None:
+def test_a_summary_has_the_bound_and_its_reason() -> None:
     (hard,) = interpret("hard")
     assert hard.summary.startswith("hard: g_vrh >= 100 (15 GPa and more; Vickers hardness")

@@ -55,7 +55,7 @@ def test_nearest_first_by_the_angle(session: Session) -> None:
     assert [n.source_id for n in similar_to_crystal(session, "test:mp-1", k=2)] == ["mp-2", "mp-3"]
 
 
-def test_of_a_vector(session: Session) -> None:
+def test_search_by_a_vector(session: Session) -> None:
     found = similar_to_vector(session, 7.5 * _vector(-18.0), encoder="plane", k=2)
     assert [n.source_id for n in found] == ["mp-3", "mp-1"]
     assert found[0].distance == pytest.approx(1 - np.cos(np.radians(2.0)), abs=2e-6)
@@ -73,7 +73,7 @@ def test_filter_is_part_of_the_search(session: Session) -> None:
     assert [n.formula for n in similar_to_vector(session, _vector(0), where="formula = 'NaCl'")] == ["NaCl"]
 
 
-def test_crystals_that_are_not_there(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
+def test_unknown_crystals(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
     with pytest.raises(NotFoundError, match="no crystal 'mp-11'; did you mean mp-1"):
         similar_to_crystal(session, "mp-11")
     add_crystal("bare", formula="W", densities=False)
@@ -84,7 +84,7 @@ def test_crystals_that_are_not_there(session: Session, add_crystal: Callable[...
         similar_to_crystal(session, "mp-1")
 
 
-def test_encoders_that_are_not_there(session: Session) -> None:
+def test_unknown_encoders(session: Session) -> None:
     with pytest.raises(NotFoundError, match=r"no encoder 'plain'; there are: plane$"):
         similar_to_crystal(session, "mp-1", encoder="plain")
     session.execute(text("DELETE FROM encoder_aliases"))
@@ -103,7 +103,7 @@ def test_encoders_that_are_not_there(session: Session) -> None:
         (np.array([]), "shape"),
     ],
 )
-def test_vectors_that_cannot_be_searched_with(session: Session, vector: np.ndarray, message: str) -> None:
+def test_invalid_vectors(session: Session, vector: np.ndarray, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         similar_to_vector(session, vector)
 

@@ -42,7 +42,7 @@ def _member(session: Session, split: Split, source_id: str) -> MemberRow:
 
 
 @given(st.integers(2, 10), st.floats(0.05, 0.5), st.integers(-5, 5))
-def test_shares_are_as_asked_for(n_folds: int, holdout: float, seed: int) -> None:
+def test_shares_are_as_requested(n_folds: int, holdout: float, seed: int) -> None:
     keys = [Candidate(i, i, "s", str(i), f"mp-{i}", None) for i in range(3000)]
     parts = [assign(key, seed=seed, n_folds=n_folds, holdout=holdout) for key in keys]
     share = sum(subset == "holdout" for subset, _ in parts) / len(parts)
@@ -54,7 +54,7 @@ def test_shares_are_as_asked_for(n_folds: int, holdout: float, seed: int) -> Non
     assert np.all(np.abs(folds - expected) < 6 * expected**0.5)
 
 
-def test_rule_covers_everybody(session: Session, forty: None) -> None:
+def test_rule_assigns_every_crystal(session: Session, forty: None) -> None:
     split = create_split(session, "s", target="k_vrh")
     [summary] = split_summary(session, "s")
     assert (summary.cv + summary.holdout, summary.excluded) == (40, 0)
@@ -65,7 +65,7 @@ def test_rule_covers_everybody(session: Session, forty: None) -> None:
     assert session.scalar(select(Split.id).where(Split.iqr_bounds.is_(None))) == split.id, "null is SQL's"
 
 
-def test_growth_moves_nobody(session: Session, forty: None, add_crystal: AddCrystal) -> None:
+def test_added_crystals_change_no_assignment(session: Session, forty: None, add_crystal: AddCrystal) -> None:
     before = create_split(session, "before", target="k_vrh")
     assert growth_since(session, before) == 0
     _add(add_crystal, range(41, 61))
@@ -75,7 +75,9 @@ def test_growth_moves_nobody(session: Session, forty: None, add_crystal: AddCrys
     assert growth_since(session, before) == 20
 
 
-def test_one_material_under_two_sources_is_in_one_part(session: Session, forty: None, add_crystal: AddCrystal) -> None:
+def test_one_material_under_two_sources_is_in_one_subset_and_fold(
+    session: Session, forty: None, add_crystal: AddCrystal
+) -> None:
     _add(add_crystal, range(1, 41), source="other", values={"k_vrh": 50.0})
     parts = _parts(session, create_split(session, "s", target="k_vrh"))
     assert len(parts) == 80
@@ -84,15 +86,13 @@ def test_one_material_under_two_sources_is_in_one_part(session: Session, forty: 
     assert {name.partition(":")[0] for name in _parts(session, only)} == {"other"}
 
 
-def test_seed_deals_anew_and_targets_agree(session: Session, forty: None) -> None:
+def test_another_seed_assigns_differently_and_targets_agree(session: Session, forty: None) -> None:
     first = _parts(session, create_split(session, "a", target="k_vrh"))
     assert _parts(session, create_split(session, "b", target="k_vrh", seed=1)) != first
     assert _parts(session, create_split(session, "a", target="efermi")) == first
 
 
-def test_who_cannot_take_part_is_excluded_with_the_reason(
-    session: Session, forty: None, add_crystal: AddCrystal
-) -> None:
+def test_unusable_crystals_are_excluded_with_the_reason(session: Session, forty: None, add_crystal: AddCrystal) -> None:
     add_crystal("mp-1787", values={"k_vrh": -181.7, "efermi": 1.0})
     add_crystal("mp-100", values={"efermi": 1.0})
     add_crystal("mp-101", slices=False)
@@ -122,12 +122,12 @@ def test_value_of_the_preferred_level_counts(session: Session, forty: None, add_
 
 
 def _dealt(session: Session, source_id: str) -> str:
-    """The subset that seed 0 gives to a crystal, whether or not it can take part."""
+    """The subset that seed 0 assigns to a crystal, usable or not."""
     (found,) = [c for c in candidates(session, "k_vrh", {}) if c.source_id == source_id]
     return assign(found, seed=0, n_folds=5, holdout=0.15)[0]
 
 
-def test_iqr_leaves_out_what_lies_beyond_the_fences(session: Session, add_crystal: AddCrystal) -> None:
+def test_iqr_excludes_slices_beyond_the_fences(session: Session, add_crystal: AddCrystal) -> None:
     peaks = {i: 10.0 + i / 10 for i in range(1, 41)} | {41: 500.0}
     for i, peak in peaks.items():
         add_crystal(f"mp-{i}", pixel_max=peak, densities=False)
@@ -149,7 +149,7 @@ def test_iqr_leaves_out_what_lies_beyond_the_fences(session: Session, add_crysta
     assert growth_since(session, split) == 0, "an outlier has not grown"
 
 
-def test_iqr_can_look_at_other_slices(session: Session, forty: None, add_crystal: AddCrystal) -> None:
+def test_iqr_of_other_slices(session: Session, forty: None, add_crystal: AddCrystal) -> None:
     _add(add_crystal, range(1, 40), recipe="paper", parameters={"px": 186})
     split = create_split(session, "s", target="k_vrh", iqr=1.5, iqr_kind="spin")
     assert _member(session, split, "test:mp-40").reason == "no slice image of recipe 'paper'"
@@ -181,7 +181,7 @@ def test_options_out_of_range(session: Session, forty: None) -> None:
             create_split(session, "s", target="k_vrh", **options)
 
 
-def test_names_that_are_not_there(session: Session, forty: None) -> None:
+def test_unknown_names(session: Session, forty: None) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'k_vrh'"):
         create_split(session, "s", target="k_vhr")
     with pytest.raises(NotFoundError, match="no images of recipe 'metrik'; there are: metric"):
@@ -204,7 +204,7 @@ def test_too_few_crystals_for_the_folds(session: Session, add_crystal: AddCrysta
     assert list_splits(session) == []
 
 
-def test_a_split_is_frozen(session: Session, forty: None, add_crystal: AddCrystal) -> None:
+def test_a_split_never_changes(session: Session, forty: None, add_crystal: AddCrystal) -> None:
     split = create_split(session, "s", target="k_vrh")
     assert create_split(session, "s", target="k_vrh").id == split.id
     with pytest.raises(SplitError, match="choose another name"):
@@ -265,7 +265,7 @@ def test_import(session: Session, forty: None, add_crystal: AddCrystal, write_cs
     assert growth_since(session, split) == 28
 
 
-def test_import_tells_sources_apart(
+def test_import_distinguishes_sources(
     session: Session, forty: None, add_crystal: AddCrystal, write_csv: Callable[..., Path]
 ) -> None:
     add_crystal("mp-1", source="other")
@@ -306,7 +306,7 @@ def test_import_names_file_and_line(session: Session, forty: None, write_csv: Ca
     assert list_splits(session) == []
 
 
-def test_import_of_files_that_are_no_text(session: Session, forty: None, tmp_path: Path) -> None:
+def test_import_of_files_that_are_not_text(session: Session, forty: None, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match=r"cannot read .*no\.csv: No such file"):
         import_split(session, None, tmp_path / "no.csv", target="k_vrh")
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
