@@ -350,7 +350,7 @@ def _table(path: Path, *, required: tuple[str, ...]) -> tuple[list[str], list[tu
 def _fault(ident: str) -> str | None:
     # An id is part of file names; it must not point outside the folder.
     if re.search(r"[/\\\x00-\x1f]", ident) or ident.startswith("."):
-        return f"id {ident!r} cannot be part of a file name; use one without '/', '\\' and a leading '.'"
+        return f"id {ident!r} cannot name a file; use one without '/', '\\' and a leading '.'"
     return None
 
 

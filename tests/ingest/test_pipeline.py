@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import shutil
 import signal
@@ -351,11 +352,16 @@ class FaultySource:
 PLAIN = IngestOptions(recipes=(), texts="none", workers=0)
 
 
-def test_unreadable_record_is_deferred_and_read_again(run: RunIngest, session: Session) -> None:
-    report = run(FaultySource({"a": "", "b": "timeout", "c": "unreadable"}), PLAIN)
+def test_unreadable_record_is_deferred_and_read_again(
+    run: RunIngest, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="ingest"):
+        report = run(FaultySource({"a": "", "b": "timeout", "c": "unreadable"}), PLAIN)
     assert report.counts == {"created": 1, "deferred": 2}
     assert outcomes(session)["b"] == ("deferred", "TimeoutError: no answer")
     assert "no permission" in str(outcomes(session)["c"][1])
+    logged = [record.getMessage() for record in caplog.records if record.name == "ingest"]
+    assert "faulty b is deferred: TimeoutError: no answer" in logged
     again = run(FaultySource({"a": "", "b": "", "c": ""}), PLAIN)
     assert again.counts == {"unchanged": 1, "created": 2}
 

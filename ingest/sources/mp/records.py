@@ -220,7 +220,7 @@ class MpRecord:
         except _ChecksumError as error:
             problems.append(str(error))
             return None, False
-        except InputError as error:  # refused or damaged: the next run tries again
+        except InputError as error:  # refused or damaged: the next run reads it again
             problems.append(str(error))
             return None, True
         problems.append(str(missing))
@@ -362,7 +362,7 @@ def _locate(
         sha256 = None
     else:
         task, sha256 = locked
-        reason = "no density: the lock file lists none" if task is None else None
+        reason = "no density: the lock file names none" if task is None else None
         tasks = () if task is None else (task,)
     if reason is not None:
         return None, reason

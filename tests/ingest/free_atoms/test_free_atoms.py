@@ -197,7 +197,7 @@ def test_deformation_outside_is_total_minus_superposition(gaussian_density: Make
 def test_deformation_depends_on_the_charge_and_not_on_the_shape_inside_the_atoms(
     gaussian_density: MakeDensity,
 ) -> None:
-    # Two "pseudopotentials" whose densities have the same charge in other shapes near the nucleus.
+    # Two pseudo-densities of equal charge and different shapes near the nucleus.
     structure = rock_salt()
     first, second = (
         deformation(gaussian_density(structure, (40, 40, 40), {"Na": (7, 0.25), "Cl": (7, width)}), structure)
@@ -295,10 +295,12 @@ def test_ingest_derives_deformation_only_with_the_option(gaussian_density: MakeD
         return [density.kind for density in done.data.densities]
 
     plain = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure)
-    asking = RawCrystal("NaCl", structure, densities=(total,), density_structure=structure, derive_deformation=True)
+    with_option = RawCrystal(
+        "NaCl", structure, densities=(total,), density_structure=structure, derive_deformation=True
+    )
     assert kinds(plain) == ["total"]
     assert kinds(plain, derive_deformation=True) == ["total", "deformation"]
-    assert kinds(asking) == ["total", "deformation"]
+    assert kinds(with_option) == ["total", "deformation"]
     own = deformation(total, structure)
     with_own = RawCrystal("NaCl", structure, densities=(total, own), density_structure=structure)
     assert kinds(with_own, derive_deformation=True) == ["total", "deformation"]

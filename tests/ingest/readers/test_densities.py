@@ -336,18 +336,18 @@ def test_truncated_cube_is_refused(tmp_path: Path, total: DensityData) -> None:
 def test_hdf5(tmp_path: Path, total: DensityData, gaussian_density: Make) -> None:
     spin = gaussian_density(CELL, SHAPE, SPIN).values
     deformation = total.values - gaussian_density(CELL, SHAPE, ATOMS).values
-    says = "GPAW 22.8 PBE plane waves 400 eV, k-points 4x4x4"
+    stated = "GPAW 22.8 PBE plane waves 400 eV, k-points 4x4x4"
     path = write_hdf5(
         tmp_path / "x.h5",
         {"total": total.values, "diff": spin, "deformation": deformation},
-        level_of_theory=says,
+        level_of_theory=stated,
         n_electrons=8.0,
     )
     structure, densities = read_densities(path)
     assert [density.kind for density in densities] == ["total", "spin", "deformation"]
     for density, expected in zip(densities, (total.values, spin, deformation), strict=True):
         np.testing.assert_allclose(density.values, expected, atol=1e-12)
-        assert (density.level_of_theory, density.provenance) == ("GGA", says)
+        assert (density.level_of_theory, density.provenance) == ("GGA", stated)
     check_densities(densities, structure)
     assert read_densities(path, level_of_theory="r2SCAN")[1][0].level_of_theory == "r2SCAN"
 

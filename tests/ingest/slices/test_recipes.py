@@ -132,8 +132,8 @@ def test_catalog() -> None:
 
 
 def test_parameters_contain_everything_except_the_name() -> None:
-    said = [json.dumps(RECIPES[name].parameters(), sort_keys=True) for name in RECIPES]
-    assert len(set(said)) == len(said)
+    parameters = [json.dumps(RECIPES[name].parameters(), sort_keys=True) for name in RECIPES]
+    assert len(set(parameters)) == len(parameters)
     changes = {
         "planes": (((1, 0, 0), 0.5),), "density_kinds": ("spin",), "window": (12.0, 13.0), "pixels": (8, 9),
         "spline_order": 1, "symprec": 0.1, "version": 2,

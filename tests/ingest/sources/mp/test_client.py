@@ -67,7 +67,7 @@ def test_missing_ids_are_requested_once_more(standin: Standin, client: MakeClien
 
 def test_long_lists_are_requested_in_parts(standin: Standin, client: MakeClient) -> None:
     client().tasks([f"mp-{number}" for number in range(1, 251)])
-    # The client asks for both spellings of each id.
+    # The client requests both spellings of each id.
     assert [query["task_ids"].count(",") + 1 for query in standin.requests("/tasks/")] == [200, 200, 100]
 
 
