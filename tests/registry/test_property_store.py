@@ -99,7 +99,7 @@ class TestAdd:
         upgrade(engine)
         connect(settings).dispose()
         assert property_named("c11").unit == "GPa"
-        with pytest.raises(QueryError, match="is a text, and is compared with a number"):
+        with pytest.raises(QueryError, match="is a text, compared with a number"):
             parse("c11 > 'x'")
 
     def test_another_process_knows_it(self, engine: Engine, cluster_url: str, home: Path) -> None:
