@@ -1,4 +1,4 @@
-"""What image and text backbones have in common."""
+"""Base class of image and text backbones, and the checksum of their weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["Backbone", "tensors_sha256"]
 
 
 class Backbone(nn.Module):
-    """A pre-trained network together with the adapter that prepares its input.
+    """A pre-trained network with the adapter that prepares its input; a :class:`train.features.featurizers.Featurizer`.
 
     Attributes
     ----------
     name
-        As the user asked for it: a catalog's name, a folder or a hub id.
+        Name in a catalog, a folder or a hub id.
     modality
         ``image`` or ``text``.
     dim
-        Number of features D that :meth:`forward` gives.
+        Number of features D.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Backbone(nn.Module):
 
     @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights as they are now; see :func:`tensors_sha256`. Computed once, until they train."""
+        """SHA-256 of the current weights, see :func:`tensors_sha256`; cached until the weights are trained."""
         if self._weights_sha256 is None:
             self._weights_sha256 = tensors_sha256(self.network.state_dict())
         return self._weights_sha256
 
     def train(self, mode: bool = True) -> Backbone:
-        """As torch has it; weights that train lose their checksum."""
+        """Set training mode as in torch, and drop the cached checksum of trainable weights."""
         if mode:
             self._weights_sha256 = None
         super().train(mode)
@@ -52,7 +52,7 @@ class Backbone(nn.Module):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Group of each feature, (:attr:`dim`,): what belongs together, for regressors that weigh groups as a whole."""
+        """Group of each feature, (:attr:`dim`,), for regressors with groups of features."""
         return (self.modality,) * self.dim
 
     @property
@@ -68,9 +68,9 @@ class Backbone(nn.Module):
         values
             Slices (N, C, H, W) as an array or a tensor, in the unit of their recipe; or N texts.
         batch_size
-            Inputs at a time.
+            Inputs of a batch.
         device
-            As torch names it; None is the best one here. The backbone ends on the CPU.
+            Device in torch's naming; None for the fastest available. The backbone is on the CPU afterwards.
 
         Raises
         ------
@@ -99,10 +99,9 @@ class Backbone(nn.Module):
         return features
 
     def preprocessing(self) -> dict[str, Any]:
-        """What happens to an input before the weights see it, and to their output after.
+        """JSON description of the processing before and after the weights.
 
-        Nothing in it is fitted. It tells one encoder from another, so it changes whenever
-        the features would.
+        No parameter in it is fitted. It identifies an encoder, so that it must change whenever the features change.
         """
         raise NotImplementedError
 
@@ -114,7 +113,7 @@ class Backbone(nn.Module):
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of named tensors: names, dtypes, shapes and little-endian values, sorted by name.
 
-    The same weights have the same sum whatever file they came from.
+    Equal weights have equal checksums, independent of the file that they were read from.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -1,11 +1,11 @@
-"""The two halves of a CLIP: slices and texts -> projections of unit length into one shared space.
+"""Image and text encoders of a CLIP: slices and texts -> unit vectors in a shared space.
 
-Both are read from one folder in transformers' layout; what its image processor documents is what the image half
-does (Radford et al., arXiv 2103.00020): the shorter edge to the documented size, bicubic, the centre of it, values
-in [0, 1] normalised by mean and standard deviation. Instead of eight-bit colours come the channels of a slice, each
-through the fixed map of its kind onto [0, 1] and replicated to three; each is one view, and the mean of the views'
-projections, at unit length again, is the image's. So an image and a text have vectors of the same dimension whatever
-the recipe: 512 for ViT-B/32, and 1024 side by side.
+Both are read from one folder in transformers' layout. The image encoder follows its image processor (Radford et al.,
+arXiv 2103.00020): resize of the shorter edge to the documented size, bicubic; centre crop; normalisation of values in
+[0, 1] by mean and standard deviation. Instead of eight-bit colours, each channel of a slice is mapped by the fixed
+scale of its kind to [0, 1], replicated to three channels and encoded as one view; the vector of the image is the
+normalised mean of the views' projections. Vectors of images and texts therefore have the same dimension for every
+recipe: 512 for ViT-B/32, and 1024 for both side by side.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ LAYOUT = (
     " tokenizer's files (transformers' layout: tokenizer.json or vocab.json with merges.txt, and tokenizer_config.json)"
 )
 
-# Pillow's numbers, as image processors write them.
+# Numbers of resampling methods in Pillow, as in image processors.
 _RESAMPLING: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
 class _Processor:
-    """What a CLIP documents of its pictures."""
+    """Parameters of a CLIP's image processor."""
 
     mean: tuple[float, float, float]
-    """Of values in [0, 1]."""
+    """Mean of values in [0, 1]."""
     std: tuple[float, float, float]
+    """Standard deviation of values in [0, 1]."""
     shortest_edge: int
-    """Pixels that the shorter edge is brought to."""
+    """Length of the shorter edge after resizing [pixels]."""
     crop: int
-    """Pixels a side of the centre that is kept."""
+    """Side of the centre crop [pixels]."""
     mode: Literal["bilinear", "bicubic"]
 
 
 class ClipImageBackbone(ImageBackbone):
-    """The image half of a CLIP behind the adapter of the module's docstring; made by :func:`load_clip_image`."""
+    """Image encoder of a CLIP, with the adapter of the module's docstring; constructed by :func:`load_clip_image`."""
 
     def __init__(self, name: str, network: nn.Module, processor: _Processor, *, channels: Sequence[str]) -> None:
         self._processor = processor
@@ -57,28 +58,28 @@ class ClipImageBackbone(ImageBackbone):
             network, processor.mean, processor.std, min_size=processor.crop, fixed_size=processor.crop
         )
         super().__init__(name, pretrained, channels=channels, image_size=processor.crop)
-        self.dim = pretrained.dim  # of the views together
+        self.dim = pretrained.dim  # the mean over views, not their concatenation
 
     def resize(self, views: Tensor) -> Tensor:
-        """Views in [0, 1]: the shorter edge to its size, then the centre, (N, C, H, W) -> (N, C, S, S)."""
+        """Resize of the shorter edge and centre crop of views in [0, 1], (N, C, H, W) -> (N, C, S, S)."""
         edge, crop = self._processor.shortest_edge, self._processor.crop
         height, width = views.shape[-2:]
         if min(height, width) != edge:
-            # As the processor counts: the longer edge is cut down to whole pixels.
+            # As in the image processor, the longer edge is rounded down.
             size = (edge, int(edge * width / height)) if height <= width else (int(edge * height / width), edge)
             views = nn.functional.interpolate(views, size=size, mode=self._processor.mode, antialias=True).clamp(0, 1)
         top, left = (int((length - crop) / 2.0) for length in views.shape[-2:])
         return views[..., top : top + crop, left : left + crop]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Projections of unit length, (N, C, H, W) in the unit of the recipe -> (N, dim)."""
+        """Unit vectors, (N, C, H, W) in the unit of the recipe -> (N, dim)."""
         views = self.prepare(pixels)
         projected = self._network(pixel_values=views.flatten(0, 1)).image_embeds  # N C x D
         unit = nn.functional.normalize(projected, dim=1)
         return nn.functional.normalize(unit.reshape(*views.shape[:2], self.dim).mean(1), dim=1)
 
     def preprocessing(self) -> dict[str, Any]:
-        """The adapter, and how projections are joined."""
+        """Description of the adapter and of the mean over views."""
         return super().preprocessing() | {
             "family": "clip",
             "resize": {
@@ -96,9 +97,9 @@ class ClipImageBackbone(ImageBackbone):
 
 
 class ClipTextBackbone(TextBackbone):
-    """The text half of a CLIP; made by :func:`load_clip_text`.
+    """Text encoder of a CLIP; constructed by :func:`load_clip_text`.
 
-    A text's projection is that of its end token, as CLIP was trained: there is no mean over tokens.
+    The projection of a text is that of its end token, as in the training of CLIP, without a mean over tokens.
     """
 
     def __init__(self, name: str, pretrained: PretrainedTextNetwork, *, max_tokens: int) -> None:
@@ -106,13 +107,13 @@ class ClipTextBackbone(TextBackbone):
         self.dim = int(pretrained.network.config.projection_dim)  # type: ignore[union-attr, arg-type]
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Projections of N texts, of unit length, (N, dim)."""
+        """Unit vectors of N texts, (N, dim)."""
         device = next(self._network.parameters()).device
         tokens = {name: values.to(device) for name, values in self.tokenize(texts).items()}
         return nn.functional.normalize(self._network(**tokens).text_embeds, dim=1)
 
     def preprocessing(self) -> dict[str, Any]:
-        """Token limit, pooling, normalisation."""
+        """Description of token limit, pooling and normalisation."""
         return super().preprocessing() | {"family": "clip", "pooling": "projection of the end token"}
 
     def spec(self) -> dict[str, Any]:
@@ -121,12 +122,12 @@ class ClipTextBackbone(TextBackbone):
 
 
 def load_clip_image(name: str, *, channels: Sequence[str], models: Path | None = None) -> ClipImageBackbone:
-    """The image half of a CLIP with its pre-trained weights, in evaluation mode.
+    """Load the image encoder of a CLIP with its pre-trained weights, in evaluation mode.
 
     Parameters
     ----------
     name
-        A folder in transformers' layout, as a path or under ``ECDREG_MODELS``; else a hub id such as
+        Folder in transformers' layout, as a path or under ``ECDREG_MODELS``; otherwise a hub id such as
         ``openai/clip-vit-base-patch32``.
     channels
         Kind of each channel of the slices, from ``CHANNEL_SCALES``.
@@ -136,7 +137,7 @@ def load_clip_image(name: str, *, channels: Sequence[str], models: Path | None =
     Raises
     ------
     ConfigurationError
-        If there is no such CLIP here and the hub gives none, its files do not fit, or a channel kind is unknown.
+        If the CLIP is neither available locally nor on the hub, its files do not fit, or a channel kind is unknown.
     """
     from transformers import CLIPVisionModelWithProjection
 
@@ -144,28 +145,28 @@ def load_clip_image(name: str, *, channels: Sequence[str], models: Path | None =
     config = _config(folder)
     processor = _processor(folder, int(config.vision_config.image_size))
     network = CLIPVisionModelWithProjection(config.vision_config)
-    # The name under which an image backbone looks for its dimension.
+    # Attribute that PretrainedImageNetwork.dim reads.
     network.head_hidden_size = config.projection_dim
     _load(network, folder, others=("text_model.", "text_projection.", "vision_model.embeddings.position_ids"))
     return ClipImageBackbone(name, network, processor, channels=channels)
 
 
 def load_clip_text(name: str, *, max_tokens: int, models: Path | None = None) -> ClipTextBackbone:
-    """The text half of a CLIP with its pre-trained weights, in evaluation mode.
+    """Load the text encoder of a CLIP with its pre-trained weights, in evaluation mode.
 
     Parameters
     ----------
     name
         As for :func:`load_clip_image`.
     max_tokens
-        Tokens kept of a text, special tokens included; the CLIP's own limit where that is smaller.
+        Largest number of tokens of a text, including special tokens; the CLIP's limit applies if it is smaller.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
 
     Raises
     ------
     ConfigurationError
-        If there is no such CLIP here and the hub gives none, or its files do not fit.
+        If the CLIP is neither available locally nor on the hub, or its files do not fit.
     """
     from transformers import CLIPTextModelWithProjection
 
@@ -182,7 +183,7 @@ def _folder(name: str, models: Path | None) -> Path:
     folder = find_folder(name, models=models)
     if folder is None:
         if name.startswith(("/", ".", "~")):
-            raise ConfigurationError(f"no folder {name!r}; it must hold {LAYOUT}")
+            raise ConfigurationError(f"there is no folder {name!r}; it must contain {LAYOUT}")
         folder = hub_folder(name, name, files=FILES, layout=LAYOUT)
     return folder
 
@@ -194,10 +195,10 @@ def _config(folder: Path) -> Any:
         raise ConfigurationError(f"{folder} has no config.json; a CLIP needs {LAYOUT}")
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
-        raise ConfigurationError(f"{folder / 'config.json'} is of a {kind!r} model, no CLIP; it needs {LAYOUT}")
+        raise ConfigurationError(f"{folder / 'config.json'} is of a {kind!r} model, not a CLIP; it needs {LAYOUT}")
     config: Any = CLIPConfig.from_pretrained(folder, local_files_only=True)
     for half in (config.vision_config, config.text_config):
-        # Each half has a dimension of its own beside the one that counts.
+        # The dimension in the configuration of an encoder is not that of the shared space.
         half.projection_dim = config.projection_dim
     return config
 
@@ -208,7 +209,7 @@ def _load(network: nn.Module, folder: Path, *, others: tuple[str, ...]) -> None:
 
 
 def _processor(folder: Path, image_size: int) -> _Processor:
-    """What the folder's image processor documents; older and newer folders keep it in different files."""
+    """Read the parameters of the image processor, of which the file depends on the age of the folder."""
     own, whole = folder / "preprocessor_config.json", folder / "processor_config.json"
     if own.is_file():
         documented = read_json(own)
@@ -223,8 +224,8 @@ def _processor(folder: Path, image_size: int) -> _Processor:
     mean, std = documented.get("image_mean"), documented.get("image_std")
     if not (mode and isinstance(edge, int) and kept == image_size <= edge and mean and std):
         raise ConfigurationError(
-            f"the image processor of {folder} is none of a CLIP (size {size}, crop {crop}, resample"
-            f" {documented.get('resample')}, pictures of {image_size} pixels); give the CLIP's preprocessor_config.json"
+            f"the image processor of {folder} is not that of a CLIP (size {size}, crop {crop}, resample"
+            f" {documented.get('resample')}, images of {image_size} pixels); give the CLIP's preprocessor_config.json"
         )
     return _Processor(_three(mean), _three(std), edge, kept, mode)
 

@@ -1,13 +1,13 @@
 """Image backbones: slices in physical units -> features of a pre-trained network.
 
-Between the two lies a fixed adapter; nothing in it is fitted, and no image sees a scale of
-its own, so that the absolute density reaches the network:
+The adapter in front of the network is fixed: nothing in it is fitted, and all images have the same scale, so that the
+absolute density is preserved:
 
-1. each channel goes through the fixed map of its kind onto [0, 1] (:data:`CHANNEL_SCALES`);
+1. each channel is mapped by the fixed scale of its kind to [0, 1] (:data:`CHANNEL_SCALES`);
 2. resized to the network's input, bilinear and antialiased;
-3. replicated to three channels and normalised by the network's documented mean and standard
-   deviation of values in [0, 1];
-4. each channel is one view through the same network, its features side by side.
+3. replicated to three channels and normalised by the network's documented mean and standard deviation of values in
+   [0, 1];
+4. encoded as one view for each channel by the same network; the features of the channels are concatenated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ChannelScale:
-    """A fixed map of pixel values ``x`` onto [0, 1]; what lies outside is clamped.
+    """Fixed map of pixel values ``x`` to [0, 1], with clamping.
 
     ========  ============================================================
     linear    ``x / limit``
@@ -51,21 +51,21 @@ class ChannelScale:
     scale: float = 1.0
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Values in [0, 1], of the shape given."""
+        """Values in [0, 1], of the same shape."""
         if self.form == "linear":
             return (pixels / self.limit).clamp(0, 1)
         compressed = torch.asinh(pixels / self.scale) / math.asinh(self.limit / self.scale)
         return ((1 + compressed) / 2 if self.form == "signed" else compressed).clamp(0, 1)
 
     def compress(self, pixels: Tensor) -> Tensor:
-        """Compressed alike, but to [-1, 1] with the sign of the pixels, of the shape given."""
+        """Values in [-1, 1] with the sign of the pixels, of the same shape."""
         if self.form == "linear":
             return (pixels / self.limit).clamp(-1, 1)
         return (torch.asinh(pixels / self.scale) / math.asinh(self.limit / self.scale)).clamp(-1, 1)
 
 
 CHANNEL_SCALES: Catalog[ChannelScale] = Catalog("channel scales")
-"""By density kind [e/Å^3], and for images without unit: ``imported`` (already in [0, 1]) and
+"""Scales by density kind [e/Å^3], and for dimensionless images: ``imported`` (already in [0, 1]) and
 ``fourier`` (log(1 + magnitude))."""
 
 CHANNEL_SCALES.add("total", ChannelScale("asinh", limit=50.0, scale=0.3))
@@ -77,23 +77,24 @@ CHANNEL_SCALES.add("fourier", ChannelScale("linear", limit=16.0))
 
 @dataclass(frozen=True)
 class PretrainedImageNetwork:
-    """A network without its head, (N, 3, H, W) -> (N, D), and what it documents of its input."""
+    """A network without its head, (N, 3, H, W) -> (N, D), and the documented properties of its input."""
 
     network: nn.Module
     mean: tuple[float, float, float]
-    """Of input values in [0, 1]."""
+    """Mean of input values in [0, 1]."""
     std: tuple[float, float, float]
+    """Standard deviation of input values in [0, 1]."""
     min_size: int
-    """Pixels a side that it needs at least."""
+    """Smallest side of an input [pixels]."""
     fixed_size: int | None = None
-    """Pixels a side that it takes and no others, where it has such."""
+    """Only supported side of an input [pixels]; None if there are several."""
     backbone_type: type[ImageBackbone] | None = None
-    """Adapter that it needs, where the one of this module is not right for it."""
+    """Adapter of the network; None for :class:`ImageBackbone`."""
 
     @property
     def dim(self) -> int:
-        """Number of features D of one picture."""
-        # Some networks of timm widen their features once more behind the pooling.
+        """Number of features D of one image."""
+        # Some networks of timm have a further layer behind the pooling.
         return int(getattr(self.network, "head_hidden_size", None) or self.network.num_features)  # type: ignore[arg-type]
 
 
@@ -103,13 +104,13 @@ class ImageBackbone(Backbone):
     Parameters
     ----------
     name
-        As the user asked for it.
+        Name in the catalog, a folder or a hub id.
     pretrained
-        Network and normalisation.
+        Network with its normalisation.
     channels
         Kind of each channel, from :data:`CHANNEL_SCALES`.
     image_size
-        Pixels a side that the network sees.
+        Side of the network's input [pixels].
     """
 
     mean: Tensor
@@ -120,14 +121,14 @@ class ImageBackbone(Backbone):
     ) -> None:
         super().__init__()
         if not channels:
-            raise ConfigurationError(f"backbone {name!r} for images without channels; name the kind of each")
+            raise ConfigurationError(f"backbone {name!r} for images without channels; give the kind of each")
         if image_size < pretrained.min_size:
             raise ConfigurationError(
                 f"image_size is {image_size}; backbone {name!r} needs at least {pretrained.min_size} pixels"
             )
         if pretrained.fixed_size not in (None, image_size):
             raise ConfigurationError(
-                f"image_size is {image_size}; backbone {name!r} takes images of {pretrained.fixed_size} pixels alone,"
+                f"image_size is {image_size}; backbone {name!r} takes images of {pretrained.fixed_size} pixels only,"
                 f" give --image-size {pretrained.fixed_size}"
             )
         self.name = name
@@ -147,7 +148,7 @@ class ImageBackbone(Backbone):
         return self._network
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """What the network sees of slices.
+        """Prepare slices as inputs of the network.
 
         Parameters
         ----------
@@ -157,12 +158,12 @@ class ImageBackbone(Backbone):
         Returns
         -------
         Tensor
-            Shape (N, C, 3, S, S) with S the input size: one view a channel.
+            Shape (N, C, 3, S, S) with the input size S: one view for each channel.
 
         Raises
         ------
         ModelError
-            If the number of channels is another.
+            If the number of channels differs.
         InputError
             If a channel of kind ``imported`` is not in [0, 1].
         """
@@ -171,7 +172,7 @@ class ImageBackbone(Backbone):
         return (self.resize(views).unsqueeze(2) - self.mean) / self.std
 
     def check(self, pixels: Tensor) -> None:
-        """Refuse slices of other channels, and imported ones on another scale; raises as :meth:`prepare`."""
+        """Check the channels of slices, and the range of imported ones; raises as :meth:`prepare`."""
         if pixels.ndim != 4 or pixels.shape[1] != len(self.channels):
             raise ModelError(
                 f"slices of shape {tuple(pixels.shape)}; the backbone takes (N, {len(self.channels)}, H, W)"
@@ -193,7 +194,7 @@ class ImageBackbone(Backbone):
         return features.reshape(len(pixels), self.dim)
 
     def preprocessing(self) -> dict[str, Any]:
-        """The adapter, and how features are pooled."""
+        """Description of the adapter and of the pooling."""
         return {
             "channels": [
                 {"kind": kind, **dataclasses.asdict(scale)}
@@ -216,7 +217,7 @@ class ImageBackbone(Backbone):
 
 
 def _check_imported(pixels: Tensor) -> None:
-    """Refuse images that were rendered elsewhere on another scale: clamped, they would be flat, and nobody told."""
+    """Check the range of imported images, because clamping would hide a wrong scale."""
     if pixels.numel() and ((pixels < 0) | (pixels > 1)).any():
         raise InputError(
             f"imported images have pixels from {float(pixels.min()):g} to {float(pixels.max()):g}, outside [0, 1];"

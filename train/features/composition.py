@@ -1,21 +1,21 @@
-"""Features of a composition beyond Magpie's: its elements themselves, the part each plays, and rules of mixing.
+"""Features of a composition beyond Magpie's: fractions of elements, roles of elements, and rules of mixtures.
 
-Five groups of columns, named by :func:`composition_groups`:
+The columns are in five groups, named by :func:`composition_groups`:
 
 ``magpie``
     the 132 Magpie features (:func:`train.features.magpie.magpie_features`);
 ``mixing``
-    means, deviations and ranges of further properties of the elements; means of the elements' bulk moduli, cohesive
-    energies, melting points and volumes as mixtures have them (geometric, harmonic, Voigt, Reuss); and sums over
-    pairs of elements of squared differences (electronegativity, Miedema's potential and density, size);
+    means, deviations and ranges of further element properties; means of the elements' bulk moduli, cohesive energies,
+    melting points and volumes as for mixtures (geometric, harmonic, Voigt, Reuss); and sums over pairs of elements of
+    squared differences (electronegativity, Miedema's potential and density, size);
 ``elements``
     the atomic fraction of every element from H to Cm;
 ``roles``
-    properties of the element there is most of, and of the most electropositive and the most electronegative of the
-    others: X, Y and Z of a Heusler compound X2YZ; with their fractions.
+    properties of the most abundant element, and of the most electropositive and the most electronegative of the
+    others (X, Y and Z of a Heusler compound X2YZ), with their fractions.
 
-All of it follows from the formula alone, and no property of a crystal is in the tables but those of the pure elements:
-Magpie's, and the cohesive energies that matminer ships (C. Kittel, Introduction to Solid State Physics, 2005).
+All features follow from the formula and from tables of the pure elements: Magpie's, and the cohesive energies in
+matminer (C. Kittel, Introduction to Solid State Physics, 2005).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "composition_features", "composition_groups", "composition_labels"]
 
 _HEAVIEST = 96
+"""Largest atomic number with a column."""
 _MIXED = (
     "cohesive energy", "phi", "n_ws^third", "BulkModulus", "ShearModulus", "HeatVaporization", "FirstIonizationEnergy",
     "ElectronAffinity", "Polarizability", "ZungerPP-r_s", "ZungerPP-r_p", "MiracleRadius", "AtomicVolume",
@@ -53,7 +54,7 @@ _ROLES = (
 _MIEDEMA_RATIO = 9.4
 """Q/P of transition metals, (V / density unit^(1/3))^2: A. R. Miedema, Physica B 100, 1 (1980)."""
 _SMALLEST = 1e-3
-"""In place of 0 where a logarithm or a reciprocal is taken."""
+"""Lower limit of values in logarithms and reciprocals."""
 
 PARAMETERS: dict[str, Any] = {
     "version": 1,
@@ -63,14 +64,14 @@ PARAMETERS: dict[str, Any] = {
     "roles": list(_ROLES),
     "miedema_ratio": _MIEDEMA_RATIO,
 }
-"""What the features depend on beside matminer's tables; another version, other features."""
+"""Parameters of the features apart from matminer's tables; the version changes with the features."""
 
 
 def composition_features(formulas: Sequence[str]) -> NDArray[np.float64]:
-    """Features of compositions.
+    """Compute features of compositions.
 
-    Where a table lacks a property of an element, the mean over the elements that have it stands in: the same for
-    every data set.
+    A property that a table lacks for an element is replaced by the mean over the elements that have it, which does not
+    depend on the data set.
 
     Parameters
     ----------
@@ -80,12 +81,12 @@ def composition_features(formulas: Sequence[str]) -> NDArray[np.float64]:
     Returns
     -------
     NDArray
-        Shape (N, D), columns as :func:`composition_labels` has them, each in the unit of its property.
+        Shape (N, D), columns in the order of :func:`composition_labels`, each in the unit of its property.
 
     Raises
     ------
     InputError
-        If a formula cannot be read, or has an element that Magpie's table lacks altogether.
+        If a formula cannot be read, or has an element that is not in Magpie's table.
     """
     if not len(formulas):
         return np.empty((0, len(composition_labels())))
@@ -100,7 +101,7 @@ def composition_labels() -> tuple[str, ...]:
 
 
 def composition_groups() -> dict[str, int]:
-    """Number of columns of each group, in their order; for regressors that weigh groups apart."""
+    """Number of columns of each group, in order, for regressors with groups of features."""
     groups: dict[str, int] = {}
     for label in composition_labels():
         group = label.split(" ", 1)[0]
@@ -169,7 +170,7 @@ def _roles(
     table: Mapping[str, Mapping[str, float]], composition: Composition, symbols: Sequence[str]
 ) -> dict[str, float]:
     electronegativity = table["Electronegativity"]
-    # Number settles what electronegativity leaves open, so that the order never depends on the formula's.
+    # Ties are broken by atomic number, so that the order does not depend on that of the formula.
     number = table["Number"]
     most, *others = sorted(symbols, key=lambda s: (-composition[s], -electronegativity[s], number[s]))
     others = sorted(others, key=lambda s: (electronegativity[s], number[s])) or [most]
@@ -188,7 +189,7 @@ def _symbols() -> tuple[str, ...]:
 
 @functools.cache
 def _table() -> dict[str, dict[str, float]]:
-    """Properties of the elements by name and symbol, gaps filled by the mean over the elements that have them."""
+    """Properties of the elements by name and symbol, with missing values replaced by the mean over others."""
     from matminer.utils.data import CohesiveEnergyData, MagpieData
 
     magpie = MagpieData(impute_nan=False).all_elemental_props

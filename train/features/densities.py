@@ -1,4 +1,4 @@
-"""The charge densities of a crystal, as a density tower reads them: every kind on one grid, with the atoms in it."""
+"""Charge densities of a crystal as inputs of a model: all kinds on one grid, with the structure."""
 
 from __future__ import annotations
 
@@ -21,48 +21,49 @@ from registry.properties import FREE_ATOMS
 __all__ = ["DENSITY_KINDS", "DensityFiles", "DensityGrids", "grids_of", "load_densities"]
 
 DENSITY_KINDS = ("total", "deformation")
-"""The density kinds that a density tower reads: of one level of theory, or a total density with the deformation density
-that free atoms make of it."""
+"""Density kinds that a density tower reads: of one level of theory, or a total density and its deformation density with
+respect to free atoms."""
 
 
 @dataclass(frozen=True)
 class DensityFiles:
-    """Where the densities of one crystal lie in the grid store, kind by kind of :data:`DENSITY_KINDS`."""
+    """Location of the densities of one crystal in the grid store, in the order of :data:`DENSITY_KINDS`."""
 
     level_of_theory: str
-    """Of the deformation density, which tells that of the total one: see :data:`registry.properties.FREE_ATOMS`."""
+    """Level of theory of the deformation density, which implies that of the total one; see
+    :data:`registry.properties.FREE_ATOMS`."""
     uris: tuple[str, ...]
     sha256s: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """Checksum of all kinds together, as embeddings record it."""
+        """Checksum of all kinds together, as stored with embeddings."""
         return hashlib.sha256("".join(self.sha256s).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class DensityGrids:
-    """The densities of one crystal, as a density backbone reads them."""
+    """Densities of one crystal, as inputs of a density featurizer."""
 
     values: Mapping[str, NDArray[np.floating[Any]]]
-    """By kind: (n1, n2, n3) along the lattice vectors [e/Å^3]."""
+    """Densities by kind, (n1, n2, n3) along the lattice vectors [e/Å^3]."""
     lattice: NDArray[np.float64]
     """(3, 3), lattice vectors as rows [Å]."""
     structure: Mapping[str, Any]
-    """pymatgen ``Structure.as_dict()``: the atoms in the grids' cell."""
+    """Structure in the cell of the grids, as of pymatgen's ``Structure.as_dict()``."""
 
 
 def load_densities(
     session: Session, grids: GridStore, revision_ids: Sequence[int], files: Sequence[DensityFiles | None]
 ) -> Iterator[DensityGrids]:
-    """Densities with their atoms, one crystal at a time, in the order of ``revision_ids``.
+    """Load densities with their structures, one crystal at a time, in the order of ``revision_ids``.
 
     Parameters
     ----------
     session
         Only read.
     grids
-        Where the grids lie.
+        Store of the grids.
     revision_ids, files
         Aligned, as :class:`Inputs` has them.
 
@@ -73,7 +74,7 @@ def load_densities(
     ArtifactError
         If a grid is missing or does not match its checksum.
     IncompatibleInputError
-        If the kinds of one crystal lie on different cells.
+        If the kinds of one crystal have different cells.
     """
     structures: dict[int, dict[str, Any] | None] = dict(
         session.execute(
@@ -99,22 +100,21 @@ def load_densities(
         lattice = read[0][1]
         if any(not np.allclose(other, lattice, atol=1e-6) for _, other in read):
             raise IncompatibleInputError(
-                f"the densities of revision {int(revision_id)} lie on different cells; ingest them from one calculation"
+                f"the densities of revision {int(revision_id)} have different cells; ingest them from one calculation"
             )
         values = {kind: grid for kind, (grid, _) in zip(DENSITY_KINDS, read, strict=True)}
         yield DensityGrids(values, lattice, structure)
 
 
 def grids_of(crystal: CrystalData, levels: Sequence[str] | None = None) -> DensityGrids | None:
-    """The densities of a crystal that was only just read from files; None where it has no such ones.
+    """Densities of a crystal that was read from files; None if it has no suitable ones.
 
     Parameters
     ----------
     crystal
-        As ``ingest.preparation`` made it.
+        From ``ingest.preparation``.
     levels
-        Levels of theory of the deformation density that will do, the best first; None: any, of which the first is
-        taken.
+        Accepted levels of theory of the deformation density, in order of preference; None for the first of any.
     """
     found: dict[str, dict[str, DensityData]] = {}
     for density in crystal.densities:

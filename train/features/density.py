@@ -1,27 +1,27 @@
-"""Numbers that describe the electron density of a crystal: what a density tower reads.
+"""Features of the electron density of a crystal.
 
-Seven groups of columns, named by :func:`density_groups`:
+The columns are in seven groups, named by :func:`density_groups`:
 
 ``size``
     volume and electrons per atom, mean density and its powers;
 ``quantiles``
-    quantiles, moments and sizes of the total and of the deformation density;
+    quantiles, moments and magnitudes of the total and of the deformation density;
 ``means``
-    means of powers of the density, as they stand in local functionals, and of the local exchange and correlation
-    potentials, with what they are more than for superposed free atoms;
+    means of powers of the density, as in local functionals, and of the local exchange and correlation potentials, and
+    their differences from those of superposed free atoms;
 ``gradients``
     reduced gradient, von Weizsäcker's kinetic energy, gradients and Laplacian;
 ``between``
-    the density far from every atom, and on the faces between Voronoi cells;
+    the density far from all atoms, and on the faces between Voronoi cells;
 ``sites``
     charges, electrons and volumes of the atoms; averages over spheres around them, integrals over balls;
 ``bonds``
-    the density along the lines between neighbours, above all its minimum, long known to go with the bulk modulus.
+    the density along the lines between neighbours, in particular its minimum, which correlates with the bulk modulus.
 
-They need the total and the deformation density (their difference is the superposition of the free atoms), the lattice
-and where the atoms lie, not what they are: elements are the composition's matter. They are the same for every origin,
-setting and choice of cell, up to the resolution of the grid, which is taken as it is; what lies near the nuclei
-depends on the pseudopotentials, as the density does, so that models hold to one level of theory.
+The inputs are the total and the deformation density (their difference is the superposition of the free atoms), the
+lattice and the positions of the atoms, without their elements. The features are independent of the origin, the setting
+and the choice of the cell, up to the resolution of the grid. The density near the nuclei depends on the
+pseudopotentials, so that a model is valid for one level of theory.
 """
 
 from __future__ import annotations
@@ -40,23 +40,25 @@ from train.features.density_sites import BOND_PARAMETERS, Surroundings, bond_sta
 __all__ = ["DENSITY_FEATURE_KINDS", "PARAMETERS", "density_features", "density_groups", "density_labels"]
 
 DENSITY_FEATURE_KINDS = ("total", "deformation")
-"""The density kinds that are needed."""
+"""Required density kinds."""
 
 _QUANTILES = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5)
-"""[%]"""
+"""Quantiles of the densities [%]."""
 _POWERS = {"1/3": 1 / 3, "2/3": 2 / 3, "4/3": 4 / 3, "5/3": 5 / 3}
 _FARTHEST = (1.0, 5.0, 10.0, 20.0, 35.0, 50.0)
-"""Parts of the cell that lie farthest from atoms [%]."""
+"""Shares of the cell that are farthest from atoms [%]."""
 _BEYOND = (1.0, 1.25, 1.5, 1.75)
-"""Distances from every atom [Å]."""
+"""Smallest distances from all atoms [Å]."""
 _FACE = 0.25
-"""Width of the faces between Voronoi cells, in the difference of distances [Å]."""
+"""Width of the faces between Voronoi cells, as a difference of distances [Å]."""
 _LEAST = 1e-3
-"""Densities below this count as this where a ratio or a logarithm is taken [e/Å^3]."""
+"""Lower limit of densities in ratios and logarithms [e/Å^3]."""
 _LEAST_IN_GRADIENTS = 5e-3
+"""Lower limit of densities in reduced gradients [e/Å^3]."""
 _LARGEST_REDUCED = 10.0
+"""Upper limit of reduced gradients in their mean."""
 _SAME = 1e-6
-"""Distances that differ by less are equal [Å]."""
+"""Tolerance of equal distances [Å]."""
 
 PARAMETERS: dict[str, Any] = {
     "version": 1,
@@ -69,28 +71,28 @@ PARAMETERS: dict[str, Any] = {
     "least": [_LEAST, _LEAST_IN_GRADIENTS, _LARGEST_REDUCED],
     **BOND_PARAMETERS,
 }
-"""What the features depend on [%, Å, e/Å^3]; another version, other features."""
+"""Parameters of the features [%, Å, e/Å^3]; the version changes with the features."""
 
 
 def density_features(
     values: Mapping[str, ArrayLike], lattice: ArrayLike, structure: Mapping[str, Any] | Any
 ) -> NDArray[np.float64]:
-    """Features of the electron density of one crystal.
+    """Compute the features of the electron density of one crystal.
 
     Parameters
     ----------
     values
-        By kind, those of :data:`DENSITY_FEATURE_KINDS` at least: (n1, n2, n3) along the lattice vectors, without a
-        repeated end point [e/Å^3].
+        Densities by kind, at least those of :data:`DENSITY_FEATURE_KINDS`: (n1, n2, n3) along the lattice vectors,
+        without a repeated end point [e/Å^3].
     lattice
         (3, 3), lattice vectors as rows [Å].
     structure
-        The atoms in that cell: a pymatgen ``Structure``, or its ``as_dict()``. Only their positions are read.
+        Atoms in that cell: a pymatgen ``Structure``, or its ``as_dict()``. Only their positions are used.
 
     Returns
     -------
     NDArray
-        Shape (D,), in the order of :func:`density_labels`. Units follow from e, Å and eV.
+        Shape (D,), in the order of :func:`density_labels`. Units are products of e, Å and eV.
 
     Raises
     ------
@@ -103,14 +105,14 @@ def density_features(
 @functools.cache
 def density_labels() -> tuple[str, ...]:
     """Names of the features, each beginning with its group."""
-    # They are the same for every crystal: one atom in an almost even density tells them.
+    # Labels do not depend on the crystal, so that they are taken from one atom in a nearly uniform density.
     grid = 1 + 0.1 * np.cos(2 * np.pi * np.arange(8) / 8)[:, None, None] * np.ones((8, 8, 8))
     atom = {"sites": [{"abc": [0.0, 0.0, 0.0]}]}
     return tuple(_described({"total": grid, "deformation": grid - 1}, 3 * np.eye(3), atom))
 
 
 def density_groups() -> dict[str, int]:
-    """Number of columns of each group, in their order; for regressors that weigh groups apart."""
+    """Number of columns of each group, in order, for regressors with groups of features."""
     groups: dict[str, int] = {}
     for label in density_labels():
         group = label.split(" ", 1)[0]
@@ -157,7 +159,7 @@ def _checked(
     sites = structure["sites"] if isinstance(structure, Mapping) else structure.as_dict()["sites"]
     atoms = np.array([site["abc"] for site in sites], dtype=np.float64).reshape(-1, 3)
     if not len(atoms) or total.mean() <= 0:
-        raise InputError(f"{len(atoms)} atoms and a mean density of {total.mean():.3g} e/Å^3; give some of either")
+        raise InputError(f"{len(atoms)} atoms and a mean density of {total.mean():.3g} e/Å^3; both must be positive")
     return total, deformation, cell, atoms
 
 
@@ -185,7 +187,7 @@ def _quantiles(total: NDArray[np.float64], deformation: NDArray[np.float64], per
         around_mean = field - field.mean()
         std = float(around_mean.std())
         found[f"quantiles {kind} std"] = std
-        # An even field has no shape.
+        # A uniform field has no skewness and no kurtosis.
         found[f"quantiles {kind} skewness"] = float(np.mean(around_mean**3)) / std**3 if std > 0 else 0.0
         found[f"quantiles {kind} kurtosis"] = float(np.mean(around_mean**4)) / std**4 if std > 0 else 0.0
     size = float(np.abs(deformation).mean())
@@ -248,7 +250,7 @@ def _between(
     crystal, change, far = total.ravel(), deformation.ravel(), around.nearest
     found: dict[str, float] = {}
     for percent in _FARTHEST:
-        # Points at one distance, as symmetry makes them, are in together or out together.
+        # Points at equal distance, which symmetry produces, are all included or all excluded.
         chosen = far >= np.percentile(far, 100 - percent, method="lower") - _SAME
         mean, moved = float(crystal[chosen].mean()), float(change[chosen].mean())
         found[f"between farthest {percent:g} % total"] = mean
@@ -258,10 +260,10 @@ def _between(
         found[f"between farthest {percent:g} % distance"] = far[chosen].mean()
     for distance in _BEYOND:
         chosen = far > distance
-        # Where nothing lies so far out, the farthest points stand in.
-        shown = chosen if chosen.any() else far >= far.max() - _SAME
-        found[f"between beyond {distance:g} Å total"] = float(crystal[shown].mean())
-        found[f"between beyond {distance:g} Å deformation"] = float(change[shown].mean())
+        # If no point is so far from all atoms, the farthest points are used.
+        used = chosen if chosen.any() else far >= far.max() - _SAME
+        found[f"between beyond {distance:g} Å total"] = float(crystal[used].mean())
+        found[f"between beyond {distance:g} Å deformation"] = float(change[used].mean())
         found[f"between beyond {distance:g} Å electrons per atom"] = np.sum(crystal * chosen) / far.size * per_atom
     weights = np.exp(-((around.gap / _FACE) ** 2))
     weights /= weights.sum()

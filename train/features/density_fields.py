@@ -1,7 +1,7 @@
-"""Fields on a periodic grid, in reciprocal space: derivatives, averages over spheres, integrals over balls.
+"""Fields on a periodic grid in reciprocal space: derivatives, averages over spheres, integrals over balls.
 
-A field on a grid is a finite sum of plane waves; what is done here with it is exact for that sum, whatever the shape
-of the cell, and does not depend on where the origin lies.
+A field on a grid is a finite sum of plane waves. All operations are exact for that sum, for any shape of the cell, and
+independent of the origin.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["Waves", "lda_potential"]
 
 _BOHR = 0.529177210903
-"""[Å]"""
+"""Bohr radius [Å] (CODATA 2018)."""
 _HARTREE = 27.211386245988
-"""[eV]"""
+"""Hartree energy [eV] (CODATA 2018)."""
 
 
 class Waves:
-    """The plane waves of a grid.
+    """Plane waves of a grid.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Waves:
         a, b, c = np.meshgrid(*self._indices, indexing="ij")
         self._vectors = a[..., None] * reciprocal[0] + b[..., None] * reciprocal[1] + c[..., None] * reciprocal[2]
         self._lengths = np.linalg.norm(self._vectors, axis=-1)
-        # The highest wave of an even number of points has no derivative: its sign is not known.
+        # The Nyquist wave of an even number of points has no defined derivative, because its sign is not determined.
         self._highest = np.zeros(self.shape, dtype=bool)
         for axis, n in enumerate(self.shape):
             if n % 2 == 0:
@@ -57,12 +57,12 @@ class Waves:
         return np.asarray(np.fft.ifftn(-(self._lengths**2) * kept).real)
 
     def around(self, coefficients: NDArray[np.complex128], position: ArrayLike) -> NDArray[np.float64]:
-        """The waves as seen from a point: real parts, summed over which the field there is.
+        """Real parts of the waves at a point, of which the sum is the field at the point.
 
         Parameters
         ----------
         coefficients
-            As :meth:`coefficients` gives them.
+            From :meth:`coefficients`.
         position
             (3,), fractional coordinates.
         """
@@ -86,17 +86,17 @@ class Waves:
 def lda_potential(density: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exchange and correlation potentials of the local density approximation, without spin.
 
-    Correlation after J. P. Perdew, Y. Wang, Physical Review B 45, 13244 (1992).
+    The correlation is that of J. P. Perdew, Y. Wang, Physical Review B 45, 13244 (1992).
 
     Parameters
     ----------
     density
-        Any shape [e/Å^3]; what is below 1e-6 counts as that.
+        Density of any shape [e/Å^3]; values below 1e-6 are replaced by it.
 
     Returns
     -------
     exchange, correlation
-        Of the shape given [eV].
+        Potentials of the same shape [eV].
     """
     n = np.maximum(density, 1e-6) * _BOHR**3
     rs = (3 / (4 * np.pi * n)) ** (1 / 3)

@@ -1,7 +1,7 @@
-"""What a density is at the atoms of a crystal, between them, and along its bonds.
+"""Statistics of a density at the atoms of a crystal and along its bonds.
 
-Every number is an average over the cell, over its atoms or over its bonds, so that it is the same for the primitive
-cell and for a supercell, and moves with the atoms.
+All statistics are averages over the cell, its atoms or its bonds, so that they are equal for the primitive cell and for
+supercells, and independent of the origin.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from train.features.density_fields import Waves
 __all__ = ["BOND_PARAMETERS", "Surroundings", "bond_statistics", "site_statistics", "spread", "surroundings"]
 
 _REACH = 6.0
-"""Atoms up to here from the cell are neighbours of its points [Å]."""
+"""Largest distance of atoms from the cell that are neighbours of its points [Å]."""
 _SHARERS = 8
-"""So many atoms at most share a point."""
+"""Largest number of atoms that share a point."""
 _SHARING = 0.5
-"""How sharply: shares fall off as exp(-(d^2 - d_nearest^2) / this) [Å^2]."""
+"""Scale s of the shares, which decrease as exp(-(d^2 - d_nearest^2) / s) [Å^2]."""
 
 _SPHERES = (0.0, 0.4, 0.7, 1.0, 1.2, 1.4, 1.7, 2.0)
 """Radii of the averages around an atom [Å]."""
@@ -28,23 +28,24 @@ _BALLS = (0.8, 1.0, 1.2, 1.4)
 """Radii of the integrals around an atom [Å]."""
 
 _BOND = 1.2
-"""A bond is at most so many times as long as an atom's shortest."""
+"""Largest length of a bond, relative to the shortest bond of the atom."""
 _SHORTEST = 1.05
-"""Up to so many times it counts among the shortest."""
+"""Largest relative length of a bond that counts as one of the shortest."""
 _CANDIDATES = 40
+"""Number of nearest atoms that are considered for bonds."""
 _STEPS = 41
-"""Points of a bond's line."""
+"""Number of points on the line of a bond."""
 _ENDS = 8
-"""Points at either end in which its minimum is not looked for."""
+"""Number of points at each end of the line that are excluded from the search for the minimum."""
 
 BOND_PARAMETERS = {
     "reach": _REACH, "sharers": _SHARERS, "sharing": _SHARING, "spheres": list(_SPHERES), "balls": list(_BALLS),
     "bond": _BOND, "shortest": _SHORTEST, "steps": _STEPS, "ends": _ENDS,
 }  # fmt: skip
-"""What the numbers of this module depend on [Å, Å^2]."""
+"""Parameters of the statistics [Å, Å^2]."""
 
 _LEAST = 1e-3
-"""Densities below this count as this where a ratio or a logarithm is taken [e/Å^3]."""
+"""Lower limit of densities in ratios and logarithms [e/Å^3]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +59,9 @@ class Surroundings:
     nearest: NDArray[np.float64]
     """(P,), distance of each point to the nearest atom [Å]."""
     gap: NDArray[np.float64]
-    """(P,), how much farther away the second nearest is [Å]."""
+    """(P,), distance to the second nearest atom minus that to the nearest [Å]."""
     shares: NDArray[np.float64]
-    """(N, P), what part of each point belongs to each atom: a Voronoi cell with soft faces; sums to 1 over atoms."""
+    """(N, P), share of each point that belongs to each atom (Voronoi cells with soft faces); sums to 1 over atoms."""
 
 
 def surroundings(shape: tuple[int, ...], lattice: NDArray[np.float64], fractional: NDArray[np.float64]) -> Surroundings:
@@ -73,7 +74,7 @@ def surroundings(shape: tuple[int, ...], lattice: NDArray[np.float64], fractiona
     lattice
         (3, 3), lattice vectors as rows [Å].
     fractional
-        (N, 3), the atoms.
+        (N, 3), positions of the atoms.
     """
     from scipy.spatial import cKDTree
 
@@ -112,7 +113,7 @@ def site_statistics(
     around: Surroundings,
     volume: float,
 ) -> dict[str, float]:
-    """What belongs to the atoms: charges, electrons, volumes; averages over spheres and integrals over balls.
+    """Statistics over atoms: charges, electrons, volumes, averages over spheres and integrals over balls.
 
     The charge is the deformation density in an atom's Voronoi cell (C. Fonseca Guerra et al., Journal of
     Computational Chemistry 25, 189 (2004)), here with soft faces.
@@ -122,11 +123,11 @@ def site_statistics(
     total, deformation
         (n1, n2, n3) [e/Å^3].
     waves
-        Of their grid.
+        Plane waves of their grid.
     around
-        Of their grid.
+        Surroundings of their grid.
     volume
-        Of the cell [Å^3].
+        Volume of the cell [Å^3].
     """
     step = volume / total.size
     transferred = around.shares @ deformation.ravel() * step
@@ -137,17 +138,17 @@ def site_statistics(
         "sites transferred size": float(np.abs(transferred).mean()),
     }
     coefficients = {"total": waves.coefficients(total), "deformation": waves.coefficients(deformation)}
-    seen = {
+    at_atoms = {
         kind: [waves.around(values, atom).ravel() for atom in around.fractional]
         for kind, values in coefficients.items()
     }
     for radius in _SPHERES:
         factor = waves.sphere(radius).ravel()
-        for kind, amplitudes in seen.items():
+        for kind, amplitudes in at_atoms.items():
             found |= spread(f"sites {kind} at {radius} Å", np.array([a @ factor for a in amplitudes]))
     for radius in _BALLS:
         factor = waves.ball(radius).ravel()
-        for kind, amplitudes in seen.items():
+        for kind, amplitudes in at_atoms.items():
             found |= spread(f"sites {kind} within {radius} Å", np.array([a @ factor for a in amplitudes]))
     return found
 
@@ -159,7 +160,7 @@ def bond_statistics(
     lattice: NDArray[np.float64],
     around: Surroundings,
 ) -> dict[str, float]:
-    """The density along the lines between neighbours, above all where it is lowest.
+    """Statistics of the density along the lines between neighbours, in particular of its minimum.
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ def bond_statistics(
     lattice
         (3, 3), lattice vectors as rows [Å].
     around
-        Of their grid.
+        Surroundings of their grid.
     """
     from scipy.ndimage import map_coordinates, spline_filter
 
@@ -207,7 +208,7 @@ def bond_statistics(
 def _bonds(
     lattice: NDArray[np.float64], around: Surroundings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Ends of all bonds of the atoms in the cell, (B, 3) each [Å], their lengths, and which are an atom's shortest."""
+    """Ends of all bonds of the atoms in the cell, (B, 3) each [Å], their lengths, and a mask of the shortest bonds."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(around.images)

@@ -1,9 +1,9 @@
-"""A vector of composition and density together, to look for neighbours in; no label has a part in it.
+"""Fingerprint of a crystal: a vector of its composition and density for similarity search, without labels.
 
-Every feature of ``elements`` and of ``density-statistics`` counts in units of its standard deviation over the crystals
-of the bundled sample, so that a crystal's fingerprint never changes, whatever else a registry holds. Beside them
-stands the composition on Pettifor's scale, where elements that replace each other are near: crystals of one prototype
-come together by it.
+The features of ``elements`` and of ``density-statistics`` are in units of their standard deviations over the crystals
+of the bundled sample, so that a fingerprint does not depend on the other crystals of a registry. The third part is the
+composition on Pettifor's scale, on which elements that replace each other are close, so that crystals of one prototype
+are close as well.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ModelError
+from train.features.pettifor import PETTIFOR_DIM
 
 __all__ = ["FINGERPRINT", "PARTS", "PETTIFOR_WEIGHT", "fingerprint", "fingerprint_dim"]
 
@@ -24,35 +25,35 @@ FINGERPRINT = "fingerprint"
 """Name of the encoder."""
 
 PARTS: Mapping[str, str] = {"elements": "composition", "density-statistics": "density", "pettifor": "composition"}
-"""Features that it is made of, in their order, with the modality of each."""
+"""Featurizers of the parts, in order, with the modality of each."""
 
 PETTIFOR_WEIGHT = 3.0
-"""Length of the composition's curve on Pettifor's scale; that of each of the two blocks beside it is about 1.
+"""Norm of the composition's part on Pettifor's scale; that of each of the other two parts is about 1.
 
-Of 0, 1, 2, 3 and 4, 3 has on the bundled sample neighbours nearly as often of one prototype as Pettifor's scale alone
-(87 to 90 %), whose properties lie a sixth nearer."""
+Of the weights 0, 1, 2, 3 and 4 on the bundled sample, 3 was chosen: its neighbours have the same prototype nearly as
+often as those by Pettifor's scale alone (87 and 90 %), and the differences of their properties are a sixth smaller."""
 
 _LIMIT = 4.0
-"""Standard deviations that a feature may lie from the mean."""
+"""Largest absolute value of a standardised feature."""
 
 
 def fingerprint(parts: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
-    """Vectors of crystals.
+    """Compute the fingerprints of crystals.
 
     Parameters
     ----------
     parts
-        By name of :data:`PARTS`, features (N, D_part) as their backbones give them.
+        Features (N, D_part) by name of the featurizer, for all of :data:`PARTS`.
 
     Returns
     -------
     NDArray
-        (N, :func:`fingerprint_dim`), no unit.
+        (N, :func:`fingerprint_dim`), dimensionless.
 
     Raises
     ------
     ModelError
-        If a part has another number of features than the one that the scales were measured with.
+        If a part has another number of features than its scales.
     """
     blocks = []
     for name in PARTS:
@@ -70,15 +71,13 @@ def fingerprint(parts: Mapping[str, ArrayLike]) -> NDArray[np.float32]:
 
 
 def fingerprint_dim() -> int:
-    """Numbers of a vector."""
-    from train.features.pettifor import PETTIFOR_DIM
-
+    """Length of a fingerprint."""
     return PETTIFOR_DIM + sum(int((scale > 0).sum()) for _, scale in _scales().values())
 
 
 @functools.cache
 def _scales() -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Mean and standard deviation of each feature over the bundled sample; 0 where it does not vary there."""
+    """Mean and standard deviation of each feature over the bundled sample; 0 if it is constant there."""
     found: dict[str, list[tuple[float, float]]] = {}
     with files("train.features").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):

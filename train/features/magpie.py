@@ -19,12 +19,11 @@ MAGPIE_DIM = 132
 
 
 def magpie_features(formulas: Sequence[str]) -> NDArray[np.float64]:
-    """Magpie features of compositions.
+    """Compute Magpie features of compositions.
 
     L. Ward et al., npj Computational Materials 2, 16028 (2016), from matminer's preset
-    ``magpie``. Where the table lacks a property of an element (the electronegativity of He,
-    Ne and Ar, for instance) the mean over all elements stands in for it, as matminer does;
-    that is the same for every data set.
+    ``magpie``. A property that the table lacks for an element (for instance the electronegativity of He, Ne and Ar) is
+    replaced by the mean over all elements, as in matminer, which does not depend on the data set.
 
     Parameters
     ----------
@@ -34,13 +33,13 @@ def magpie_features(formulas: Sequence[str]) -> NDArray[np.float64]:
     Returns
     -------
     NDArray
-        Shape (N, 132), columns as :func:`magpie_labels` has them, each in the unit of its
-        property. Formulas seen before are looked up.
+        Shape (N, 132), columns in the order of :func:`magpie_labels`, each in the unit of its property. Rows are
+        cached by formula.
 
     Raises
     ------
     InputError
-        If a formula cannot be read, or has an element that the table lacks altogether.
+        If a formula cannot be read, or has an element that is not in the table.
     """
     if not len(formulas):
         return np.empty((0, MAGPIE_DIM))
@@ -63,7 +62,7 @@ def _featurizer() -> Any:
 def _known_elements() -> frozenset[str]:
     from matminer.utils.data import MagpieData
 
-    # The table as it is: the featurizer's own copy has its gaps filled.
+    # The table without imputation; the copy of the featurizer has no missing values.
     numbers = MagpieData(impute_nan=False).all_elemental_props["Number"]
     return frozenset(symbol for symbol, number in numbers.items() if np.isfinite(number))
 
@@ -80,6 +79,6 @@ def _magpie_row(formula: str) -> tuple[float, ...]:
     if unknown or not composition:
         raise InputError(f"formula {formula!r}: Magpie's table has no element {', '.join(unknown) or 'in it'}")
     with warnings.catch_warnings():
-        # pymatgen remarks on each property that it lacks, which imputing is the answer to.
+        # pymatgen warns of each missing property, which is imputed.
         warnings.simplefilter("ignore")
         return tuple(float(value) for value in _featurizer().featurize(composition))

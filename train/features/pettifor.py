@@ -1,6 +1,7 @@
-"""Compositions on Pettifor's chemical scale, where elements that replace each other in crystals are neighbours.
+"""Features and distances of compositions on Pettifor's chemical scale.
 
-D. G. Pettifor, Solid State Physics 31, 40 (1984); the places are pymatgen's ``Element.mendeleev_no``, 1 to 103.
+Elements that replace each other in crystals are close on the scale (D. G. Pettifor, Solid State Physics 31, 40 (1984)).
+Positions are pymatgen's ``Element.mendeleev_no``, 1 to 103.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from registry.formulas import composition
 __all__ = ["PETTIFOR_DIM", "STOICHIOMETRY", "WIDTH", "pettifor_distances", "pettifor_features"]
 
 WIDTH = 2.0
-"""Width of an element's bell on the scale [places], a standard deviation."""
+"""Standard deviation of an element's Gaussian on the scale [positions]."""
 
 STOICHIOMETRY = 2.0
-"""Weight of the amounts beside the elements."""
+"""Weight of the amounts relative to the elements."""
 
 _PLACES = 103
 _AMOUNTS = 6
 
 PETTIFOR_DIM = _PLACES + _AMOUNTS
-"""Numbers of a vector: the scale's places, and the largest amounts in order."""
+"""Number of features: the positions of the scale, and the largest amounts in decreasing order."""
 
 
 def pettifor_features(formulas: Sequence[str]) -> NDArray[np.float64]:
-    """Compositions as smooth curves over Pettifor's scale, with their amounts: a space to look for neighbours in.
+    """Compute smooth curves of compositions on Pettifor's scale, with their amounts, for similarity search.
 
-    Each element is a bell of :data:`WIDTH` about its place, as high as its share; a bell alone has norm 1. Behind it
-    stand the six largest shares in order, times :data:`STOICHIOMETRY`: crystals of one anonymous formula, and so mostly
-    of one prototype, agree in these. Nothing is fitted.
+    Each element contributes a Gaussian of :data:`WIDTH` at its position, proportional to its fraction; that of a pure
+    element has norm 1. The last features are the six largest fractions in decreasing order, times
+    :data:`STOICHIOMETRY`, which are equal for crystals of one anonymous formula. Nothing is fitted.
 
     Parameters
     ----------
@@ -44,12 +45,12 @@ def pettifor_features(formulas: Sequence[str]) -> NDArray[np.float64]:
     Returns
     -------
     NDArray
-        (N, 109), no unit.
+        (N, 109), dimensionless.
 
     Raises
     ------
     InputError
-        If a formula cannot be read, or has an element without a place on the scale.
+        If a formula cannot be read, or has an element that is not on the scale.
     """
     places = np.arange(1, _PLACES + 1)
     rows = np.zeros((len(formulas), PETTIFOR_DIM))
@@ -59,15 +60,15 @@ def pettifor_features(formulas: Sequence[str]) -> NDArray[np.float64]:
             row[:_PLACES] += share * np.exp(-0.5 * ((places - _place(symbol)) / WIDTH) ** 2)
         largest = sorted(shares.values(), reverse=True)[:_AMOUNTS]
         row[_PLACES : _PLACES + len(largest)] = STOICHIOMETRY * np.array(largest)
-    # The norm of a bell over the whole line: (pi ** 0.5 * width) ** 0.5.
+    # Norm of a Gaussian on the whole line: (pi ** 0.5 * width) ** 0.5.
     rows[:, :_PLACES] /= np.sqrt(np.sqrt(np.pi) * WIDTH)
     return rows
 
 
 def pettifor_distances(formulas: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-    """Earth mover's distances of compositions on Pettifor's scale, in its places.
+    """Compute earth mover's distances of compositions on Pettifor's scale [positions].
 
-    On a line the cheapest way to move one distribution onto another costs the area between their cumulative sums.
+    In one dimension the distance is the area between the cumulative distributions.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def _place(symbol: str) -> float:
     from pymatgen.core.periodic_table import Element
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that of an element without one says so; the answer below does, too
+        warnings.simplefilter("ignore")  # about an element without a position, for which the error below is raised
         place = Element("H" if symbol in ("D", "T") else symbol).mendeleev_no
     if place is None or not np.isfinite(place):
-        raise InputError(f"element {symbol} has no place on Pettifor's scale; it ends at lawrencium")
+        raise InputError(f"element {symbol} is not on Pettifor's scale, which ends at lawrencium")
     return float(place)

@@ -1,10 +1,9 @@
-"""Views of a crystal: augmentation that its physics allows.
+"""Views of a crystal: augmentation by physically equivalent images.
 
-What labels a crystal does not depend on where a window lies in its plane, how it is turned there, or whether it is
-seen in a mirror; the picture does, unless the crystal itself has that symmetry, and then it adds nothing. Views are
-cut from the density by the recipe, at any angle and shift, in e/Å^3 and in one scale of length: nothing here
-interpolates, and nothing magnifies. Views of a crystal are columns of its one row, so they are in one fold by
-construction, and a crystal that is scored is no copy of one that was trained on.
+The labels of a crystal do not depend on the position and the rotation of a window in its plane, or on reflection; its
+image does, unless the crystal has that symmetry. Views are cut from the density by the recipe, at any angle and shift,
+in e/Å^3 and at one scale of length, without interpolation of images. The views of a crystal are columns of one row, so
+that they are in one fold, and no view of a scored crystal is in the training rows.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ __all__ = ["ONE_VIEW", "Views", "views_of"]
 
 @dataclass(frozen=True)
 class Views:
-    """How a tower looks at V views of each crystal.
+    """Use of V views of each crystal by a tower.
 
     Attributes
     ----------
     count
-        Number of views V, whose features lie view after view.
+        Number of views V, of which the features are concatenated.
     average
-        Whether a prediction is the mean over the views, and not that of the first one alone.
+        Whether a prediction is the mean over the views; otherwise it is that of the first view.
     augment
-        Whether fine-tuning turns pictures by quarters and mirrors them at random.
+        Whether fine-tuning rotates images by quarter turns and reflects them at random.
     """
 
     count: int = 1
@@ -43,31 +42,31 @@ class Views:
     augment: bool = False
 
     def dim(self, total: int) -> int:
-        """Number of features of one view, of that of all views.
+        """Number of features of one view, from that of all views.
 
         Raises
         ------
         ModelError
-            If the features are not those of so many views.
+            If the number is not a multiple of the number of views.
         """
         if total % self.count:
             raise ModelError(
-                f"{total} features are not those of {self.count} views; give the number that the recipe has"
+                f"{total} features cannot be divided into {self.count} views; give the number of views of the recipe"
             )
         return total // self.count
 
     def rows(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features (N, V D) with a row for each view, (N V, D)."""
+        """Features (N, V D) with one row for each view, (N V, D)."""
         return features.reshape(-1, self.dim(features.shape[1]))
 
     def pooled(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features (N, V D) as a regressor reads them, (N, D): the mean over the views, or the first."""
+        """Features (N, V D) pooled for a regressor, (N, D): the mean over the views, or the first view."""
         views = features.reshape(len(features), self.count, self.dim(features.shape[1]))
         return np.asarray(views.mean(axis=1) if self.average else views[:, 0])
 
-    def looked_at(self, features: Tensor, *, training: bool) -> Tensor:
-        """Features (N, V D) -> (N, D) of one view of each row, drawn anew, in training; else of all views, (N V, D)."""
-        import torch  # configurations are read without it
+    def selected(self, features: Tensor, *, training: bool) -> Tensor:
+        """Select views of features (N, V D): in training a random view of each row, (N, D), otherwise all, (N V, D)."""
+        import torch  # configurations are read without torch
 
         if self.count == 1:
             return features
@@ -77,16 +76,16 @@ class Views:
             return views[torch.arange(len(views), device=views.device), drawn]
         return views.flatten(0, 1) if self.average else views[:, 0]
 
-    def mean(self, seen: Tensor, *, training: bool) -> Tensor:
-        """Undo :meth:`looked_at`: the mean over the views of each row, (N V, W) -> (N, W)."""
+    def mean(self, values: Tensor, *, training: bool) -> Tensor:
+        """Average values of the selected views of each row, (N V, W) -> (N, W)."""
         if training or self.count == 1 or not self.average:
-            return seen
-        return seen.reshape(-1, self.count, seen.shape[1]).mean(dim=1)
+            return values
+        return values.reshape(-1, self.count, values.shape[1]).mean(dim=1)
 
     def augmented(self, pixels: Tensor) -> Tensor:
-        """Pictures (N, C, H, W), each turned by quarters and mirrored at random where that is wanted.
+        """Images (N, C, H, W), rotated by quarter turns and reflected at random if :attr:`augment` is set.
 
-        The same values in other places: the group of the square for square pictures, of the rectangle for others.
+        The operations are the symmetries of the square for square images, of the rectangle for others.
         """
         import torch
 
@@ -96,14 +95,14 @@ class Views:
         turns = (torch.randint(quarters, (len(pixels),)) * (4 // quarters)).tolist()
         mirrors = torch.randint(2, (len(pixels),)).tolist()
         moved = [
-            torch.rot90(picture.flip(-1) if mirror else picture, turn, (-2, -1))
-            for picture, turn, mirror in zip(pixels, turns, mirrors, strict=True)
+            torch.rot90(image.flip(-1) if mirror else image, turn, (-2, -1))
+            for image, turn, mirror in zip(pixels, turns, mirrors, strict=True)
         ]
         return torch.stack(moved)
 
 
 ONE_VIEW = Views()
-"""A crystal as one picture."""
+"""A single view."""
 
 
 def views_of(features: FeatureConfig) -> Views:

@@ -265,7 +265,7 @@ class Tower(Network):
             features = self.backbone(self.views.augmented(values) if trains else values)  # type: ignore[arg-type]
         if features.shape[1] != self.dim:
             raise ModelError(f"{features.shape[1]} {self.modality} features, the tower takes {self.dim}")
-        return self.scale(self.views.looked_at(features, training=self.training))  # type: ignore[no-any-return]
+        return self.scale(self.views.selected(features, training=self.training))  # type: ignore[no-any-return]
 
     def penultimate(self, inputs: Inputs) -> Tensor:
         """Input of the last layer, (N, :attr:`width`), averaged over views."""

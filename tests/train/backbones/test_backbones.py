@@ -300,7 +300,7 @@ def test_networks_that_widen_behind_their_pooling(tmp_path: Path, write_image_fo
 def test_networks_of_one_input_size_ask_for_it(tmp_path: Path, write_image_folder: Writer) -> None:
     folder = write_image_folder(tmp_path / "mine", "test_vit")
     assert load_image_backbone(str(folder), channels=["total"], image_size=160).dim == 64
-    with pytest.raises(ConfigurationError, match="takes images of 160 pixels alone, give --image-size 160"):
+    with pytest.raises(ConfigurationError, match="takes images of 160 pixels only, give --image-size 160"):
         load_image_backbone(str(folder), channels=["total"], image_size=224)
 
 
@@ -332,7 +332,7 @@ def test_other_architectures_of_transformers(tmp_path: Path, write_text_folder: 
     assert load_text_backbone(str(folder), max_tokens=11).features(["MgO"]).shape == (1, 16)
     config = transformers.T5Config(vocab_size=size, d_model=16, d_ff=16, num_layers=1, num_heads=2)
     config.save_pretrained(folder)
-    with pytest.raises(ConfigurationError, match="t5 model, which is no encoder of texts alone"):
+    with pytest.raises(ConfigurationError, match="t5 model, which does not encode texts only"):
         load_text_backbone(str(folder), max_tokens=11)
 
 
@@ -405,7 +405,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, write_image_folder:
     name = next(name for name in tensors if name.startswith("conv1") and name.endswith(".weight"))
     broken = {
         "is missing": {k: v for k, v in tensors.items() if k != name},
-        "is left over": {**tensors, "more.weight": torch.zeros(1)},
+        "is unexpected": {**tensors, "more.weight": torch.zeros(1)},
         "is of another shape": {**tensors, name: torch.zeros(1)},
     }
     for what, state in broken.items():

@@ -120,7 +120,7 @@ def test_weights_of_older_repositories(tmp_path: Path, folder: Path, write_clip_
     with pytest.raises(ConfigurationError, match=r"pytorch_model\.bin cannot be read"):
         load_clip_text("openai/clip-vit-base-patch32", max_tokens=77, models=tmp_path)
     torch.save({"logit_scale": 3}, old / "pytorch_model.bin")
-    with pytest.raises(ConfigurationError, match="no mapping of names to tensors"):
+    with pytest.raises(ConfigurationError, match="not a mapping of names to tensors"):
         load_clip_text("openai/clip-vit-base-patch32", max_tokens=77, models=tmp_path)
 
 
@@ -146,10 +146,10 @@ def test_what_is_no_clip_is_refused(tmp_path: Path, folder: Path, write_clip_fol
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"no config\.json.*preprocessor_config\.json.*tokenizer"):
         load_clip_text(str(tmp_path / "empty"), max_tokens=77)
-    with pytest.raises(ConfigurationError, match=r"no folder.*it must hold config\.json"):
+    with pytest.raises(ConfigurationError, match=r"no folder.*it must contain config\.json"):
         load_clip_text("./nowhere", max_tokens=77)
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ConfigurationError, match="'bert' model, no CLIP"):
+    with pytest.raises(ConfigurationError, match="'bert' model, not a CLIP"):
         load_clip_image(str(tmp_path / "empty"), channels=["total"])
     broken = write_clip_folder(tmp_path / "broken")
     (broken / "preprocessor_config.json").write_text('{"size": 224, "crop_size": 224}')

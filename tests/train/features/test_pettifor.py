@@ -42,7 +42,7 @@ def test_the_order_of_a_formula_does_not_matter() -> None:
 
 
 def test_what_has_no_place() -> None:
-    with pytest.raises(InputError, match="Rf has no place"):
+    with pytest.raises(InputError, match="Rf is not on"):
         pettifor_features(["RfC"])
     with pytest.raises(InputError):
         pettifor_features(["no formula"])

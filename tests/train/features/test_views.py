@@ -90,14 +90,14 @@ def test_without_augmentation_pictures_are_left_alone() -> None:
 def test_training_looks_at_one_view_of_each_row_and_a_prediction_at_all() -> None:
     views = Views(3)
     features = torch.arange(24.0).reshape(4, 6)  # row, view, feature
-    drawn = torch.stack([views.looked_at(features, training=True) for _ in range(50)])
+    drawn = torch.stack([views.selected(features, training=True) for _ in range(50)])
     assert drawn.shape == (50, 4, 2)
     for row in range(4):
         assert {tuple(d.tolist()) for d in drawn[:, row]} == {tuple(v.tolist()) for v in features[row].reshape(3, 2)}
-    everything = views.looked_at(features, training=False)
+    everything = views.selected(features, training=False)
     assert everything.shape == (12, 2)
     torch.testing.assert_close(views.mean(everything, training=False), features.reshape(4, 3, 2).mean(1))
-    first = Views(3, average=False).looked_at(features, training=False)
+    first = Views(3, average=False).selected(features, training=False)
     assert torch.equal(first, features[:, :2])
 
 
@@ -130,7 +130,7 @@ def test_views_that_are_all_the_same_add_nothing_to_a_network() -> None:
     expected = predict(once, to_inputs(image=batch.features["image"]))
     np.testing.assert_allclose(predict(network, to_inputs(image=thrice)), expected, atol=1e-5)
     # What it trains on are the very rows that one view has.
-    drawn = Views(3).looked_at(torch.tensor(thrice), training=True)
+    drawn = Views(3).selected(torch.tensor(thrice), training=True)
     assert torch.equal(drawn, torch.tensor(batch.features["image"]))
 
 
@@ -152,7 +152,7 @@ def test_a_tower_of_views_comes_back_from_its_bytes() -> None:
 
 
 def test_features_of_another_number_of_views_are_refused() -> None:
-    with pytest.raises(ModelError, match="15 features are not those of 2 views"):
+    with pytest.raises(ModelError, match="15 features cannot be divided into 2 views"):
         build_network(config(image_views=2), {"image": 15}, 0)
     with pytest.raises(ConfigurationError, match="image_views"):
         config(image_views=0)
