@@ -94,9 +94,7 @@ def test_iqr_bounds_exclude_with_their_reason(invoke: Invoke, crystals: dict[str
     assert "IQR: maximum" in shown
 
 
-def test_import_keeps_folds_and_excludes_unknown_ids(
-    invoke: Invoke, crystals: dict[str, int], split_file: Path
-) -> None:
+def test_import_keeps_folds_and_excludes_unknown(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:
     done = invoke("split", "import", split_file, "--target", "k_vrh", "--json")
     assert done.exit_code == 0
     (made,) = json.loads(done.stdout)

@@ -63,7 +63,7 @@ def test_training_creates_split_baselines_and_leaderboard(train: Invoke, invoke:
     assert unknown.stderr.startswith("error: no crystal 'mp-999'")
     missing = invoke("predict", "tiny", "--structure", "x.cif")
     assert missing.exit_code == 1
-    assert "reads slices of the charge density; give --density FILE" in missing.stderr
+    assert "reads slices of the charge density; give a density file" in missing.stderr
 
 
 def test_a_note_counts_crystals_outside_of_the_split(train: Invoke, invoke: Invoke, engine: Engine) -> None:
@@ -103,11 +103,11 @@ def test_errors_are_one_line(invoke: Invoke, crystals: dict[str, int]) -> None:
         ("image", "--target", "k_vhr"): (2, "no property 'k_vhr'; did you mean 'k_vrh'?"),
         ("image", "--target", "k_vrh", "--split", "mine"): (1, "no split 'mine' for k_vrh"),
         ("image", "--target", "k_vrh", "--recipe", "paper"): (1, "no images of recipe 'paper'; there are: metric"),
-        ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; choose from"),
-        ("text", "--target", "k_vrh", "--text-level", "none"): (2, "text_level is 'none'; choose from"),
+        ("text", "--target", "k_vrh", "--text-level", "long"): (2, "text_level is 'long'; input should be"),
+        ("text", "--target", "k_vrh", "--text-level", "none"): (2, "text_level is 'none'; input should be"),
         ("image", "--target", "k_vrh", "--recipe", "none"): (2, "reads images, and the recipe is none"),
         ("image", "--target", "k_vrh", "--name", "mine:k@1"): (2, "'mine:k@1' cannot be the name of a model"),
-        ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "stack_features is 'x'; choose from"),
+        ("stacked", "--target", "k_vrh", "--stack-features", "x"): (2, "tower_features is 'x'; input should be"),
     }
     for arguments, (code, message) in cases.items():
         failed = invoke("train", *arguments)
@@ -130,9 +130,10 @@ def test_a_stack_reads_what_its_towers_read(invoke: Invoke, crystals: dict[str, 
     assert all(name in made.stdout for name in ("stacked", "text", "composition", "baseline-magpie"))
     with engine.connect() as connection:
         found = dict(connection.execute(text("SELECT kind, config FROM experiments")).all())
-    assert (found["stacked"]["join"], found["stacked"]["composition_backbone"]) == ("gaussian-process", "elements")
-    assert found["composition"]["composition_regressor"] == "gaussian-process"
-    assert found["text"]["readout"]["max_epochs"] == 2
+    assert found["stacked"]["join"]["name"] == "gaussian-process"
+    assert [tower["features"]["backbone"] for tower in found["stacked"]["towers"]] == ["minilm", "elements"]
+    assert found["composition"]["head"] == {"type": "regressor", "name": "gaussian-process"}
+    assert found["text"]["training"]["readout"]["max_epochs"] == 2
     predicted = invoke("predict", "stacked:k_vrh", "mp-1", "--json")
     assert json.loads(predicted.stdout)[0]["predicted"] > 0
 

@@ -19,7 +19,7 @@ def test_the_image_tower_is_the_one_that_cross_validation_chose(
     assert made.exit_code == 0, made.stderr
     with engine.connect() as connection:
         config = connection.scalar(text("SELECT config FROM experiments WHERE name = 'image'"))
-    assert (config["image_backbone"], config["image_regressor"]) == ("pixel_statistics", "kernel")
+    assert (config["features"]["backbone"], config["head"]["name"]) == ("pixel_statistics", "kernel")
     predicted = invoke("predict", "image", next(iter(crystals)), "--json")
     assert predicted.exit_code == 0, predicted.stderr
 
