@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +16,7 @@ from ecdreg.figures.catalog import FIGURES
 from ecdreg.output.rendering import environment, render
 from registry.errors import ConfigurationError, UnknownNameError
 from registry.settings import Settings
-from tests.conftest import Invocation
-
-Invoke = Callable[..., Invocation]
+from tests.conftest import Invoke
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 from sqlalchemy import Engine
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
 from registry.model_store import EpochRow, add_model_version, finish_experiment, start_experiment, write_epochs
+from tests.conftest import Invoke
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
 
@@ -48,7 +49,7 @@ def trained(engine: Engine, models: SimpleNamespace, home: Path) -> WriteExperim
 
 
 def test_a_joined_stack_names_its_network_towers(
-    invoke: Any, engine: Engine, trained: WriteExperiment, tmp_path: Path
+    invoke: Invoke, engine: Engine, trained: WriteExperiment, tmp_path: Path
 ) -> None:
     config = parse_config(JOINED)
     out = tmp_path / "curves.png"
@@ -72,7 +73,7 @@ def test_a_joined_stack_names_its_network_towers(
     assert out.stat().st_size > 10_000
 
 
-def test_error_names_the_regressor_and_the_baseline(invoke: Any, engine: Engine, trained: WriteExperiment) -> None:
+def test_error_names_the_regressor_and_the_baseline(invoke: Invoke, engine: Engine, trained: WriteExperiment) -> None:
     with session_scope(engine) as session:
         tower = {"kind": "image", "target": "k_vrh", "image_regressor": "kernel"}
         trained(session, parse_config(tower), name="picture-statistics", epochs=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Engine, text
 
-Invoke = Callable[..., Any]
+from tests.conftest import Invoke
 
 
 def data_of(page: str) -> dict[str, Any]:

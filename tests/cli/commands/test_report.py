@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from ecdreg.figures.predictions import parity_figure
 from ecdreg.report.content import Point, ReportContent, read_content
 from ecdreg.report.model import model_page
 from registry.model_store import resolve_model
+from tests.conftest import Invoke
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
@@ -182,7 +181,7 @@ def test_signed_field_has_a_scale_around_zero() -> None:
     assert field_scale([np.zeros(9)]).high > 0
 
 
-def test_command_writes_the_file(invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path) -> None:
+def test_command_writes_the_file(invoke: Invoke, models: SimpleNamespace, tmp_path: Path) -> None:
     out = tmp_path / "image.html"
     done = invoke("report", "image:k_vrh", "-o", out)
     assert (done.exit_code, done.stderr) == (0, "")
@@ -191,17 +190,13 @@ def test_command_writes_the_file(invoke: Callable[..., Any], models: SimpleNames
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["image.html"]
 
 
-def test_command_reports_a_baseline_without_epochs(
-    invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_command_reports_a_baseline_without_epochs(invoke: Invoke, models: SimpleNamespace, tmp_path: Path) -> None:
     out = tmp_path / "mean.html"
     assert invoke("report", "baseline-mean", "-o", out).exit_code == 0
     assert "fitted in one step" in out.read_text(encoding="utf-8")
 
 
-def test_unknown_model_gets_the_names_of_models(
-    invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_unknown_model_gets_the_names_of_models(invoke: Invoke, models: SimpleNamespace, tmp_path: Path) -> None:
     done = invoke("report", "imgae", "-o", tmp_path / "x.html")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
@@ -210,7 +205,7 @@ def test_unknown_model_gets_the_names_of_models(
 
 @pytest.mark.parametrize("place", ["", "missing/x.html"])
 def test_path_that_cannot_be_written_is_an_error(
-    invoke: Callable[..., Any], models: SimpleNamespace, tmp_path: Path, place: str
+    invoke: Invoke, models: SimpleNamespace, tmp_path: Path, place: str
 ) -> None:
     done = invoke("report", "image", "-o", tmp_path / place)
     assert done.exit_code == 2

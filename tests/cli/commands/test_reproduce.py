@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from ecdreg.report.reproduction import COLUMNS, fold_rows, reproduction_markdown, reproduction_page, table_rows
@@ -97,7 +98,7 @@ def test_pages_have_the_tables_and_the_failed_experiments() -> None:
 
 
 def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
-    reproduce: Any, invoke: Any, tmp_path: Path, engine: Any
+    reproduce: Invoke, invoke: Invoke, tmp_path: Path, engine: Engine
 ) -> None:
     missing = reproduce("--seed", "1", "--stage", "image")
     assert (missing.exit_code, missing.stdout) == (1, "")
@@ -134,7 +135,7 @@ def test_the_paper_is_reproduced_on_splits_made_by_its_rule(
 
 
 def test_missing_recipes_are_left_out_with_a_warning(
-    invoke: Any, crystals: dict[str, int], tiny_image: Path, tmp_path: Path
+    invoke: Invoke, crystals: dict[str, int], tiny_image: Path, tmp_path: Path
 ) -> None:
     tables = tmp_path / "ablation.md"
     made = invoke(
@@ -151,9 +152,9 @@ def test_missing_recipes_are_left_out_with_a_warning(
     assert "| image |  | metric | 1 |" in tables.read_text(encoding="utf-8")
 
 
-def test_unusable_options_are_refused(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_unusable_options_are_refused(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
     for arguments, message in (
-        (("--split", "mine-{tarket}"), "a template knows {target} and {seed}"),
+        (("--split", "mine-{tarket}"), "a template may contain {target} and {seed}"),
         (("--stage", "picture"), "stages holds 'picture'"),
         (("--target", "g_vrh"), "no published seeds for 'g_vrh'"),
         (("-o", tmp_path / "paper.docx"), "must end in .html or .md"),
@@ -164,7 +165,7 @@ def test_unusable_options_are_refused(invoke: Any, crystals: dict[str, int], tmp
         assert message in refused.stderr
 
 
-def test_figures_are_drawn_from_the_registry(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_figures_are_drawn_from_the_registry(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
     composition = tmp_path / "composition.png"
     assert invoke("plot", "composition", "-o", composition).exit_code == 0
     assert composition.read_bytes().startswith(b"\x89PNG")
