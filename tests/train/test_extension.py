@@ -24,7 +24,8 @@ from registry.errors import IncompatibleInputError
 from registry.files.grids import GridStore
 from registry.model_store import resolve_model
 from registry.models import CrystalRevision, Encoder
-from registry.properties import PropertyDefinition, add_property
+from registry.properties import PropertyDefinition
+from registry.property_store import add_property
 from registry.splits.creation import create_split
 from tests.train.conftest import SmallRegistry
 from train.config.config import TrainConfig
@@ -219,8 +220,8 @@ def test_an_added_target_is_trained_on_by_name(small: SmallRegistry) -> None:
     hardness = PropertyDefinition(
         "hardness_vickers", "GPa", "Vickers hardness", "Vickers hardness", 0.0, 150.0, "diamond has about 100 GPa"
     )
+    add_property(small.engine, hardness)
     with session_scope(small.engine) as session:
-        add_property(session, hardness)
         session.execute(
             text(
                 "INSERT INTO property_values (revision_id, property, level_of_theory, value)"
