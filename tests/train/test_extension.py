@@ -27,7 +27,7 @@ from registry.models import CrystalRevision, Encoder
 from registry.properties import PropertyDefinition
 from registry.property_store import add_property
 from registry.splits.creation import create_split
-from tests.train.conftest import SmallRegistry
+from tests.train.conftest import SmallRegistry, flat_config, small_crystal
 from train.config.config import TrainConfig
 from train.config.features import FeatureConfig
 from train.config.kinds import MODEL_KINDS, ModelKind, parse_config
@@ -181,8 +181,6 @@ def test_an_added_modality_is_trained_and_predicts(small: SmallRegistry, head: d
         assert session.scalar(text("SELECT count(*) FROM encoders WHERE name = 'powers' AND modality = 'cell'")) == 1
     ids = [small.revisions["mp-3"], small.revisions["mp-4"]]
     stored = predictor.predict_registered(small.engine, ids)
-    from tests.train.conftest import small_crystal
-
     files = predictor.predict([small_crystal(2), small_crystal(3)])
     np.testing.assert_allclose([p.value for p in files], [p.value for p in stored], rtol=1e-6)
 
@@ -230,7 +228,7 @@ def test_an_added_target_is_trained_on_by_name(small: SmallRegistry) -> None:
             )
         )
         create_split(session, "hard", target="hardness_vickers", n_folds=3)
-    result = small.run(small.config("text", target="hardness_vickers"), split="hard")
+    result = small.run(flat_config("baseline-magpie", "hardness_vickers"), split="hard")
     assert result.cv["r2"] > 0.3
     with Session(small.engine) as session:
         columns = session.execute(text("SELECT hardness_vickers, k_vrh FROM v_materials")).all()
