@@ -73,13 +73,15 @@ def test_what_cannot_be_searched_is_refused(invoke: Any, crystals: dict[str, int
 
 
 @pytest.mark.parametrize(
-    ("recipe", "dense", "begun"),
+    ("recipe", "dense", "first"),
     [
-        ("metric-views", False, ("pixel_statistics", "kernel", 4)),
+        ("metric-views", False, ("pixel_statistics", "regressor", 4)),
         ("metric", True, ("efficientnet_lite0", "network", 1)),
     ],
 )
-def test_a_search_begins_with_what_training_has_by_itself(recipe: str, dense: bool, begun: tuple[Any, ...]) -> None:
+def test_the_first_trial_is_the_default_of_training(recipe: str, dense: bool, first: tuple[str, str, int]) -> None:
     (config,) = _first_trials("image", ["k_vrh"], _options("image", recipe, "all", None, dense=dense))
-    assert (config.image_backbone, config.image_regressor, config.image_views) == begun
-    assert config.recipe == recipe
+    fields = config.to_dict()
+    features = fields["features"]
+    assert (features["backbone"], fields["head"]["type"], features["views"]) == first
+    assert features["recipe"] == recipe
