@@ -221,8 +221,8 @@ def find_materials(
         row, own = rows[i], values[i]
         chances = [probability(constraint, own[constraint.property]) for constraint in constraints]
         total = 1.0
-        for one in chances:
-            total *= 1.0 if one is None else one
+        for factor in chances:
+            total *= 1.0 if factor is None else factor
         found.append(
             FoundMaterial(
                 **{

@@ -52,7 +52,7 @@ def test_shapley_values_of_a_game_that_is_known(n: int) -> None:
     assert (np.abs(found.values - expected) <= 4 * found.error + 1e-9).all()
 
 
-def test_nothing_has_no_shares() -> None:
+def test_an_attribution_needs_parts() -> None:
     with pytest.raises(ModelError, match="at least one part"):
         shapley(lambda masks: np.zeros(len(masks)), 0)
 
@@ -86,7 +86,7 @@ def test_steps_are_halved_where_the_kinks_are() -> None:
     assert path.steps < 60
 
 
-def test_the_gap_that_is_left_is_told() -> None:
+def test_the_remaining_error_is_reported() -> None:
     rough = integrated_gradients(
         lambda x: torch.sin(40 * x).sum(1),
         torch.zeros(1),
@@ -162,11 +162,11 @@ def test_a_stack_whose_towers_are_fine_tuned(
     own_crystal = crystal_of(int(holdout[0][3:]) - 1)
     kinds = RECIPE["kinds"]
     others = np.stack([crystal_of(int(ident[3:]) - 1).slices[0].pixels for ident in cv])
-    seen = np.stack([_scaled(others[:, i], kind) for i, kind in enumerate(kinds)], axis=1).mean(axis=0)
-    mean = np.stack([_unscaled(torch.as_tensor(seen[i]), kind).numpy() for i, kind in enumerate(kinds)])
+    scaled = np.stack([_scaled(others[:, i], kind) for i, kind in enumerate(kinds)], axis=1).mean(axis=0)
+    mean = np.stack([_unscaled(torch.as_tensor(scaled[i]), kind).numpy() for i, kind in enumerate(kinds)])
     grey = replace(own_crystal, slices=(replace(own_crystal.slices[0], pixels=mean),))
     mute = replace(own_crystal, descriptions=(replace(own_crystal.descriptions[0], text="."),))
-    full, unseen, unread_text = (said.value for said in predictor.predict([own_crystal, grey, mute]))
+    full, unseen, unread_text = (one.value for one in predictor.predict([own_crystal, grey, mute]))
     assert found.predicted == pytest.approx(full, rel=1e-4)
     assert found.pixels is not None
     assert found.words is not None
@@ -193,13 +193,13 @@ def test_a_composition_is_explained_by_its_properties(small: SmallRegistry) -> N
     assert parts.full == pytest.approx(found.predicted)
 
 
-def test_a_mean_has_no_reasons(small: SmallRegistry) -> None:
+def test_a_mean_baseline_has_no_explanation(small: SmallRegistry) -> None:
     small.run(small.config("baseline-mean"))
     with pytest.raises(IncompatibleInputError, match="reads no input"):
         why(small, "baseline-mean:k_vrh", "mp-3")
 
 
-def test_patches_divide_the_step_and_say_nothing_of_channels(small: SmallRegistry) -> None:
+def test_patches_sum_to_the_difference_and_have_no_channels(small: SmallRegistry) -> None:
     """A regressor has no gradients in pixels; patches go through all channels at once."""
     base = small.fields("image")
     own = ("kind", "target", "image_backbone", "image_size")

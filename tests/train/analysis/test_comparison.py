@@ -10,10 +10,10 @@ from registry.errors import NotFoundError, QueryError, UnknownNameError
 from train.analysis.comparison import Comparison, compare_models, paired_bootstrap
 
 
-def test_equal_models_differ_by_nothing() -> None:
+def test_equal_models_have_no_difference() -> None:
     rng = np.random.default_rng(0)
-    truth, said = rng.normal(size=50), rng.normal(size=50)
-    assert paired_bootstrap(truth, said, said, [str(i) for i in range(50)]) == (0.0, 0.0)
+    truth, predicted = rng.normal(size=50), rng.normal(size=50)
+    assert paired_bootstrap(truth, predicted, predicted, [str(i) for i in range(50)]) == (0.0, 0.0)
 
 
 def test_errors_that_differ_by_a_factor_differ_by_it_in_every_draw() -> None:
@@ -23,7 +23,7 @@ def test_errors_that_differ_by_a_factor_differ_by_it_in_every_draw() -> None:
     assert (low, high) == pytest.approx((2.0, 2.0))
 
 
-def test_pairing_tells_apart_what_two_spreads_would_not() -> None:
+def test_pairing_detects_small_differences() -> None:
     rng = np.random.default_rng(1)
     hard = rng.exponential(5.0, size=70)  # most of the error is the crystal's
     low, high = paired_bootstrap(np.zeros(70), hard, hard + 0.3, [str(i) for i in range(70)])
@@ -58,7 +58,7 @@ def test_an_interval_with_zero_is_a_tie(low: float, high: float, verdict: str) -
     assert one.verdict == verdict
 
 
-def test_what_cannot_be_compared_is_said(session: Session) -> None:
+def test_models_that_cannot_be_compared_raise(session: Session) -> None:
     with pytest.raises(NotFoundError, match="have no holdout prediction of k_vrh in common"):
         compare_models(session, "image", "text", "k_vrh")
     with pytest.raises(QueryError, match="cannot be compared with itself"):

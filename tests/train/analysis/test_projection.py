@@ -23,7 +23,7 @@ def test_a_plane_is_found_again() -> None:
     assert np.array_equal(project(flat).points, project(flat).points)
 
 
-def test_what_makes_no_map() -> None:
+def test_unusable_vectors_raise() -> None:
     with pytest.raises(QueryError, match="at least 3"):
         project(np.ones((2, 4)))
     with pytest.raises(QueryError, match="not finite"):
@@ -52,13 +52,13 @@ def test_umap_keeps_groups_apart() -> None:
     assert np.array_equal(project(5 * vectors, method="umap", seed=3).points, found.points), "directions, and a seed"
 
 
-def test_umap_is_asked_for_directions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without umap-learn (its compiler alone is 150 MB): a stand-in takes what it would be asked."""
-    asked = {}
+def test_umap_projects_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options that UMAP receives, checked with a substitute because umap-learn is not installed in tests."""
+    requested = {}
 
     class Stand:
         def __init__(self, **options: object) -> None:
-            asked.update(options)
+            requested.update(options)
 
         def fit_transform(self, unit: np.ndarray) -> np.ndarray:
             assert np.allclose(np.linalg.norm(unit, axis=1), 1.0)
@@ -66,7 +66,7 @@ def test_umap_is_asked_for_directions(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Stand))
     found = project(7.0 * np.eye(5), method="umap", seed=3)
-    assert asked == {"n_neighbors": 4, "min_dist": 0.1, "metric": "cosine", "random_state": 3}
+    assert requested == {"n_neighbors": 4, "min_dist": 0.1, "metric": "cosine", "random_state": 3}
     assert (found.points.shape, found.points.dtype) == ((5, 2), np.float64)
     assert found.axes == ("UMAP, first axis", "UMAP, second axis")
     assert "4 neighbours, seed 3" in found.description

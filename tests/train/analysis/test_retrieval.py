@@ -79,8 +79,8 @@ def test_fused_encoders(line: Engine) -> None:
     assert fused.differences["k_vrh"] == pytest.approx(np.mean(differences), abs=2.5), "to ties"
 
 
-def test_trained_encoders_are_asked_with_the_holdout(line: Engine) -> None:
-    """A tower of a model whose split holds out two crystals: they alone are asked with."""
+def test_queries_of_trained_encoders_are_the_holdout(line: Engine) -> None:
+    """The queries of a tower are the two crystals of the holdout of its split."""
     from registry.files.artifacts import StoredArtifact
     from registry.model_store import add_model_version, start_experiment
     from registry.models import Encoder
@@ -109,7 +109,7 @@ def test_trained_encoders_are_asked_with_the_holdout(line: Engine) -> None:
         assert (fused.n_queries, fused.supervised) == (held, True)
 
 
-def test_what_cannot_be_evaluated(line: Engine) -> None:
+def test_invalid_evaluations_raise(line: Engine) -> None:
     with Session(line) as session:
         with pytest.raises(ConfigurationError, match="k is 0"):
             evaluate_search(session, k=0)
@@ -120,7 +120,7 @@ def test_what_cannot_be_evaluated(line: Engine) -> None:
             evaluate_search(session)
 
 
-def test_a_draw_of_those_that_are_asked_with(line: Engine) -> None:
+def test_queries_are_drawn_at_random(line: Engine) -> None:
     with Session(line) as session:
         one = evaluate_search(session, encoders=["sorted"], limit=3, seed=1)
         again = evaluate_search(session, encoders=["sorted"], limit=3, seed=1)

@@ -283,7 +283,7 @@ def test_the_default_networks_architecture_from_a_folder(tmp_path: Path, write_i
 @pytest.mark.parametrize(
     "name", ["inception_v3", "inception_v3.tv_in1k", "timm/inception_v3.tf_in1k", "./inception_v3/"]
 )
-def test_inception_sees_299_pixels_unless_told_otherwise(name: str) -> None:
+def test_the_input_of_inception_has_299_pixels_by_default(name: str) -> None:
     assert flat_config("image", "k_vrh", image_backbone=name).features.size == 299
     assert flat_config("image", "k_vrh", image_backbone=name, image_size=160).features.size == 160
     assert flat_config("stacked", "k_vrh", image_backbone=name).tower_config("image").features.size == 299
@@ -297,7 +297,7 @@ def test_networks_that_widen_behind_their_pooling(tmp_path: Path, write_image_fo
     assert backbone.features(np.zeros((1, 2, 64, 64), np.float32)).shape == (1, 512)
 
 
-def test_networks_of_one_input_size_ask_for_it(tmp_path: Path, write_image_folder: Writer) -> None:
+def test_networks_of_one_input_size_require_it(tmp_path: Path, write_image_folder: Writer) -> None:
     folder = write_image_folder(tmp_path / "mine", "test_vit")
     assert load_image_backbone(str(folder), channels=["total"], image_size=160).dim == 64
     with pytest.raises(ConfigurationError, match="takes images of 160 pixels only, give --image-size 160"):
@@ -336,7 +336,7 @@ def test_other_architectures_of_transformers(tmp_path: Path, write_text_folder: 
         load_text_backbone(str(folder), max_tokens=11)
 
 
-def test_a_hub_that_answers_is_asked_for_one_file_of_weights(
+def test_one_weight_file_is_downloaded_from_the_hub(
     tmp_path: Path, write_text_folder: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """safetensors where the repository has them; the older file is fetched from those alone that have no other."""
@@ -345,10 +345,10 @@ def test_a_hub_that_answers_is_asked_for_one_file_of_weights(
     from train.backbones import resolve
 
     folder = write_text_folder(tmp_path / "cached", "bert")
-    asked: list[tuple[str, bool]] = []
+    requested: list[tuple[str, bool]] = []
 
     def download(hub_id: str, *, allow_patterns: list[str], local_files_only: bool) -> str:
-        asked.append((allow_patterns[-1], local_files_only))
+        requested.append((allow_patterns[-1], local_files_only))
         if local_files_only:
             raise FileNotFoundError("not in the cache")
         return str(folder)
@@ -361,11 +361,11 @@ def test_a_hub_that_answers_is_asked_for_one_file_of_weights(
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     found = resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files")
     assert found == folder
-    assert asked == [("model.safetensors", True), ("model.safetensors", False)]
-    asked.clear()
+    assert requested == [("model.safetensors", True), ("model.safetensors", False)]
+    requested.clear()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files") == folder
-    assert [name for name, local in asked if not local] == ["model.safetensors", "pytorch_model.bin"]
+    assert [name for name, local in requested if not local] == ["model.safetensors", "pytorch_model.bin"]
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(ConfigurationError, match=r"a/b on the hub has neither model\.safetensors nor pytorch_model"):
         resolve.hub_folder("a/b", "a/b", files=("config.json",), layout="files")
@@ -420,7 +420,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, write_image_folder:
         load_image_backbone(str(folder), channels=["total"])
 
 
-def test_a_folder_without_its_files_says_what_is_missing(tmp_path: Path) -> None:
+def test_errors_name_missing_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"config\.json"):
         load_text_backbone(str(tmp_path / "empty"), max_tokens=11)
@@ -437,12 +437,12 @@ def test_a_folder_without_its_files_says_what_is_missing(tmp_path: Path) -> None
         (lambda name: load_text_backbone(name, max_tokens=11), "FacebookAI/roberta-base"),
     ],
 )
-def test_without_a_connection_the_error_names_the_files_that_would_do(load: Callable[[str], object], name: str) -> None:
+def test_without_a_connection_the_error_names_the_required_files(load: Callable[[str], object], name: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"model\.safetensors.*ECDREG_MODELS/{name}"):
         load(name)
 
 
-def test_what_is_no_backbone_is_refused() -> None:
+def test_unknown_backbones_raise() -> None:
     with pytest.raises(ConfigurationError, match="no image backbone 'inseption'"):
         load_image_backbone("inseption", channels=["total"])
     with pytest.raises(UnknownNameError, match="total"):

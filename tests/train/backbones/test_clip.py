@@ -40,13 +40,13 @@ def whole(folder: Path) -> CLIPModel:
 
 def received(backbone: ClipImageBackbone, pixels: np.ndarray) -> torch.Tensor:
     """What the network gets."""
-    seen: list[torch.Tensor] = []
+    received: list[torch.Tensor] = []
     hook = backbone.network.register_forward_pre_hook(
-        lambda _, __, options: seen.append(options["pixel_values"]), with_kwargs=True
+        lambda _, __, options: received.append(options["pixel_values"]), with_kwargs=True
     )
     backbone.features(pixels)
     hook.remove()
-    return seen[0]
+    return received[0]
 
 
 def processor(folder: Path) -> Any:
@@ -85,10 +85,10 @@ def test_halves_give_the_projections_of_the_whole(folder: Path, whole: CLIPModel
     text = load_clip_text(str(folder), max_tokens=77)
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     with torch.inference_mode():
-        said = whole(pixel_values=image.prepare(torch.tensor(pixels)).flatten(0, 1), **tokens)
+        expected = whole(pixel_values=image.prepare(torch.tensor(pixels)).flatten(0, 1), **tokens)
     assert image.dim == text.dim == 8
-    np.testing.assert_allclose(image.features(pixels), said.image_embeds.numpy(), atol=1e-6)
-    np.testing.assert_allclose(text.features(TEXTS), said.text_embeds.numpy(), atol=1e-6)
+    np.testing.assert_allclose(image.features(pixels), expected.image_embeds.numpy(), atol=1e-6)
+    np.testing.assert_allclose(text.features(TEXTS), expected.text_embeds.numpy(), atol=1e-6)
 
 
 def test_an_image_has_the_dimension_of_a_text_whatever_its_channels(folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_weights_of_older_repositories(tmp_path: Path, folder: Path, write_clip_
         load_clip_text("openai/clip-vit-base-patch32", max_tokens=77, models=tmp_path)
 
 
-def test_a_newer_folder_keeps_the_processor_elsewhere(tmp_path: Path, write_clip_folder: Callable[..., Path]) -> None:
+def test_the_processor_of_newer_folders_is_read(tmp_path: Path, write_clip_folder: Callable[..., Path]) -> None:
     new = write_clip_folder(tmp_path / "new")
     before = load_clip_image(str(new), channels=["total"]).preprocessing()
     documented = json.loads((new / "preprocessor_config.json").read_text())
@@ -142,7 +142,7 @@ def test_spec_and_preprocessing_survive_json(folder: Path) -> None:
         assert again.preprocessing() == backbone.preprocessing()
 
 
-def test_what_is_no_clip_is_refused(tmp_path: Path, folder: Path, write_clip_folder: Callable[..., Path]) -> None:
+def test_folders_of_other_models_raise(tmp_path: Path, folder: Path, write_clip_folder: Callable[..., Path]) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"no config\.json.*preprocessor_config\.json.*tokenizer"):
         load_clip_text(str(tmp_path / "empty"), max_tokens=77)
@@ -164,7 +164,7 @@ def test_what_is_no_clip_is_refused(tmp_path: Path, folder: Path, write_clip_fol
         load_clip_text(str(folder), max_tokens=77)([" "])
 
 
-def test_without_a_connection_the_error_names_the_files_that_would_do() -> None:
+def test_without_a_connection_the_error_names_the_required_files() -> None:
     expected = r"preprocessor_config\.json, model\.safetensors.*tokenizer.*ECDREG_MODELS/openai/clip-vit-base-patch32"
     with pytest.raises(ConfigurationError, match=expected):
         load_clip_image("openai/clip-vit-base-patch32", channels=["total"])

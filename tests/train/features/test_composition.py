@@ -21,7 +21,7 @@ def test_names_and_groups() -> None:
     assert composition_features([]).shape == (0, len(labels))
 
 
-def test_a_heusler_compound_by_hand() -> None:
+def test_features_of_a_heusler_compound() -> None:
     found = described("Ru2TiGe")
     assert found["elements Ru"] == 0.5
     assert found["elements Ti"] == found["elements Ge"] == 0.25

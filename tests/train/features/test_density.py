@@ -147,7 +147,7 @@ def test_scale_is_kept() -> None:
     assert large["bonds length mean"] == pytest.approx(1.1 * small["bonds length mean"])
 
 
-def test_what_cannot_be_described_is_refused() -> None:
+def test_invalid_densities_raise() -> None:
     total = gaussians(ROCK_SALT, PRIMITIVE, 12)
     atoms = structure(ROCK_SALT)
     for kind in DENSITY_FEATURE_KINDS:

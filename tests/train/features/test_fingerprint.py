@@ -98,7 +98,7 @@ def test_a_density_tower_reads_no_composition(small: Any) -> None:
         small.run(config)
 
 
-def test_a_crystal_without_a_fingerprint_is_told_what_makes_one(invoke: Any, engine: Any) -> None:
+def test_the_error_of_a_missing_fingerprint_names_the_command(invoke: Any, engine: Any) -> None:
     assert invoke("ingest", "--source", "sample", "--limit", "2", "--workers", "0").exit_code == 0
     assert invoke("encoders", "add", "fingerprint").exit_code == 0
     assert invoke("ingest", "--source", "sample", "--limit", "3", "--workers", "0").exit_code == 0

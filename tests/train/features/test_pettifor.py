@@ -41,7 +41,7 @@ def test_the_order_of_a_formula_does_not_matter() -> None:
     assert np.array_equal(*pettifor_features(["TiO2", "O4Ti2"]))
 
 
-def test_what_has_no_place() -> None:
+def test_elements_off_the_scale_raise() -> None:
     with pytest.raises(InputError, match="Rf is not on"):
         pettifor_features(["RfC"])
     with pytest.raises(InputError):

@@ -44,7 +44,7 @@ def test_it_is_a_backbone_of_the_catalog(statistics: ImageBackbone) -> None:
 
 
 @pytest.mark.parametrize("kinds", [["total"], ["fourier"], ["imported", "imported"], ["total", "deformation"] * 2])
-def test_any_channels_will_do(kinds: list[str]) -> None:
+def test_all_channel_kinds_are_supported(kinds: list[str]) -> None:
     backbone = load_image_backbone("pixel_statistics", channels=kinds, image_size=32)
     features = backbone.features(np.random.default_rng(0).random((3, len(kinds), 40, 48), dtype=np.float32))
     assert features.shape == (3, backbone.dim)
@@ -63,7 +63,7 @@ def test_channels_of_one_plane_belong_together(statistics: ImageBackbone) -> Non
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_turned_and_mirrored_pictures_have_the_same_statistics(
+def test_statistics_are_invariant_to_rotation_and_reflection(
     statistics: ImageBackbone, turn: int, mirror: bool
 ) -> None:
     plain = pictures()
@@ -81,7 +81,7 @@ def test_absolute_densities_are_kept(statistics: ImageBackbone) -> None:
     assert np.abs(one - other).max() > 0.05
 
 
-def test_a_finer_lattice_is_another_picture(statistics: ImageBackbone) -> None:
+def test_statistics_depend_on_the_length_scale(statistics: ImageBackbone) -> None:
     _, x = np.mgrid[0:12:64j, 0:12:64j]
     waves = [np.stack([0.4 + 0.3 * np.cos(k * x), 0.05 * np.cos(k * x)]) for k in (2.0, 2.2)]
     one, other = statistics.features(np.array(waves, dtype=np.float32))
@@ -106,7 +106,7 @@ def test_joint_histograms_hold_all_pixels() -> None:
     assert float((moved - found).abs().sum()) < 5e-3  # smooth: no pixel jumps into another bin
 
 
-def test_a_picture_has_a_gradient_everywhere(statistics: ImageBackbone) -> None:
+def test_gradients_are_finite_everywhere(statistics: ImageBackbone) -> None:
     for values in (pictures(1), np.zeros((1, 2, 64, 64), dtype=np.float32)):
         pixels = torch.tensor(values, requires_grad=True)
         statistics(pixels).sum().backward()
@@ -114,7 +114,7 @@ def test_a_picture_has_a_gradient_everywhere(statistics: ImageBackbone) -> None:
         assert torch.isfinite(pixels.grad).all()
 
 
-def test_wrong_pictures_are_refused(statistics: ImageBackbone) -> None:
+def test_invalid_slices_raise(statistics: ImageBackbone) -> None:
     with pytest.raises(ModelError, match=r"takes \(N, 2, H, W\)"):
         statistics.features(np.zeros((1, 3, 64, 64), dtype=np.float32))
     imported = load_image_backbone("pixel_statistics", channels=["imported"], image_size=32)

@@ -154,9 +154,9 @@ def test_a_tower_of_views_comes_back_from_its_bytes() -> None:
 def test_features_of_another_number_of_views_are_refused() -> None:
     with pytest.raises(ModelError, match="15 features cannot be divided into 2 views"):
         build_network(config(image_views=2), {"image": 15}, 0)
-    with pytest.raises(ConfigurationError, match="image_views"):
+    with pytest.raises(ConfigurationError, match="views is 0"):
         config(image_views=0)
-    with pytest.raises(ConfigurationError, match="image_augment"):
+    with pytest.raises(ConfigurationError, match="augment"):
         config(image_augment="yes")
 
 

@@ -114,8 +114,8 @@ def test_features_are_standardised_by_the_scaler_and_clamped() -> None:
     tower = build_network(config("image"), {"image": 3}, 0)
     assert isinstance(tower, Tower)
     tower.scale.set(StandardScaler(np.array([1.0, 0.0, 0.0]), np.array([2.0, 1.0, 1e-6])))
-    seen = tower.forward_features({"image": torch.tensor([[3.0, -0.5, 1.0]])})
-    assert seen.tolist() == [[1.0, -0.5, FEATURE_LIMIT]]
+    features = tower.forward_features({"image": torch.tensor([[3.0, -0.5, 1.0]])})
+    assert features.tolist() == [[1.0, -0.5, FEATURE_LIMIT]]
     with pytest.raises(ModelError, match="scaler"):
         tower.scale.set(StandardScaler(np.zeros(2), np.ones(2)))
 

@@ -56,7 +56,7 @@ def test_same_seed_same_numbers() -> None:
     assert run(4)[0] != history
 
 
-def test_the_callers_random_state_is_left_alone() -> None:
+def test_the_random_state_of_the_caller_is_restored() -> None:
     inputs, y = rows(20)
     before = torch.random.get_rng_state()
     fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=2)
@@ -114,25 +114,25 @@ def test_a_last_batch_of_one_row_does_not_break_batchnorm(n: int) -> None:
     assert all(math.isfinite(record.train_loss) for record in result.history)
 
 
-def test_each_row_is_seen_once_an_epoch() -> None:
+def test_each_row_is_used_once_in_each_epoch() -> None:
     net = network()
-    seen: list[float] = []
+    used: list[float] = []
 
     def record(_module: object, arguments: tuple[Any, ...]) -> None:
-        seen.extend(arguments[0]["image"][:, 0].tolist())
+        used.extend(arguments[0]["image"][:, 0].tolist())
 
     net.register_forward_pre_hook(record)
     inputs, y = rows(33)
     fit(net, inputs, y, phase=PhaseConfig(learning_rate=1e-3, batch_size=8), seed=0, epochs=1)
-    assert sorted(seen) == sorted(inputs["image"][:, 0].tolist())
+    assert sorted(used) == sorted(inputs["image"][:, 0].tolist())
 
 
-def test_progress_is_told_of_each_epoch() -> None:
-    told: list[EpochRecord] = []
+def test_the_callback_receives_each_epoch() -> None:
+    records: list[EpochRecord] = []
     inputs, y = rows(20)
-    result = fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=3, on_epoch=told.append)
-    assert tuple(told) == result.history
-    assert result.seconds >= sum(record.seconds for record in told)
+    result = fit(network(), inputs, y, phase=PhaseConfig(learning_rate=1e-3), seed=0, epochs=3, on_epoch=records.append)
+    assert tuple(records) == result.history
+    assert result.seconds >= sum(record.seconds for record in records)
 
 
 def test_weight_decay_shrinks_weights() -> None:

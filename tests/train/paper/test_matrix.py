@@ -24,7 +24,7 @@ def test_the_whole_matrix_is_every_stage_level_target_and_run() -> None:
     assert {job.config.kind for job in jobs if job.row.stage == "clip"} == {"dual-encoder"}
 
 
-def test_jobs_come_after_what_they_are_made_of_and_runs_one_after_the_other() -> None:
+def test_jobs_follow_their_dependencies_in_order_of_runs() -> None:
     jobs = enumerate_jobs(Plan(targets=("k_vrh",)))
     assert all(need < place for place, job in enumerate(jobs) for need in job.needs)
     for job in jobs:

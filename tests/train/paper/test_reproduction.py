@@ -122,7 +122,7 @@ def test_two_processes_give_what_one_gives(small: Any, plan: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_reproduction_goes_on_and_ends_as_if_nothing_had_happened(small: Any, plan: Plan) -> None:
+def test_an_interrupted_reproduction_resumes_with_equal_results(small: Any, plan: Plan) -> None:
     script = (
         "import pickle, sys\n"
         "from registry.database import connect\n"
@@ -163,7 +163,7 @@ def test_a_killed_reproduction_goes_on_and_ends_as_if_nothing_had_happened(small
         assert everything(session) == kept
 
 
-def test_a_job_that_fails_takes_along_only_what_needs_it(small: Any, plan: Plan) -> None:
+def test_a_failed_job_fails_only_its_dependents(small: Any, plan: Plan) -> None:
     jobs = enumerate_jobs(replace(plan, seeds=(1,)))
     broken: list[Job] = [replace(job, split="nowhere") if job.row.stage == "image" else job for job in jobs]
     outcomes = run_jobs(small.settings, broken)
@@ -174,7 +174,7 @@ def test_a_job_that_fails_takes_along_only_what_needs_it(small: Any, plan: Plan)
     assert {jobs[o.place].row.stage for o in outcomes if o.result} == {"baseline-mean", "baseline-magpie", "text"}
 
 
-def test_splits_that_are_missing_are_named_or_made(small: Any, plan: Plan) -> None:
+def test_missing_splits_are_reported_or_created(small: Any, plan: Plan) -> None:
     elsewhere = replace(plan, split="mine-{target}-{seed}")
     with pytest.raises(NotFoundError, match=r"no split 'mine-k_vrh-1' for k_vrh \(and 1 more\).*--make-splits"):
         ensure_splits(small.engine, elsewhere, make=False)
@@ -185,7 +185,7 @@ def test_splits_that_are_missing_are_named_or_made(small: Any, plan: Plan) -> No
     assert ensure_splits(small.engine, elsewhere, make=True, iqr=None) == []
 
 
-def test_pictures_that_a_member_lacks_are_left_out_and_named(small: Any, plan: Plan) -> None:
+def test_recipes_that_members_lack_are_excluded_and_reported(small: Any, plan: Plan) -> None:
     wished = replace(plan, recipes=("metric", "paper", "imported"), text_levels=("keywords", "all"))
     with Session(small.engine) as session:
         left, missing = leave_out_missing(session, wished)
@@ -197,7 +197,7 @@ def test_pictures_that_a_member_lacks_are_left_out_and_named(small: Any, plan: P
             leave_out_missing(session, replace(plan, recipes=("paper",)))
 
 
-def test_a_cluster_that_cannot_be_used_is_refused(small: Any, plan: Plan) -> None:
+def test_an_unusable_cluster_raises(small: Any, plan: Plan) -> None:
     pytest.importorskip("distributed")
     embedded = replace(small.settings, database_url=None)
     with pytest.raises(ConfigurationError, match="cannot reach the embedded database"):
@@ -221,5 +221,5 @@ def test_a_dask_cluster_gives_what_one_process_gives(small: Any, plan: Plan) -> 
         assert everything(session) == scored
 
 
-def test_a_row_is_told_by_what_it_is_shown() -> None:
+def test_rows_are_identified_by_their_inputs() -> None:
     assert TableRow("image", "metric", None) != TableRow("image", "imported", None)

@@ -30,7 +30,7 @@ def trained(small: SmallRegistry, kind: str) -> tuple[ResolvedModel, Predictor]:
 
 
 @pytest.mark.parametrize("kind", ["baseline-mean", "baseline-magpie", "text", "stacked"])
-def test_a_training_keeps_intervals_of_its_split(small: SmallRegistry, kind: str) -> None:
+def test_training_stores_intervals_of_its_split(small: SmallRegistry, kind: str) -> None:
     model, predictor = trained(small, kind)
     with Session(small.engine) as session:
         kept = {
@@ -68,11 +68,11 @@ def test_a_training_keeps_intervals_of_its_split(small: SmallRegistry, kind: str
     ]
     assert board == (pytest.approx(inside[0], abs=1e-4), pytest.approx(inside[1], abs=1e-4), None)
     # what one asks for is what is kept
-    for said in predict_crystals(small.engine, small.settings, model, list(kept)):
-        assert (said.lower, said.upper, said.confidence) == (*kept[said.revision_id][:2], 0.9)
+    for one in predict_crystals(small.engine, small.settings, model, list(kept)):
+        assert (one.lower, one.upper, one.confidence) == (*kept[one.revision_id][:2], 0.9)
 
 
-def test_files_have_intervals_and_strangers_are_out_of_domain(
+def test_files_have_intervals_and_unusual_crystals_are_out_of_domain(
     small: SmallRegistry, crystal_of: Callable[..., CrystalData]
 ) -> None:
     _, predictor = trained(small, "image")
@@ -101,21 +101,21 @@ def test_no_interval_of_a_bulk_modulus_reaches_below_zero_by_itself(
             text("UPDATE property_values SET value = 0.2 + 200 * (value / 200) ^ 6 WHERE property = 'k_vrh'")
         )
     write(crystal_of(2, source="twin"))
-    said = {}
+    predictions = {}
     for target in ("k_vrh", "efermi"):
         small.run(small.config("baseline-magpie", target=target))
         with Session(small.engine) as session:
             (model,) = resolve_model(session, f"baseline-magpie:{target}")
             ids = list(session.scalars(text("SELECT id FROM crystal_revisions ORDER BY id")))
             session.expunge_all()
-        said[target] = predict_crystals(small.engine, small.settings, model, ids, confidence=confidence)
-        assert {one.subset for one in said[target]} == {"validation", "holdout", "train"}
+        predictions[target] = predict_crystals(small.engine, small.settings, model, ids, confidence=confidence)
+        assert {one.subset for one in predictions[target]} == {"validation", "holdout", "train"}
     with Session(small.engine) as session:
         query = text("SELECT target, min(lower) FROM v_predictions GROUP BY target")
         kept: dict[str, float] = {row.target: row.min for row in session.execute(query)}
     assert kept["k_vrh"] == 0
     assert kept["efermi"] < -1
-    ends = [(one.lower, one.value, one.upper) for one in said["k_vrh"]]
+    ends = [(one.lower, one.value, one.upper) for one in predictions["k_vrh"]]
     assert all(low is not None and high is not None and 0 <= low <= value <= high for low, value, high in ends)
     assert sum(low == 0 for low, _, _ in ends) > 5
 
@@ -129,8 +129,8 @@ def test_another_confidence_is_computed_and_the_stored_intervals_stay(
         ids = [*small.revisions.values(), session.scalar(text("SELECT max(id) FROM crystal_revisions"))]
     usual = predict_crystals(small.engine, small.settings, model, ids)
     narrow = predict_crystals(small.engine, small.settings, model, ids, confidence=0.5)
-    assert {said.subset for said in usual} == {"validation", "holdout", "train"}
-    assert {said.confidence for said in narrow} == {0.5}
+    assert {one.subset for one in usual} == {"validation", "holdout", "train"}
+    assert {one.confidence for one in narrow} == {0.5}
     for wide, other in zip(usual, narrow, strict=True):
         assert wide.value == other.value
         assert None not in (wide.lower, wide.upper, other.lower, other.upper)
@@ -140,12 +140,12 @@ def test_another_confidence_is_computed_and_the_stored_intervals_stay(
         predict_crystals(small.engine, small.settings, model, ids, confidence=0.99)
 
 
-def test_models_trained_before_are_filled(small: SmallRegistry) -> None:
+def test_intervals_of_older_models_are_filled(small: SmallRegistry) -> None:
     model, predictor = trained(small, "baseline-magpie")
     before = predict_crystals(small.engine, small.settings, model, list(small.revisions.values()))
     with session_scope(small.engine) as session:
         session.execute(update(Prediction).values(lower=None, upper=None, out_of_domain=None))
-    # asked for, they are made although they are not kept
+    # computed on request although they are not stored
     again = predict_crystals(small.engine, small.settings, model, list(small.revisions.values()))
     assert [(p.lower, p.upper) for p in again] == [(pytest.approx(p.lower), pytest.approx(p.upper)) for p in before]
     assert fill_intervals(predictor, small.engine) == 40

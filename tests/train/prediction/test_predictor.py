@@ -65,11 +65,11 @@ def test_members_are_answered_as_when_they_had_not_been_seen(small: Any, crystal
     with Session(small.engine) as session:
         made = {p.revision_id: p for p in session.scalars(select(Prediction))}
     known = {rid: crystal_of(int(ident[3:]) - 1).properties[0].value for ident, rid in small.revisions.items()}
-    for said in predict_crystals(small.engine, small.settings, model, list(small.revisions.values())):
-        stored = made[said.revision_id]
-        assert (said.value, said.spread, said.subset) == (stored.value, stored.spread, stored.subset)
-        assert said.subset in ("validation", "holdout")
-        assert said.known == known[said.revision_id]
+    for prediction in predict_crystals(small.engine, small.settings, model, list(small.revisions.values())):
+        stored = made[prediction.revision_id]
+        assert (prediction.value, prediction.spread, prediction.subset) == (stored.value, stored.spread, stored.subset)
+        assert prediction.subset in ("validation", "holdout")
+        assert prediction.known == known[prediction.revision_id]
 
     # One material under another id was fitted to all the same; a new one was not.
     write(

@@ -27,19 +27,19 @@ def regression(
     """Intervals of n rows out of fold and of m new ones, with their truths: a line with noise that grows outwards."""
     x = rng.normal(size=(n + m, 4))
     y = x @ np.array([1.0, -2.0, 0.5, 0.0]) + rng.normal(size=n + m) * (0.3 + np.abs(x[:, 0]))
-    folds, predicted, said = np.arange(n) % FOLDS, np.empty(n), {}
+    folds, predicted, fold_predictions = np.arange(n) % FOLDS, np.empty(n), {}
     for fold in range(FOLDS):
         inside = folds != fold
         slope = np.linalg.lstsq(x[:n][inside], y[:n][inside], rcond=None)[0]
-        predicted[~inside], said[fold] = x[:n][~inside] @ slope, x[n:] @ slope
+        predicted[~inside], fold_predictions[fold] = x[:n][~inside] @ slope, x[n:] @ slope
     calibration = Calibration(y[:n], predicted, folds, features={"image": x[:n]}, distance_weight=weight)
-    new = calibration.intervals(said, features={"image": x[n:]}, confidence=confidence)
+    new = calibration.intervals(fold_predictions, features={"image": x[n:]}, confidence=confidence)
     return calibration.out_of_fold(confidence=confidence), new, y[:n], y[n:]
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_exchangeable_rows_are_covered_as_promised(confidence: float, weight: float) -> None:
+def test_exchangeable_rows_have_the_nominal_coverage(confidence: float, weight: float) -> None:
     rng = np.random.default_rng(7)
     hits = [0, 0]
     for _ in range(60):
@@ -55,42 +55,42 @@ def test_exchangeable_rows_are_covered_as_promised(confidence: float, weight: fl
 def test_cv_plus_with_one_model_is_split_conformal() -> None:
     residuals = np.arange(1.0, 10.0)  # nine: the 0.9 quantile is the ninth of nine
     folds = np.array([0, 1, 2] * 3)
-    said = {fold: np.array([5.0, -1.0]) for fold in range(3)}
-    lower, upper = cv_plus(residuals, folds, said, confidence=0.9)
+    fold_predictions = {fold: np.array([5.0, -1.0]) for fold in range(3)}
+    lower, upper = cv_plus(residuals, folds, fold_predictions, confidence=0.9)
     assert lower == pytest.approx([-4.0, -10.0])
     assert upper == pytest.approx([14.0, 8.0])
-    lower, upper = cv_plus(residuals, folds, said, confidence=0.5)  # ceil(0.5 * 10) = 5
+    lower, upper = cv_plus(residuals, folds, fold_predictions, confidence=0.5)  # ceil(0.5 * 10) = 5
     assert upper - 5.0 == pytest.approx([5.0, -1.0])
 
 
 def test_cv_plus_ranks_each_end_by_itself() -> None:
     # Two folds that disagree: the interval reaches over both models.
     residuals, folds = np.zeros(19), np.arange(19) % 2
-    said = {0: np.array([0.0]), 1: np.array([10.0])}
-    lower, upper = cv_plus(residuals, folds, said, confidence=0.9)
+    fold_predictions = {0: np.array([0.0]), 1: np.array([10.0])}
+    lower, upper = cv_plus(residuals, folds, fold_predictions, confidence=0.9)
     assert (lower[0], upper[0]) == (0.0, 10.0)
 
 
-def test_an_interval_holds_the_refit() -> None:
+def test_an_interval_contains_the_prediction_of_the_refit() -> None:
     calibration = Calibration(np.zeros(20), np.full(20, 0.1), np.arange(20) % 2)
-    said = {0: np.array([1.0]), 1: np.array([1.0])}
-    intervals = calibration.intervals(said, value=np.array([3.0]))
+    fold_predictions = {0: np.array([1.0]), 1: np.array([1.0])}
+    intervals = calibration.intervals(fold_predictions, value=np.array([3.0]))
     assert (intervals.lower[0], intervals.upper[0]) == pytest.approx((0.9, 3.0))
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
-def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(confidence: float) -> None:
+def test_a_bound_removes_impossible_values_and_keeps_the_coverage(confidence: float) -> None:
     rng = np.random.default_rng(11)
     y, folds = rng.gamma(1.0, 20.0, size=200), np.arange(200) % FOLDS
     predicted = y + rng.normal(scale=15.0, size=200)  # some below zero, as a model without the bound says
     x = {"a": rng.normal(size=(200, 3))}
-    said = {fold: predicted + rng.normal(scale=2.0, size=200) for fold in range(FOLDS)}
+    fold_predictions = {fold: predicted + rng.normal(scale=2.0, size=200) for fold in range(FOLDS)}
     free, bounded = (Calibration(y, predicted, folds, features=x, lower_bound=bound) for bound in (None, 0.0))
     for before, after in (
         (free.out_of_fold(confidence=confidence), bounded.out_of_fold(confidence=confidence)),
         (
-            free.intervals(said, features=x, value=predicted, confidence=confidence),
-            bounded.intervals(said, features=x, value=predicted, confidence=confidence),
+            free.intervals(fold_predictions, features=x, value=predicted, confidence=confidence),
+            bounded.intervals(fold_predictions, features=x, value=predicted, confidence=confidence),
         ),
     ):
         assert (before.lower < np.minimum(predicted, 0)).any()  # or there were nothing to take away
@@ -107,16 +107,16 @@ def test_a_bound_takes_away_what_is_impossible_and_nothing_of_the_coverage(confi
 
 def test_an_interval_below_all_that_is_possible_reaches_from_the_prediction_to_the_bound() -> None:
     calibration = Calibration(np.zeros(20), np.full(20, -9.0), np.arange(20) % 2, lower_bound=0.0)
-    said = {0: np.array([-50.0, 30.0]), 1: np.array([-50.0, 30.0])}
-    intervals = calibration.intervals(said, value=np.array([-48.0, 30.0]))
+    fold_predictions = {0: np.array([-50.0, 30.0]), 1: np.array([-50.0, 30.0])}
+    intervals = calibration.intervals(fold_predictions, value=np.array([-48.0, 30.0]))
     assert (intervals.lower.tolist(), intervals.upper.tolist()) == ([-48.0, 21.0], [0.0, 39.0])
-    alone = calibration.intervals(said)  # nothing to hold: what is possible and nearest
+    alone = calibration.intervals(fold_predictions)  # nothing to hold: what is possible and nearest
     assert (alone.lower.tolist(), alone.upper.tolist()) == ([0.0, 21.0], [0.0, 39.0])
     own = calibration.out_of_fold()
     assert (own.lower[0], own.upper[0]) == (-9.0, 0.0)
 
 
-def test_a_row_takes_no_part_in_its_own_interval() -> None:
+def test_a_row_does_not_affect_its_own_interval() -> None:
     rng = np.random.default_rng(1)
     y, predicted, folds = rng.normal(size=40), rng.normal(size=40), np.arange(40) % 4
     before = Calibration(y, predicted, folds).out_of_fold()
@@ -131,8 +131,8 @@ def test_far_away_is_out_of_domain_and_wider() -> None:
     x, folds = rng.normal(size=(200, 6)), np.arange(200) % 5
     calibration = Calibration(rng.normal(size=200), np.zeros(200), folds, features={"a": x[:, :2], "b": x[:, 2:]})
     queries = np.stack([np.zeros(6), np.full(6, 2.9)])
-    said = {fold: np.zeros(2) for fold in range(5)}
-    intervals = calibration.intervals(said, features={"a": queries[:, :2], "b": queries[:, 2:]})
+    fold_predictions = {fold: np.zeros(2) for fold in range(5)}
+    intervals = calibration.intervals(fold_predictions, features={"a": queries[:, :2], "b": queries[:, 2:]})
     assert intervals.out_of_domain is not None
     assert intervals.out_of_domain.tolist() == [False, True]
     assert np.diff(intervals.upper - intervals.lower) > 0

@@ -24,7 +24,7 @@ def error(found: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     return float(np.mean((found - truth) ** 2) / truth.var())
 
 
-def test_groups_keep_the_idle_from_drowning_the_useful() -> None:
+def test_group_lengths_suppress_irrelevant_features() -> None:
     x, y = rows(150)
     unseen, truth = rows(100, seed=1)
     grouped = GaussianProcessRegressor.fit(x, y, groups=GROUPS)
@@ -34,8 +34,8 @@ def test_groups_keep_the_idle_from_drowning_the_useful() -> None:
     assert relevance["useful"][0] > 4 * relevance["idle"][0]
 
 
-def test_two_groups_are_read_together() -> None:
-    # What depends on two towers at once cannot be said by either, nor by a sum of what they say.
+def test_interactions_of_two_groups_are_learned() -> None:
+    # An interaction of two towers cannot be predicted by either, nor by a sum of their predictions.
     rng = np.random.default_rng(3)
     x = rng.normal(size=(200, 4))
     y = x[:, 0] * x[:, 2]
@@ -63,7 +63,7 @@ def test_it_solves_its_own_equations() -> None:
     np.testing.assert_allclose(fitted.predict(x), expected, rtol=1e-5)
 
 
-def test_shuffled_values_teach_nothing() -> None:
+def test_shuffled_values_are_not_predictable() -> None:
     x, y = rows(150)
     shuffled = np.random.default_rng(5).permutation(y)
     unseen, truth = rows(100, seed=1)
@@ -80,14 +80,14 @@ def test_the_same_rows_give_the_same_bytes_and_come_back() -> None:
     np.testing.assert_array_equal(kind.from_bytes(data).predict(x[:5]), fitted.predict(x[:5]))
 
 
-def test_units_come_out_as_they_went_in() -> None:
+def test_predictions_are_in_the_unit_of_the_values() -> None:
     x, y = rows(40)
     fitted = GaussianProcessRegressor.fit(x, y, groups=GROUPS)
     shifted = GaussianProcessRegressor.fit(1e3 * x - 5, 1000 + 2 * y, groups=GROUPS)
     np.testing.assert_allclose(shifted.predict(1e3 * x[:9] - 5), 1000 + 2 * fitted.predict(x[:9]), rtol=1e-4)
 
 
-def test_features_that_do_not_vary_are_not_looked_at() -> None:
+def test_constant_features_are_ignored() -> None:
     x, y = rows(40)
     constant = np.column_stack([x, np.full(40, 3.0)])
     fitted = GaussianProcessRegressor.fit(constant, y, groups=[*GROUPS, "constant"])
@@ -112,7 +112,7 @@ def test_more_rows_than_are_tuned_on_are_all_used(monkeypatch: pytest.MonkeyPatc
         GaussianProcessRegressor.fit(x, y)
 
 
-def test_what_is_no_gaussian_process_is_refused() -> None:
+def test_invalid_arguments_and_bytes_raise() -> None:
     x, y = rows(20)
     with pytest.raises(ModelError, match=r"give \(N, 43\)"):
         GaussianProcessRegressor.fit(x, y).predict(x[:, :3])

@@ -17,7 +17,7 @@ def rows(n: int = 80, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.fl
     return x, 100 + 30 * np.sin(x[:, 0]) + 10 * x[:, 1] * x[:, 2]
 
 
-def test_it_learns_what_is_not_linear() -> None:
+def test_nonlinear_functions_are_learned() -> None:
     x, y = rows(400)
     unseen, truth = rows(100, seed=1)
     found = KernelRegressor.fit(x, y).predict(unseen)
@@ -52,7 +52,7 @@ def test_values_are_in_their_unit() -> None:
     np.testing.assert_allclose(shifted.predict(x[:9]), 1000 + 2 * fitted.predict(x[:9]), rtol=1e-9)
 
 
-def test_a_feature_that_hardly_varies_throws_no_row_away() -> None:
+def test_nearly_constant_features_are_clamped() -> None:
     x, y = rows()
     x = np.column_stack([x, np.r_[1e-6, np.zeros(len(x) - 1)]])
     fitted = KernelRegressor.fit(x, y)
@@ -61,7 +61,7 @@ def test_a_feature_that_hardly_varies_throws_no_row_away() -> None:
     assert abs(fitted.predict(woken)[0] - fitted.predict(x[3:4])[0]) < y.std()
 
 
-def test_what_is_no_kernel_regressor_is_refused() -> None:
+def test_invalid_rows_and_bytes_raise() -> None:
     x, y = rows()
     with pytest.raises(ModelError, match=r"give \(N, 6\)"):
         KernelRegressor.fit(x, y).predict(x[:, :3])
