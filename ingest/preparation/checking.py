@@ -75,6 +75,15 @@ def reduced_formula(raw: RawCrystal, structure: Structure | None) -> str:
 def check_space_group(structure: Structure | None, options: IngestOptions, problems: Problems) -> SpaceGroup | None:
     """Space group of a structure, None without one.
 
+    Parameters
+    ----------
+    structure
+        None where the crystal has none.
+    options
+        Which space groups are kept.
+    problems
+        What is known to be wrong with the crystal, for the message.
+
     Raises
     ------
     InputError

@@ -61,6 +61,15 @@ def fit(context: FitContext) -> Iterator[FittedModel]:
 def restore(config: TrainConfig, data: bytes, context: RestoreContext) -> FittedModel:
     """The baseline that :meth:`FittedBaseline.to_bytes` wrote.
 
+    Parameters
+    ----------
+    config
+        Configuration of the model.
+    data
+        safetensors.
+    context
+        Where its featurizers come from.
+
     Raises
     ------
     ArtifactError

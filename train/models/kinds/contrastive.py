@@ -62,6 +62,15 @@ def fit(context: FitContext) -> Iterator[FittedModel]:
 def restore(config: TrainConfig, data: bytes, context: RestoreContext) -> FittedModel:
     """The model that :meth:`FittedModel.to_bytes` wrote.
 
+    Parameters
+    ----------
+    config
+        Configuration of the model.
+    data
+        safetensors.
+    context
+        Where its featurizers come from.
+
     Raises
     ------
     ArtifactError

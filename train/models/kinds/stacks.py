@@ -64,6 +64,15 @@ def _fit_network(context: FitContext, stack: StackInputs) -> Iterator[FittedMode
 def restore(config: TrainConfig, data: bytes, context: RestoreContext) -> FittedModel:
     """The stack that :meth:`FittedModel.to_bytes` wrote.
 
+    Parameters
+    ----------
+    config
+        Configuration of the model.
+    data
+        safetensors.
+    context
+        Where its featurizers come from.
+
     Raises
     ------
     ArtifactError
