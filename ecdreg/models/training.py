@@ -254,7 +254,7 @@ def _add_fingerprint(registry: Registry, progress: Progress) -> list[str]:
     """
     from train.experiments.publish import update_default_encoder
     from train.features.cache import add_encoder
-    from train.features.fingerprint import FINGERPRINT
+    from train.featurizers.fingerprint import FINGERPRINT
 
     warnings = []
     grids = GridStore(registry.settings.grids_url)

@@ -32,7 +32,7 @@ from train.config.config import TrainConfig
 from train.config.features import FeatureConfig
 from train.config.kinds import MODEL_KINDS, ModelKind, parse_config
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer, FixedFeaturizer
+from train.featurizers.catalog import Featurizer, FixedFeaturizer
 from train.modalities import MODALITIES, Column, EncoderIdentity, Modality
 from train.models.fitted import FitContext, FittedModel, RestoreContext
 from train.models.records import BackboneRecord

@@ -35,8 +35,8 @@ from registry.settings import Settings
 from train.analysis.attribution import Shapley, integrated_gradients, shapley
 from train.backbones.image import CHANNEL_SCALES, ImageBackbone
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
 from train.features.labels import known_values, suspect_values
+from train.featurizers.catalog import Featurizer
 from train.modalities.image import ImageColumn
 from train.models.fitted import FittedModel
 from train.models.fitted_regressors import FittedJoin, tower_predictions
@@ -431,8 +431,8 @@ def _tiled(values: Mapping[str, Any], n: int) -> dict[str, Any]:
 def _labels(modality: str, backbone: Featurizer | None, n: int) -> list[str]:
     """Group name of each of n features."""
     if modality == "composition":
-        from train.features.composition import composition_labels
-        from train.features.magpie import magpie_labels
+        from train.featurizers.composition import composition_labels
+        from train.featurizers.magpie import magpie_labels
 
         for labels in (magpie_labels(), composition_labels()):
             if len(labels) == n:

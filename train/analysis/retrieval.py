@@ -23,8 +23,8 @@ from registry.errors import ConfigurationError, NotFoundError
 from registry.jobs.progress import Progress, Silent
 from registry.properties import TARGETS
 from registry.search.fusion import DAMPING
-from train.features.magpie import magpie_features
-from train.features.pettifor import pettifor_distances
+from train.featurizers.magpie import magpie_features
+from train.featurizers.pettifor import pettifor_distances
 
 __all__ = ["CHANCE", "ELMD", "MAGPIE", "Score", "evaluate_search"]
 

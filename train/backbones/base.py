@@ -19,7 +19,7 @@ __all__ = ["Backbone", "tensors_sha256"]
 
 
 class Backbone(nn.Module):
-    """A pre-trained network with the adapter that prepares its input; a :class:`train.features.featurizers.Featurizer`.
+    """A pre-trained network with the adapter that prepares its input; a :class:`train.featurizers.catalog.Featurizer`.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
-        """JSON arguments of :func:`train.features.loading.load_backbone`."""
+        """JSON arguments of :func:`train.modalities.restore_featurizer`."""
         raise NotImplementedError
 
 

@@ -14,7 +14,7 @@ from train.experiments.folds import FoldTrainer, TrainedTower
 from train.experiments.rows import Rows
 from train.experiments.stacking import out_of_fold_predictions
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.models import metrics
 from train.models.fitted import FitContext, FittedModel
 

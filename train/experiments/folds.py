@@ -18,7 +18,7 @@ from train.config.schema import NetworkJoin, StackConfig
 from train.experiments.rows import Rows, inner_stop
 from train.experiments.stacking import out_of_fold_features
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.models.fitted import FitContext, FittedModel, OnEpoch, StackInputs, derived_seed, fit_model
 from train.models.network_fitting import FittedNetwork
 

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session, aliased
 from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
 from registry.model_store import ResolvedModel, set_alias
 from registry.models import Embedding, Encoder, EncoderAlias, Experiment, Metric, ModelVersion
-from train.features.fingerprint import FINGERPRINT
 from train.features.inputs import ModelInputs
+from train.featurizers.fingerprint import FINGERPRINT
 from train.modalities import MODALITIES
 from train.models.network_fitting import FittedNetwork
 

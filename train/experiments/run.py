@@ -46,8 +46,8 @@ from train.experiments.rows import SplitRows, load_rows
 from train.experiments.towers import StoredTowers
 from train.features.batch import Batch
 from train.features.cache import described
-from train.features.fingerprint import FINGERPRINT
 from train.features.inputs import ModelInputs
+from train.featurizers.fingerprint import FINGERPRINT
 from train.modalities import MODALITIES
 from train.modalities.image import ImageColumn
 from train.models import metrics

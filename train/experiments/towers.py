@@ -16,7 +16,7 @@ from train.experiments.context import ExperimentContext
 from train.experiments.folds import TrainedTower
 from train.experiments.rows import Rows
 from train.experiments.stacking import out_of_fold_predictions
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.models.fitted import FitContext, RestoreContext, restore_model
 
 __all__ = ["StoredTowers"]

@@ -31,8 +31,8 @@ from train.experiments.rows import Rows, load_rows
 from train.experiments.run import single_thread
 from train.experiments.search_spaces import Parameter, apply, every_choice, space_of
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
 from train.features.inputs import ModelInputs
+from train.featurizers.catalog import Featurizer
 from train.modalities.image import ImageColumn
 from train.models.fitted import derived_seed
 

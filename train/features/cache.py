@@ -29,8 +29,8 @@ from registry.jobs.progress import Progress
 from train.config.base import validated
 from train.config.features import FeatureConfig
 from train.features.crystals import CrystalInputs, read_crystals
-from train.features.featurizers import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer
-from train.modalities import MODALITIES, load_featurizer
+from train.featurizers.catalog import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer
+from train.modalities import MODALITIES, restore_featurizer
 
 __all__ = ["FeatureCache", "FeatureTable", "add_encoder", "check_known", "described", "input_sha256"]
 
@@ -181,7 +181,7 @@ class FeatureCache:
     def _load(self, spec: Mapping[str, Any]) -> Featurizer:
         key = json_sha256(spec)
         if key not in self._featurizers:
-            self._featurizers[key] = load_featurizer(spec, models=self._models)
+            self._featurizers[key] = restore_featurizer(spec, models=self._models)
         return self._featurizers[key]
 
     def _parts(self, featurizer: Featurizer, crystals: CrystalInputs) -> dict[str, FeatureTable]:

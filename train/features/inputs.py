@@ -15,7 +15,7 @@ from train.config.config import TrainConfig
 from train.features.batch import Batch
 from train.features.cache import FeatureCache, FeatureTable, input_sha256
 from train.features.crystals import read_crystals
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.modalities import MODALITIES
 
 __all__ = ["ModelInputs"]

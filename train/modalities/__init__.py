@@ -5,13 +5,13 @@
 everything else of ``train`` may import it.
 """
 
-from train.modalities.base import MODALITIES, Column, EncoderIdentity, Modality, load_featurizer, modality_order
+from train.modalities.base import MODALITIES, Column, EncoderIdentity, Modality, modality_order, restore_featurizer
 from train.modalities.composition import CompositionModality
 from train.modalities.density import DensityModality
 from train.modalities.image import ImageModality
 from train.modalities.text import TextModality
 
-__all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "load_featurizer", "modality_order"]
+__all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "modality_order", "restore_featurizer"]
 
 # The order in which a stack joins its towers.
 for _modality in (ImageModality(), TextModality(), CompositionModality(), DensityModality()):

@@ -20,9 +20,9 @@ from registry.models import Encoder
 from train.config.features import FeatureConfig
 
 if TYPE_CHECKING:
-    from train.features.featurizers import Featurizer
+    from train.featurizers.catalog import Featurizer
 
-__all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "load_featurizer", "modality_order"]
+__all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "modality_order", "restore_featurizer"]
 
 C = TypeVar("C", bound=FeatureConfig)
 
@@ -253,7 +253,7 @@ def modality_order(name: str) -> tuple[int, str]:
     return (first.index(name) if name in first else len(first), name)
 
 
-def load_featurizer(spec: Mapping[str, Any], *, models: Path | None = None) -> Featurizer:
+def restore_featurizer(spec: Mapping[str, Any], *, models: Path | None = None) -> Featurizer:
     """The featurizer that a description stored beside a model names, of any modality.
 
     Parameters

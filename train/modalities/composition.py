@@ -13,7 +13,7 @@ from registry.crystals import CrystalData
 from registry.files.grids import GridStore
 from registry.models import Encoder
 from train.config.features import CompositionFeatures
-from train.features.featurizers import Featurizer, load_featurizer
+from train.featurizers.catalog import Featurizer, load_featurizer
 from train.modalities.base import Column, EncoderIdentity, Modality
 
 __all__ = ["CompositionModality"]

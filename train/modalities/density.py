@@ -17,7 +17,7 @@ from registry.models import Encoder
 from registry.properties import FREE_ATOMS
 from train.config.features import DensityFeatures
 from train.features.densities import DENSITY_KINDS, DensityFiles, DensityGrids, grids_of, load_densities
-from train.features.featurizers import Featurizer, load_featurizer
+from train.featurizers.catalog import Featurizer, load_featurizer
 from train.modalities.base import Column, EncoderIdentity, Modality
 
 __all__ = ["DensityModality"]

@@ -22,7 +22,7 @@ from train.config.features import ClipImageFeatures, ImageFeatures
 from train.modalities.base import Column, EncoderIdentity, Modality
 
 if TYPE_CHECKING:
-    from train.features.featurizers import Featurizer
+    from train.featurizers.catalog import Featurizer
 
 __all__ = ["ChannelInputs", "ImageColumn", "ImageModality", "load_images", "recipe_channels"]
 

@@ -18,7 +18,7 @@ from train.config.features import ClipTextFeatures, TextFeatures
 from train.modalities.base import Column, EncoderIdentity, Modality
 
 if TYPE_CHECKING:
-    from train.features.featurizers import Featurizer
+    from train.featurizers.catalog import Featurizer
 
 __all__ = ["TextModality"]
 

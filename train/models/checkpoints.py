@@ -19,8 +19,8 @@ from registry.errors import ArtifactError, ConfigurationError, IncompatibleInput
 from train.backbones.base import Backbone
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
-from train.features.featurizers import Featurizer
-from train.modalities import load_featurizer
+from train.featurizers.catalog import Featurizer
+from train.modalities import restore_featurizer
 from train.models.building import build_network
 from train.models.networks import StackedNetwork, Tower
 from train.models.records import BackboneRecord
@@ -143,7 +143,7 @@ def from_bytes(
             _compare(given[modality], record)
         if record.stored:
             tower = _towers(network)[modality][1]
-            tower.attach(_trainable(given.get(modality) or load_featurizer(record.spec, models=models)))
+            tower.attach(_trainable(given.get(modality) or restore_featurizer(record.spec, models=models)))
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

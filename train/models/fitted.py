@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from train.config.config import TrainConfig
 from train.config.kinds import MODEL_KINDS
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.models.records import BackboneRecord
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from train.config.config import TrainConfig
 from train.config.kinds import parse_config
 from train.config.schema import StackConfig, TowerConfig
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
 from train.features.views import views_of
+from train.featurizers.catalog import Featurizer
 from train.models.fitted import FitContext, FittedModel, RestoreContext, restore_model
 from train.models.optimization import FitResult
 from train.models.records import BackboneRecord, record_of

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from train.backbones.base import Backbone
 from train.config.config import TrainConfig
 from train.features.batch import Batch
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.models import optimization
 from train.models.checkpoints import from_bytes, to_bytes
 from train.models.fitted import FitContext, OnEpoch, RestoreContext

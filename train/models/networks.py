@@ -37,8 +37,8 @@ from torch import Tensor, nn
 
 from registry.errors import ModelError
 from train.backbones.base import Backbone
-from train.features.featurizers import Featurizer
 from train.features.views import ONE_VIEW, Views
+from train.featurizers.catalog import Featurizer
 from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
 __all__ = [

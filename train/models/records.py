@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 
 __all__ = ["BackboneRecord", "record_of"]
 
@@ -15,7 +15,7 @@ class BackboneRecord:
     """Which featurizer the features of a tower come from."""
 
     spec: dict[str, Any]
-    """What :func:`train.modalities.load_featurizer` needs to load it again."""
+    """What :func:`train.modalities.restore_featurizer` needs to load it again."""
     preprocessing: dict[str, Any]
     weights_sha256: str
     """Of its weights: the pre-trained ones, or the fine-tuned ones where they are stored."""

@@ -22,8 +22,8 @@ from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, Slic
 from registry.settings import Settings
 from train.config.features import CLIP_TOKENS
 from train.experiments.results import config_of
-from train.features.featurizers import Featurizer
-from train.modalities import MODALITIES, load_featurizer
+from train.featurizers.catalog import Featurizer
+from train.modalities import MODALITIES, restore_featurizer
 from train.prediction.predictor import Predictor
 
 __all__ = [
@@ -119,7 +119,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
     if encoder.modality == "image":
         # The other half of the same CLIP.
         half = {"family": "clip", "modality": "text", "name": frozen.name, "max_tokens": CLIP_TOKENS}
-        frozen = load_featurizer(half, models=settings.models)
+        frozen = restore_featurizer(half, models=settings.models)
     return _checked(encoder, frozen.features([text]))
 
 
@@ -248,7 +248,7 @@ def _frozen(session: Session, settings: Settings, encoder: Encoder) -> Featurize
     """The featurizer of a frozen encoder, verified to be the one that made its vectors."""
     name = _featurizer_name(session, encoder)
     spec = MODALITIES[encoder.modality].encoder_spec(encoder, name)
-    featurizer = load_featurizer(spec, models=settings.models)
+    featurizer = restore_featurizer(spec, models=settings.models)
     if (featurizer.weights_sha256, json_sha256(featurizer.preprocessing())) != (
         encoder.weights_sha256,
         encoder.preprocessing_sha256,

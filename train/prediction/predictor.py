@@ -29,7 +29,7 @@ from train.features.batch import Batch
 from train.features.cache import FeatureCache, check_known
 from train.features.crystals import read_crystals
 from train.features.inputs import ModelInputs
-from train.modalities import MODALITIES, Column, load_featurizer
+from train.modalities import MODALITIES, Column, restore_featurizer
 from train.models.fitted import FittedModel, RestoreContext, restore_model
 from train.models.fitted_regressors import FittedJoin
 from train.models.network_fitting import FittedNetwork
@@ -386,11 +386,11 @@ class Predictor:
                 if self.calibration is None and reads_raw(self._refit, name):
                     continue
             if (record := self._refit.records.get(name)) is not None:
-                featurizer = load_featurizer(record.spec, models=self._settings.models)
+                featurizer = restore_featurizer(record.spec, models=self._settings.models)
                 check_known(featurizer, self.trained_on["backbones"][name])
             else:  # a baseline stores no featurizer: it has the one of its kind
                 features_config = self.config.inputs[name]
                 spec = MODALITIES[name].spec(features_config, Column((), ()))
-                featurizer = load_featurizer(spec, models=self._settings.models)
+                featurizer = restore_featurizer(spec, models=self._settings.models)
             features[name] = featurizer.features(values)
         return Batch(n, features, raw)

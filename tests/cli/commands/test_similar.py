@@ -361,7 +361,7 @@ def test_unknown_words_are_reported(invoke: Invoke, engine: Engine, vectors: dic
 
 def test_featurizers_that_can_be_added_are_suggested(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     from registry.encoders import FEATURIZERS
-    from train.features.featurizers import COMPOSITION_FEATURIZERS
+    from train.featurizers.catalog import COMPOSITION_FEATURIZERS
 
     assert set(COMPOSITION_FEATURIZERS) <= set(FEATURIZERS)
     for command in (("similar", "mp-1"), ("plot", "map"), ("evaluate", "search")):

@@ -16,7 +16,7 @@ from train.backbones.base import tensors_sha256
 from train.backbones.image import CHANNEL_SCALES, ImageBackbone
 from train.backbones.image_loaders import IMAGE_BACKBONES, load_image_backbone
 from train.backbones.text import TEXT_BACKBONES, TextBackbone, load_text_backbone
-from train.features.loading import load_backbone
+from train.modalities import restore_featurizer
 
 Writer = Callable[..., Path]
 
@@ -378,7 +378,7 @@ def test_a_path_and_ecdreg_models_name_the_same_folder(
     monkeypatch.setenv("ECDREG_MODELS", str(tmp_path))
     by_path = load_image_backbone(str(folder), channels=["total"], image_size=32)
     by_name = load_image_backbone("mine", channels=["total"], image_size=32)
-    again = load_backbone(by_name.spec())
+    again = restore_featurizer(by_name.spec())
     assert by_path.weights_sha256 == by_name.weights_sha256 == again.weights_sha256
     assert by_name.preprocessing() == again.preprocessing()
 
@@ -447,8 +447,8 @@ def test_unknown_backbones_raise() -> None:
         load_image_backbone("inseption", channels=["total"])
     with pytest.raises(UnknownNameError, match="total"):
         load_image_backbone("efficientnet_lite0", channels=["totl"])
-    with pytest.raises(ConfigurationError, match="modality"):
-        load_backbone({"modality": "sound"})
+    with pytest.raises(UnknownNameError, match="in modalities"):
+        restore_featurizer({"modality": "sound"})
     assert "efficientnet_lite0" in IMAGE_BACKBONES
     assert "minilm" in TEXT_BACKBONES
 

@@ -15,7 +15,7 @@ from torch import nn
 from registry.errors import ConfigurationError, ModelError
 from train.backbones.clip import ClipImageBackbone, load_clip_image, load_clip_text
 from train.backbones.text import load_text_backbone
-from train.features.loading import load_backbone
+from train.modalities import restore_featurizer
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
@@ -136,7 +136,7 @@ def test_the_processor_of_newer_folders_is_read(tmp_path: Path, write_clip_folde
 def test_spec_and_preprocessing_survive_json(folder: Path) -> None:
     for backbone in (load_clip_image(str(folder), channels=["total"]), load_clip_text(str(folder), max_tokens=77)):
         assert json.loads(json.dumps(backbone.preprocessing())) == backbone.preprocessing()
-        again = load_backbone(json.loads(json.dumps(backbone.spec())))
+        again = restore_featurizer(json.loads(json.dumps(backbone.spec())))
         assert type(again) is type(backbone)
         assert again.weights_sha256 == backbone.weights_sha256
         assert again.preprocessing() == backbone.preprocessing()

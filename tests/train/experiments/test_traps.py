@@ -49,8 +49,8 @@ from train.config.kinds import parse_config
 from train.experiments import folds
 from train.experiments.rows import inner_stop, load_rows
 from train.experiments.run import run_experiment
-from train.features.featurizers import DENSITY_FEATURIZERS, FixedFeaturizer
 from train.features.inputs import ModelInputs
+from train.featurizers.catalog import DENSITY_FEATURIZERS, FixedFeaturizer
 from train.modalities.image import load_images
 from train.models.building import build_network
 from train.models.fitted import derived_seed, restore_model

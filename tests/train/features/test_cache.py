@@ -18,7 +18,7 @@ from train.backbones.base import Backbone
 from train.config.features import CompositionFeatures, FeatureConfig
 from train.features.cache import FeatureCache, check_known, described, input_sha256
 from train.features.crystals import CrystalInputs, read_crystals
-from train.features.featurizers import Featurizer
+from train.featurizers.catalog import Featurizer
 from train.modalities.image import load_images, recipe_channels
 
 
@@ -96,7 +96,7 @@ def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.Mon
     def refuse(*args: Any, **kwargs: Any) -> Backbone:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("train.features.cache.load_featurizer", refuse)
+    monkeypatch.setattr("train.features.cache.restore_featurizer", refuse)
     fresh = FeatureCache(small.engine, models=None, progress=Silent())
     table = fresh.table("image", inputs["image"], crystals, known=known)
     assert table.encoder_id == first.encoder_id

@@ -11,7 +11,7 @@ from registry.errors import InputError, ModelError
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.pixels import BINS, PixelStatistics, joint_histogram, planes_of
-from train.features.loading import load_backbone
+from train.modalities import restore_featurizer
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_it_is_a_backbone_of_the_catalog(statistics: ImageBackbone) -> None:
     features = statistics.features(pictures())
     # One pair of kinds and two channels with their gradients; 5 scales, 4 fields, 7 statistics, 2 channels.
     assert features.shape == (2, 3 * BINS**2 + 5 * 4 * 7 * 2) == (2, statistics.dim)
-    again = load_backbone(statistics.spec())
+    again = restore_featurizer(statistics.spec())
     assert isinstance(again, PixelStatistics)
     assert again.weights_sha256 == statistics.weights_sha256
     assert again.preprocessing() == statistics.preprocessing()

@@ -70,7 +70,7 @@ class MagpieBaseline(Trees):
         Parameters
         ----------
         features
-            Shape (N, D), :func:`train.features.magpie.magpie_features` of the training rows.
+            Shape (N, D), :func:`train.featurizers.magpie.magpie_features` of the training rows.
         targets
             Shape (N,), any unit.
         seed

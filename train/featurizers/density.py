@@ -34,8 +34,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import InputError
-from train.features.density_fields import Waves, lda_potential
-from train.features.density_sites import BOND_PARAMETERS, Surroundings, bond_statistics, site_statistics, surroundings
+from train.featurizers.density_fields import Waves, lda_potential
+from train.featurizers.density_sites import (
+    BOND_PARAMETERS,
+    Surroundings,
+    bond_statistics,
+    site_statistics,
+    surroundings,
+)
 
 __all__ = ["DENSITY_FEATURE_KINDS", "PARAMETERS", "density_features", "density_groups", "density_labels"]
 

@@ -8,13 +8,13 @@ import pytest
 
 from registry.checksums import json_sha256
 from registry.errors import ConfigurationError, ModelError, UnknownNameError
-from train.features.featurizers import COMPOSITION_FEATURIZERS, DENSITY_FEATURIZERS, FixedFeaturizer, load_featurizer
-from train.features.loading import load_backbone
+from train.featurizers.catalog import COMPOSITION_FEATURIZERS, DENSITY_FEATURIZERS, FixedFeaturizer, load_featurizer
+from train.modalities import restore_featurizer
 
 
 def test_featurizers_need_no_torch() -> None:
     code = (
-        "import sys; from train.features.featurizers import load_featurizer;"
+        "import sys; from train.featurizers.catalog import load_featurizer;"
         "load_featurizer('composition', 'pettifor').features(['NaCl']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -29,7 +29,7 @@ def test_a_featurizer_is_identified_by_its_description(modality: str, name: str)
     assert (featurizer.name, featurizer.modality) == (name, modality)
     assert len(featurizer.groups) == featurizer.dim
     assert featurizer.weights_sha256 == json_sha256(featurizer.preprocessing())
-    again = load_backbone(featurizer.spec())
+    again = restore_featurizer(featurizer.spec())
     assert again.weights_sha256 == featurizer.weights_sha256
 
 

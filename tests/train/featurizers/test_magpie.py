@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from registry.errors import InputError
-from train.features.magpie import MAGPIE_DIM, magpie_features, magpie_labels
+from train.featurizers.magpie import MAGPIE_DIM, magpie_features, magpie_labels
 
 
 def test_magpie_features_of_rock_salt() -> None:

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from registry.errors import InputError
-from train.features.density import DENSITY_FEATURE_KINDS, density_features, density_groups, density_labels
-from train.features.density_fields import Waves, lda_potential
-from train.features.density_sites import surroundings
+from train.featurizers.density import DENSITY_FEATURE_KINDS, density_features, density_groups, density_labels
+from train.featurizers.density_fields import Waves, lda_potential
+from train.featurizers.density_sites import surroundings
 
 LATTICE = 4.0 * np.eye(3)
 PRIMITIVE = 5.6 * np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])

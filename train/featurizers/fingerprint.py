@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ModelError
-from train.features.pettifor import PETTIFOR_DIM
+from train.featurizers.pettifor import PETTIFOR_DIM
 
 __all__ = ["FINGERPRINT", "PARTS", "PETTIFOR_WEIGHT", "fingerprint", "fingerprint_dim"]
 
@@ -79,7 +79,7 @@ def fingerprint_dim() -> int:
 def _scales() -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Mean and standard deviation of each feature over the bundled sample; 0 if it is constant there."""
     found: dict[str, list[tuple[float, float]]] = {}
-    with files("train.features").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
+    with files("train.featurizers").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             found.setdefault(row["features"], []).append((float(row["mean"]), float(row["scale"])))
     return {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from registry.catalog import Catalog
 from registry.checksums import json_sha256
 from registry.errors import ConfigurationError, ModelError
-from train.features import composition, density, fingerprint, magpie, pettifor
+from train.featurizers import composition, density, fingerprint, magpie, pettifor
 
 __all__ = [
     "COMPOSITION_FEATURIZERS",
@@ -58,7 +58,7 @@ class Featurizer(Protocol):
         """JSON description of what is done to an input before the weights, and to their output; identifies encoders."""
 
     def spec(self) -> dict[str, Any]:
-        """JSON arguments of :func:`train.features.loading.load_backbone`."""
+        """JSON arguments of :func:`train.modalities.restore_featurizer`."""
 
 
 class FixedFeaturizer:

@@ -13,10 +13,10 @@ from sqlalchemy import text
 
 from registry.errors import ConfigurationError, ModelError
 from train.config.kinds import parse_config
-from train.features.composition import composition_features, composition_labels
-from train.features.density import density_labels
-from train.features.fingerprint import PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
-from train.features.pettifor import PETTIFOR_DIM, pettifor_features
+from train.featurizers.composition import composition_features, composition_labels
+from train.featurizers.density import density_labels
+from train.featurizers.fingerprint import PARTS, PETTIFOR_WEIGHT, fingerprint, fingerprint_dim
+from train.featurizers.pettifor import PETTIFOR_DIM, pettifor_features
 
 
 def parts_of(formulas: list[str], density: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -28,7 +28,7 @@ def parts_of(formulas: list[str], density: np.ndarray[Any, Any]) -> dict[str, np
 
 
 def test_every_scale_is_of_the_feature_in_its_place() -> None:
-    with files("train.features").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
+    with files("train.featurizers").joinpath("fingerprint.csv").open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     for name, labels in (("elements", composition_labels()), ("density-statistics", density_labels())):
         assert [row["label"] for row in rows if row["features"] == name] == list(labels)
@@ -60,7 +60,7 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
     from train.config.features import DensityFeatures
     from train.features.crystals import read_crystals
     from train.features.densities import load_densities
-    from train.features.featurizers import load_featurizer
+    from train.featurizers.catalog import load_featurizer
 
     assert invoke("ingest", "--source", "sample", "--limit", "4", "--workers", "0").exit_code == 0
     assert invoke("encoders", "add", "pettifor").exit_code == 0

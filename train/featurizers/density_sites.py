@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.features.density_fields import Waves
+from train.featurizers.density_fields import Waves
 
 __all__ = ["BOND_PARAMETERS", "Surroundings", "bond_statistics", "site_statistics", "spread", "surroundings"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from registry.errors import InputError
-from train.features.composition import composition_features, composition_groups, composition_labels
-from train.features.magpie import MAGPIE_DIM, magpie_features
+from train.featurizers.composition import composition_features, composition_groups, composition_labels
+from train.featurizers.magpie import MAGPIE_DIM, magpie_features
 
 
 def described(formula: str) -> dict[str, float]:

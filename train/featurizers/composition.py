@@ -3,7 +3,7 @@
 The columns are in five groups, named by :func:`composition_groups`:
 
 ``magpie``
-    the 132 Magpie features (:func:`train.features.magpie.magpie_features`);
+    the 132 Magpie features (:func:`train.featurizers.magpie.magpie_features`);
 ``mixing``
     means, deviations and ranges of further element properties; means of the elements' bulk moduli, cohesive energies,
     melting points and volumes as for mixtures (geometric, harmonic, Voigt, Reuss); and sums over pairs of elements of
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.features.magpie import magpie_features, magpie_labels
+from train.featurizers.magpie import magpie_features, magpie_labels
 
 if TYPE_CHECKING:
     from pymatgen.core.composition import Composition

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from registry.errors import InputError
-from train.features.featurizers import load_featurizer
-from train.features.pettifor import PETTIFOR_DIM, STOICHIOMETRY, pettifor_distances, pettifor_features
+from train.featurizers.catalog import load_featurizer
+from train.featurizers.pettifor import PETTIFOR_DIM, STOICHIOMETRY, pettifor_distances, pettifor_features
 
 
 def test_distance_is_the_way_that_atoms_move() -> None:

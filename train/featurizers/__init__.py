@@ -1,0 +1,4 @@
+"""Featurizers: features of formulas and of densities by a fixed rule, without weights.
+
+It imports nothing else of ``train`` and not PyTorch. ``train.modalities``, ``train.features`` and models import it.
+"""
