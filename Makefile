@@ -54,7 +54,10 @@ demo: $(VENV)/.installed
 	@echo "  ecdreg db shell -c \"SELECT formula, k_vrh FROM v_materials WHERE k_vrh > 250 ORDER BY k_vrh DESC LIMIT 5\""
 	@echo "  ecdreg ingest --fcc --source path/to/your/folder/    # docs/howto/own_data.md"
 
+test: export OMP_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
 test: $(VENV)/.installed-test
+	@# One thread of linear algebra for each process: the tests use all cores already.
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-test
