@@ -107,10 +107,10 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
 
     class Listening(Silent):
         def __init__(self) -> None:
-            self.said: list[str] = []
+            self.messages: list[str] = []
 
         def message(self, line: str) -> None:
-            self.said.append(line)
+            self.messages.append(line)
 
     identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
     with session_scope(small.engine) as session:
@@ -125,8 +125,8 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
     with Session(small.engine) as session:
         assert resolve_encoder(session, "pettifor").id == table.encoder_id != old
         (former,) = session.scalars(text("SELECT name FROM encoders WHERE id = :id"), {"id": old})
-    (line,) = listening.said
-    assert line.endswith(f"are those of the encoder {former!r} from now on")
+    (line,) = listening.messages
+    assert line.endswith(f"belong to the encoder {former!r} from now on")
     # A model that was trained on the old features asks for those, and takes no name away.
     with pytest.raises(ArtifactError):
         cache.table("composition", config, inputs, known=identity)

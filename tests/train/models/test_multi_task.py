@@ -63,19 +63,19 @@ def test_another_value_of_another_target_is_another_experiment(small: Any) -> No
     assert small.run(config).outcome == "trained"
 
 
-def test_suspect_and_unknown_values_are_not_taught(small: Any) -> None:
+def test_suspect_and_unknown_values_are_not_targets(small: Any) -> None:
     ids = members(small, "cv")
     change(small, "UPDATE property_values SET suspect = true, suspect_reason = 'a test' WHERE property = 'efermi' AND"
                   " revision_id = ANY(:ids)", ids[:1])  # fmt: skip
     change(small, "DELETE FROM property_values WHERE property = 'efermi' AND revision_id = ANY(:ids)", ids[1:2])
     with Session(small.engine) as session:
-        rows = load_rows(session, "small", target="k_vrh", text_level="keywords", auxiliary=("efermi",))
+        rows = load_rows(session, "small", target="k_vrh", inputs=small.config("text").inputs, auxiliary=("efermi",))
     unknown = {
         int(rid) for rid, value in zip(rows.cv.revision_ids, rows.auxiliary[:, 0], strict=True) if np.isnan(value)
     }
     assert unknown == set(ids[:2])
-    assert rows.taught.shape == (len(rows.cv), 2)
-    np.testing.assert_array_equal(rows.taught[:, 0], rows.cv.values)
+    assert rows.targets.shape == (len(rows.cv), 2)
+    np.testing.assert_array_equal(rows.targets[:, 0], rows.cv.values)
 
 
 def test_a_stack_of_towers_that_learn_more_than_one_target(small: Any) -> None:
