@@ -7,7 +7,7 @@ The command line, Python and the web name the same options; what is left out has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from registry.errors import ConfigurationError
@@ -103,6 +103,21 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
 
 # ---------------------------------------------------------------------- from options to fields
 
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "image": {
+        "recipe": "recipe",
+        "image_backbone": "backbone",
+        "image_size": "size",
+        "views": "views",
+        "average_views": "average",
+        "augment": "augment",
+    },
+    "text": {"text_level": "text_level", "text_backbone": "backbone"},
+    "composition": {"composition_features": "backbone"},
+    "density": {"density_features": "backbone"},
+}
+"""By modality: option -> field of its features."""
+
 
 def _values(kind: str, chosen: ModelOptions) -> dict[str, Any]:
     if kind.startswith("baseline-"):
@@ -144,18 +159,10 @@ def _tower(modality: str, chosen: ModelOptions, recommended: Mapping[str, Any]) 
 
 
 def _given_features(modality: str, chosen: ModelOptions) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if modality == "image":
-        given = {"recipe": chosen.recipe, "backbone": chosen.image_backbone, "size": chosen.image_size}
-        given |= {"views": chosen.views, "average": None if chosen.average_views else False}
-        given |= {"augment": True if chosen.augment else None}
-    elif modality == "text":
-        given = {"text_level": chosen.text_level, "backbone": chosen.text_backbone}
-    elif modality == "composition":
-        given = {"backbone": chosen.composition_features}
-    elif modality == "density":
-        given = {"backbone": chosen.density_features}
-    return {name: value for name, value in given.items() if value is not None}
+    """Fields of the features of a modality that options name, where they are not the default."""
+    given = {new: getattr(chosen, option) for option, new in _FIELDS.get(modality, {}).items()}
+    unset = {field.name: field.default for field in fields(ModelOptions)}
+    return {new: given[new] for option, new in _FIELDS.get(modality, {}).items() if given[new] != unset[option]}
 
 
 def _join(name: str, chosen: ModelOptions) -> dict[str, Any]:
@@ -186,28 +193,16 @@ def _known(regressor: str) -> str:
 # --------------------------------------------------------------------------- after the fields
 
 
-_OWNERS: Mapping[str, str] = {
-    "image_backbone": "image",
-    "image_size": "image",
-    "views": "image",
-    "augment": "image",
-    "text_backbone": "text",
-    "composition_features": "composition",
-    "density_features": "density",
-}
-"""Options that act on one modality. Recipe and text level also describe the split, so that every kind takes them."""
-
-
 def _check_effects(kind: str, config: TrainConfig, chosen: ModelOptions) -> None:
     """Refuse options that have no effect on the model."""
-    for name, modality in _OWNERS.items():
-        given = getattr(chosen, name) not in (None, False)
-        if given and not (name == "views" and chosen.views == 1):
-            usable = modality in config.modalities and not config.is_baseline
-            if not usable or (kind == "clip" and name != "recipe"):
+    unset = {field.name: field.default for field in fields(ModelOptions)}
+    for modality, options in _FIELDS.items():
+        usable = modality in config.modalities and not config.is_baseline and kind != "clip"
+        for name in options:
+            # A recipe and a text level also describe the split, so that every kind takes them; one view is no choice.
+            free = name in ("recipe", "text_level") or (name == "views" and chosen.views == 1)
+            if not usable and not free and getattr(chosen, name) != unset[name]:
                 raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
-    if not chosen.average_views and "image" not in config.modalities:
-        raise ConfigurationError(f"average_views has no effect on kind {kind!r}; leave it out")
     for tower in chosen.regressors:
         if tower not in config.modalities or not isinstance(config, TowerConfig | StackConfig):
             raise ConfigurationError(f"a regressor of {tower!r} has no effect on kind {kind!r}; leave it out")

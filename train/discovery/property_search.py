@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, bindparam, not_, select, text
-from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
+from sqlalchemy import ColumnElement, Engine, bindparam, not_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Text
 
@@ -29,8 +29,10 @@ from registry.search.constraints import (
 )
 from registry.search.filters import materials, parse
 from registry.settings import Settings
+from train.config.config import TrainConfig
 from train.discovery.best_models import RankedModel, best_models
 from train.experiments.results import config_of
+from train.features.crystals import read_crystals
 from train.prediction.stored import predict_crystals
 
 __all__ = ["Elements", "FoundMaterial", "FoundMaterials", "check_constraints", "find_materials"]
@@ -301,19 +303,12 @@ def _predicted(
     return predictions, ranked[0], None
 
 
-def _readable(session: Session, config: Any, revision_ids: Sequence[int]) -> set[int]:
-    """Revisions with inputs for all towers of a model; their compatibility is checked by the model itself."""
-    needs = {
-        "image": "EXISTS (SELECT FROM slice_images s JOIN image_recipes i ON i.id = s.recipe_id"
-        " WHERE s.revision_id = r.id AND i.name = :recipe)",
-        "text": "EXISTS (SELECT FROM descriptions d WHERE d.revision_id = r.id AND d.text_level = :text_level)",
-        "density": "EXISTS (SELECT FROM densities d WHERE d.revision_id = r.id AND d.kind = 'total')",
+def _readable(session: Session, config: TrainConfig, revision_ids: Sequence[int]) -> set[int]:
+    """Revisions that have what a model reads; the model itself checks whether it is what it was trained on."""
+    crystals = read_crystals(session, config.inputs, revision_ids)
+    columns = list(crystals.columns.values())
+    return {
+        int(rid)
+        for row, rid in enumerate(crystals.revision_ids)
+        if all(column.sha256[row] is not None for column in columns)
     }
-    conditions = [needs[tower] for tower in config.modalities if tower in needs]
-    query = text(" AND ".join(["SELECT r.id FROM crystal_revisions r WHERE r.id = ANY(:ids)", *conditions]))
-    parameters: dict[str, Any] = {"ids": list(revision_ids)}
-    if "image" in config.modalities:
-        parameters["recipe"] = config.recipe_name
-    if "text" in config.modalities:
-        parameters["text_level"] = config.text_level_name
-    return set(session.scalars(query.bindparams(bindparam("ids", type_=ARRAY(BIGINT))), parameters))
