@@ -126,7 +126,7 @@ def test_an_interrupted_reproduction_resumes_with_equal_results(small: Any, plan
     script = (
         "import pickle, sys\n"
         "from registry.database import connect\n"
-        "from train.reproduce import reproduce\n"
+        "from train.paper.reproduction import reproduce\n"
         "settings, plan = pickle.load(sys.stdin.buffer)\n"
         "reproduce(connect(settings), settings, plan, workers=2)\n"
     )
