@@ -40,7 +40,7 @@ def cache_status(settings: Settings) -> CacheStatus:
 
 
 def plan_prune(settings: Settings, *, older_than: timedelta = timedelta(days=30)) -> PrunePlan:
-    """Find the files that this registry does not need and that nobody has written or used lately.
+    """Find the files that this registry does not need and that were not written or used lately.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def plan_prune(settings: Settings, *, older_than: timedelta = timedelta(days=30)
     Raises
     ------
     ConfigurationError
-        If there is no registry, so that nobody knows which grids are needed.
+        If there is no registry, so that the needed grids are unknown.
     DatabaseUnreachableError, UnsuitableServerError, SchemaBehindError
         As :func:`registry.database.connect`.
     """

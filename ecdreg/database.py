@@ -60,7 +60,7 @@ class DatabaseStatus:
     head: str | None
     """Revision that this version of ecdreg needs."""
     advice: tuple[str, ...]
-    """What to do where the database cannot be used as it is."""
+    """Remedy where the database cannot be used as it is."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class PropertySummary:
     plausible_max: float
     """In the unit; a value above it is suspect."""
     range_reason: str
-    """Why a value outside the range is suspect."""
+    """Reason why a value outside the range is suspect."""
     lower_bound: float | None
     """In the unit; prediction intervals end here."""
     target: bool

@@ -27,7 +27,7 @@ class Results(Sequence[Row], Generic[Row]):
     notes: tuple[str, ...] = ()
     """Remarks about the work, or what to do next; one line each. The command line prints them on stderr."""
     warnings: tuple[str, ...] = ()
-    """What the user should not overlook; one line each."""
+    """Warnings for the user; one line each."""
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The rows as dictionaries of JSON values, as the command line prints them with ``--json``."""

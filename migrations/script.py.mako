@@ -15,7 +15,7 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """What changes, and why."""
+    """Describe the change and its reason."""
     ${upgrades if upgrades else "pass"}
 
 

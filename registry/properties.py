@@ -55,7 +55,7 @@ class PropertyDefinition:
     plausible_min: float
     plausible_max: float
     range_reason: str
-    """Why a value outside the range is suspect."""
+    """Reason why a value outside the range is suspect."""
     lower_bound: float | None = None
     """Physical lower bound, where prediction intervals end; None where there is none."""
     target: bool = False
@@ -86,7 +86,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "formation energy",
             -8.0,
             6.0,
-            "no compound binds or is unstable by so much",
+            "no compound has a formation energy this large",
             target=True,
         ),
         PropertyDefinition(
@@ -96,7 +96,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "Fermi energy",
             -30.0,
             30.0,
-            "no crystal's Fermi energy lies so far from the average potential",
+            "no crystal has a Fermi energy this far from the average electrostatic potential",
             target=True,
         ),
         PropertyDefinition(
@@ -106,7 +106,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "bulk modulus",
             0.1,
             700.0,
-            "a stable crystal resists compression, and none more than diamond by far (443 GPa)",
+            "a stable crystal has a positive bulk modulus, and none is far above that of diamond (443 GPa)",
             lower_bound=0.0,
             target=True,
         ),
@@ -117,7 +117,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "shear modulus",
             0.1,
             800.0,
-            "a stable crystal resists shear, and none more than diamond by far (535 GPa)",
+            "a stable crystal has a positive shear modulus, and none is far above that of diamond (535 GPa)",
             lower_bound=0.0,
         ),
         PropertyDefinition(
@@ -137,7 +137,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "magnetisation",
             -1000.0,
             1000.0,
-            "no cell of a few hundred atoms has such a moment",
+            "no cell of a few hundred atoms has a magnetic moment this large",
             # No lower bound: some sources give the moment's sign, which is an accident of the calculation.
         ),
         PropertyDefinition(
@@ -147,7 +147,7 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
             "energy above hull",
             -1e-3,
             10.0,
-            "no phase lies below its hull, and none so far above it",
+            "no phase is below its convex hull, and none is this far above it",
             lower_bound=-1e-3,  # not 0: values of phases on the hull are rounded
         ),
     )
@@ -298,7 +298,7 @@ def refresh_properties(connection: Connection) -> None:
 def sync_properties(connection: Connection) -> None:
     """Write :data:`BUILTIN_PROPERTIES` and :data:`LEVELS_OF_THEORY` into their tables.
 
-    Rows are added or updated, none is removed; repeating it changes nothing. A preference that somebody set for a
+    Rows are added or updated, none is removed; repeating it changes nothing. A preference that a user set for a
     level of theory stays. Does not commit.
 
     Parameters

@@ -61,7 +61,7 @@ def prune(
 ) -> None:
     """Remove old grids that this registry does not need.
 
-    Grids that another registry with the same ECDREG_CACHE needs, and that nobody has written or used for DAYS, are
+    Grids that another registry with the same ECDREG_CACHE needs, and that were not written or used for DAYS, are
     removed too; its next ingest downloads them again. Do not run it with a small DAYS during an ingest.
 
     \b

@@ -115,7 +115,7 @@ def similar(
 
 
 def _words(one: SimilarCrystal) -> str:
-    """How many of the words are met, as ``2 of 3``, and how many are unknown."""
+    """Number of the words that are met, as ``2 of 3``, and number of unknown ones."""
     if one.checked is None:
         return ""
     met, unmet, unknown = len(one.checked.met), len(one.checked.unmet), len(one.checked.unknown)

@@ -35,7 +35,11 @@ def tune(
         ),
     ] = None,
     dense: Annotated[
-        bool, typer.Option("--dense", help="Begin with dense readouts as published, and search how to train them.")
+        bool,
+        typer.Option(
+            "--dense",
+            help="Begin with the paper's protocol with substitute backbones; vary its dense readouts' training.",
+        ),
     ] = False,
     trials: Annotated[
         int | None,
@@ -54,8 +58,8 @@ def tune(
 
     The first trial is what `ecdreg train KIND` trains by default, so that the best is never worse in
     cross-validation. Regressors find their own parameters: the search varies which regressor reads which features,
-    and which towers a stack joins. With `--dense` it varies widths, rates and dropout of the published readouts. The
-    holdout is not read.
+    and which towers a stack joins. With `--dense` it varies widths, rates and dropout of dense readouts, in the
+    paper's protocol with substitute backbones. The holdout is not read.
 
     Trials are kept in the database (schema optuna): the same command continues the search, and returns at once when
     there are enough trials. `ecdreg train KIND --config FILE` trains the best configuration.

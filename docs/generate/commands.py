@@ -95,7 +95,8 @@ def _argument(parameter: Any) -> str:
 
 
 def _option(parameter: Any, types: dict[str, str]) -> str:
-    names = ", ".join(sorted(parameter.opts, key=len))
+    # Short names first, long names in the order of their declaration.
+    names = ", ".join(sorted(parameter.opts, key=lambda name: name.startswith("--")))
     if parameter.secondary_opts:
         names += " / " + ", ".join(parameter.secondary_opts)
     if parameter.is_flag:

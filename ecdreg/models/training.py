@@ -48,7 +48,7 @@ class TrainingResult:
     notes: tuple[str, ...]
     """Remarks: a split that was made, crystals outside of it, models that had been trained already."""
     warnings: tuple[str, ...]
-    """What could not be done; the models are trained nevertheless."""
+    """Steps that failed; the models are trained nevertheless."""
 
     def to_dict(self) -> dict[str, Any]:
         """The experiments and the leaderboard, as the command line prints them with ``--json``."""
@@ -250,7 +250,8 @@ def _prepare_split(session: Session, kind: str, target: str, name: str, options:
 def _add_fingerprint(registry: Registry, progress: Progress) -> list[str]:
     """Make the fingerprints of all crystals, and return warnings.
 
-    A model that reads densities has computed most of what they are made of, so that searches have them for free.
+    A model that reads densities has computed most of the features that a fingerprint contains, so that they cost
+    little more.
     """
     from train.experiments.publish import update_default_encoder
     from train.features.cache import add_encoder
@@ -260,7 +261,7 @@ def _add_fingerprint(registry: Registry, progress: Progress) -> list[str]:
     grids = GridStore(registry.settings.grids_url)
     try:
         add_encoder(registry.engine, FINGERPRINT, models=registry.settings.models, progress=progress, grids=grids)
-    except EcdregError as error:  # the models are trained, and their result is worth more than this
+    except EcdregError as error:  # the models are trained and stored; missing fingerprints are only a warning
         warnings.append(
             f"not every crystal has a fingerprint: {error}; `ecdreg encoders add {FINGERPRINT}` makes the rest"
         )

@@ -84,7 +84,7 @@ def tune(
     config
         TOML file with the configuration of the first trial, whatever its target.
     dense
-        Begin with dense readouts as published, and search how they are trained.
+        Begin with the paper's protocol with substitute backbones, and vary the training of its dense readouts.
     trials
         Trials of the search, those of earlier calls included; None: :data:`DEFAULT_TRIALS` without ``minutes``.
     minutes

@@ -46,7 +46,7 @@ class ProposedCrystal:
     replaced: tuple[tuple[str, str], ...]
     """(old, new) elements."""
     rule: str
-    """Why these elements may replace each other."""
+    """Reason why these elements may replace each other."""
     likeness: float
     """0 to 1; how likely the replacements are, see :class:`ingest.substitution.Proposal`."""
     volume_per_formula: float
@@ -116,7 +116,7 @@ class Proposals(Results[ProposedCrystal]):
     n_parents: int = 0
     """Crystals of which elements were replaced."""
     substitutions: tuple[Proposal, ...] = field(default=(), repr=False)
-    """What the rows are made of, in their order."""
+    """Proposals of which the rows are made, in their order."""
 
     def structures(self) -> list[Structure]:
         """The crystals, not relaxed, in the cells of their parents [Å]; pymatgen ``Structure``."""

@@ -57,7 +57,7 @@ class SimilarCrystal:
     checked: WordCheck | None = None
     """Words of the text that are true of it, not true, and unknown; None where no word can be checked."""
     why: Mapping[str, Any] | None = None
-    """What it has in common with the query (``registry.search.explanations.explain_neighbour``), and that as a
+    """Properties that it shares with the query (``registry.search.explanations.explain_neighbour``), and that as a
     ``sentence``; None where explanations are not requested."""
 
     @property
@@ -232,7 +232,7 @@ def _about(query: SimilarityQuery, encoders: Sequence[Encoder]) -> list[str]:
 
 
 def _nothing(query: SimilarityQuery, where: str | None) -> str:
-    """Why the answer is empty."""
+    """Reason why the answer is empty."""
     if not query.by_words:
         return "no crystal passes the filter" if where else "no crystal has a vector of this encoder"
     if query.meanings:

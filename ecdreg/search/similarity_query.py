@@ -153,7 +153,7 @@ class SimilarityQuery:
         )
 
     def checked(self, *, where: str | None) -> dict[tuple[str, str], WordCheck]:
-        """Which words are true of each crystal, by (source, id); empty where no word can be checked.
+        """Words that are true of each crystal, by (source, id); empty where no word can be checked.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class SimilarityQuery:
         return f"{encoder.name} reads {read}, and nothing of the density in {self.files.density.name}; {hint}"
 
     def facts(self) -> Facts | None:
-        """What is known of the crystal of the query; None for a text or an image."""
+        """Known properties of the crystal of the query; None for a text or an image."""
         if self.id is not None:
             crystal = resolve(self.session, self.id)
             key = (crystal.source, crystal.source_id)
@@ -321,7 +321,7 @@ class SimilarityQuery:
 
 
 def explanations(query: SimilarityQuery, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each row of an answer has in common with the query; see :mod:`registry.search.explanations`.
+    """Common properties of the query and each row of an answer; see :mod:`registry.search.explanations`.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def index_slice(
 def plane_frame(crystal: ConventionalFrame, miller: Miller, *, offset: float = 0.0) -> PlaneFrame:
     """Plane (hkl) of the conventional cell: centre and axes of its window.
 
-    The normal is h a* + k b* + l c*. The vertical axis is the part of c that lies in the plane,
+    The normal is h a* + k b* + l c*. The vertical axis is the projection of c onto the plane,
     or of b, or of a: the first that keeps at least a tenth of its length. The horizontal axis is
     vertical x normal (mirrored for left-handed axes, so that mirror images of a crystal give the
     same image). For (1-10) of a cubic crystal: vertical [001], horizontal [110]; for (111):

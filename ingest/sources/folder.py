@@ -216,7 +216,7 @@ class FolderSource:
 
     @cached_property
     def _records(self) -> list[FolderRecord]:
-        # At the first use, not when the folder is opened: by then the database tells which properties users added.
+        # At the first use, not when the folder is opened: the database then contains the properties of users.
         table = self.path / "properties.csv"
         header, rows = self._table
         used = [column for column in header if column in PROPERTIES]

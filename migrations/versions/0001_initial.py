@@ -1,11 +1,11 @@
-"""The whole schema, because every later part stands on it.
+"""Initial schema: all tables, constraints and indexes.
 
-Revision 0001, after none.
+First revision.
 
-Written out, not derived from ``registry.models``: a migration must go on making what it
-made when it was released. ``tests/registry/test_migrations.py`` compares the catalogue of
-both. The extension ``vector`` is there before (``registry.database`` sees to it), and
-stays when the tables go: it may be an administrator's.
+The tables are written out and not derived from ``registry.models``, because a released migration must
+not change. ``tests/registry/test_migrations.py`` compares the catalogues of both. ``registry.database`` creates
+the extension ``vector`` before this revision runs; a downgrade keeps the extension, which may belong to an
+administrator.
 """
 
 from __future__ import annotations

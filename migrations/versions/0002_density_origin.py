@@ -1,7 +1,7 @@
-"""Densities say where they were downloaded from, so that a registry can be made again exactly.
+"""Column ``densities.origin``: the source object of a downloaded density.
 
-The Materials Project keeps one object per calculation; its task, key, ETag and checksum make
-the difference between "a density of this material" and "this density".
+The Materials Project stores one object for each calculation. Its task, key, ETag and checksum identify one density
+among those of a material, so that a registry can be built again exactly.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ COMMENT = (
 
 
 def upgrade() -> None:
-    """Add the column; densities that are there came from files."""
+    """Add the column; it is null for existing densities, which were read from files."""
     op.add_column("densities", Column("origin", JSONB(), nullable=True, comment=COMMENT))
 
 
 def downgrade() -> None:
-    """Remove the column, with what it says."""
+    """Remove the column with its values."""
     op.drop_column("densities", "origin")

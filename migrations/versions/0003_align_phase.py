@@ -1,7 +1,7 @@
-"""A dual encoder is aligned before its readout is fitted: a phase of its own, with a learning curve of its own.
+"""Phase ``align`` of model versions: contrastive training of a dual encoder before its readout is fitted.
 
-Its loss is the contrastive one, not the squared error of a target, and a model that has only been aligned has
-no scores.
+The phase has its own learning curve. Its loss is contrastive, not the squared error of a target, and a model after
+this phase has no scores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OLD_TRAIN_LOSS = "mean squared error of the standardised target"
 
 
 def upgrade() -> None:
-    """Let the phase in, and say what its losses are."""
+    """Permit the phase, and document its losses."""
     op.drop_constraint(op.f("ck_model_versions_phase"), "model_versions")
     op.create_check_constraint(
         op.f("ck_model_versions_phase"), "model_versions", "phase IN ('fit', 'align', 'readout', 'finetune')"
@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the phase, with the learning curves of alignments."""
+    """Remove the phase with its model versions and learning curves."""
     op.execute("DELETE FROM model_versions WHERE phase = 'align'")
     op.drop_constraint(op.f("ck_model_versions_phase"), "model_versions")
     op.create_check_constraint(

@@ -1,7 +1,6 @@
-"""Predictions say whether their crystal lies outside what the model was fitted to.
+"""Column ``predictions.out_of_domain``: whether the crystal is outside the domain of the training data.
 
-The interval was declared from the beginning, and is filled from here on; whether a crystal is
-one that such an interval may be trusted for is a fact of its own.
+Predictions have intervals from this revision on. The flag marks crystals for which an interval may be too narrow.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ COMMENT = (
 
 
 def upgrade() -> None:
-    """Add the column; what was predicted before does not know."""
+    """Add the column; it is null for existing predictions."""
     op.add_column("predictions", Column("out_of_domain", Boolean(), nullable=True, comment=COMMENT))
 
 
 def downgrade() -> None:
-    """Remove the column, with what it says."""
+    """Remove the column with its values."""
     op.drop_column("predictions", "out_of_domain")

@@ -1,7 +1,7 @@
-"""Densities know the atoms of their own cell, where that is not the crystal's stored one.
+"""Column ``densities.structure``: the atoms in the cell of the density where it is not the stored cell.
 
-The Materials Project's densities were calculated in cells of their own, relaxed apart from the
-structure that it shows; what reads a density around its atoms needs those.
+Densities of the Materials Project were calculated in cells that were relaxed separately from the published structure.
+Reading a density around its atoms requires the positions in that cell.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ COMMENT = "atoms in the grid's cell, as pymatgen has them [Å]; null where that 
 
 
 def upgrade() -> None:
-    """Add the column; what was ingested before is taken to lie in its revision's cell."""
+    """Add the column; null means that the density has the cell of its revision."""
     op.add_column("densities", Column("structure", JSONB(), nullable=True, comment=COMMENT))
 
 
 def downgrade() -> None:
-    """Remove the column, with the structures in it."""
+    """Remove the column with its structures."""
     op.drop_column("densities", "structure")

@@ -48,7 +48,7 @@ def worker_pool(workers: int, *, preload: Sequence[str]) -> Iterator[ProcessPool
     try:
         yield pool
     finally:
-        # Not shutdown(wait=True): it waits for running work, although nobody needs the results any more.
+        # Not shutdown(wait=True): it waits for running work, although the results are no longer needed.
         pool.shutdown(wait=False, cancel_futures=True)
         processes = set(multiprocessing.active_children()) - before
         for process in processes:

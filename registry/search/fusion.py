@@ -67,7 +67,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class WordCheck:
-    """Which words of a sentence hold for a crystal."""
+    """Words of a sentence that hold for a crystal."""
 
     crystal_id: int
     met: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class FusedHit:
     hits: Mapping[str, Hit] = field(default_factory=dict)
     """By name of the ranking; rankings without the crystal are left out."""
     checked: WordCheck | None = None
-    """Which words hold for it; None where none was checked."""
+    """Words that hold for it; None where none was checked."""
 
 
 def ranking_depth(k: int) -> int:

@@ -135,7 +135,7 @@ class _Word:
     word: str
     negated: bool
     start: int
-    """Where it begins, with the negation before it."""
+    """Position of its first character, with the negation before it."""
     end: int
 
 

@@ -29,7 +29,7 @@ class Candidate:
     source_id: str
     material_key: str
     reason: str | None
-    """Why it cannot be used; None where it can."""
+    """Reason why it cannot be used; None where it can."""
 
     @property
     def name(self) -> str:

@@ -41,7 +41,7 @@ class MemberRow:
     fold: int | None
     """The fold that scores it; None outside cv."""
     reason: str | None
-    """Why it is excluded; the kind of reason stands before the first colon."""
+    """Reason why it is excluded; the kind of reason precedes the first colon."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class ConfigModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON values; :func:`train.config.parse_config` reads them back."""
+        """All fields as JSON values; :func:`train.config.kinds.parse_config` reads them back."""
         return self.model_dump(mode="json", serialize_as_any=True)
 
     def replace(self, **fields: Any) -> Self:

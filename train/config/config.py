@@ -22,7 +22,7 @@ VERSION = 2
 
 
 class TrainConfig(ConfigModel):
-    """What decides how a model is trained, except the seed.
+    """Options that decide how a model is trained, except the seed.
 
     Every subclass has a field ``type``, by which a stored configuration is recognised.
     """
@@ -40,7 +40,7 @@ class TrainConfig(ConfigModel):
     @property
     @abstractmethod
     def inputs(self) -> Mapping[str, FeatureConfig]:
-        """What the model reads, by modality, in the order of the modalities."""
+        """Inputs of the model, by modality, in the order of the modalities."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class TrainConfig(ConfigModel):
 
     @property
     def training_config(self) -> TrainingConfig:
-        """How dense layers and backbones train; the default where nothing trains by epochs."""
+        """Training of the dense layers and backbones; the default where nothing trains by epochs."""
         return TrainingConfig()
 
     @property

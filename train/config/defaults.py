@@ -1,7 +1,7 @@
 """Default towers and joins of each kind of model: what cross-validation chose (docs/results.md).
 
-The types of :mod:`train.config.schema` have the values of the paper as their defaults. What has been measured to be
-better is here, in one place, and gives way to whatever is requested.
+The types of :mod:`train.config.schema` have the paper's protocol with substitute backbones as their defaults. This
+module contains the values that were measured to be better; requested values take precedence over them.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _IMAGE_SIZES: Mapping[str, int] = {"inception_v3": 299}
 
 
 class FeatureConfig(ConfigModel):
-    """What a tower reads of one modality, and the name of the featurizer that makes vectors of it."""
+    """Inputs of a tower for one modality, and the name of the featurizer that makes vectors of them."""
 
     backbone: Name
     """Name of the featurizer: a pre-trained network, or a fixed rule."""

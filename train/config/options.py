@@ -55,7 +55,7 @@ class ModelOptions:
     towers: tuple[str, ...] | None = None
     """Towers of a stack."""
     join: str | None = None
-    """How a stack joins its towers: ``network``, or a name in ``REGRESSORS``."""
+    """Method by which a stack joins its towers: ``network``, or a name in ``REGRESSORS``."""
     tower_features: str | None = None
     """Tower features that the network of a stack is fitted to: ``in-sample`` or ``out-of-fold``."""
     clip: str | None = None
@@ -63,14 +63,15 @@ class ModelOptions:
     finetune: bool | None = None
     """Whether backbones are fine-tuned; None: where there is a GPU."""
     dense: bool = False
-    """Whether what is left out has the published defaults with dense readouts, instead of the recommended ones."""
+    """Whether omitted values follow the paper's protocol with substitute backbones, that is dense readouts, instead of
+    the recommended defaults."""
     multi_task: bool = False
     """Whether dense readouts learn the other targets too."""
     max_epochs: int | None = None
     """Epochs of each phase at most."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of a configuration, for instance from a file; they take precedence over the options above, and what they
-    leave out has the published defaults."""
+    """Fields of a configuration, for instance from a file; they take precedence over the options above, and
+    omitted fields follow the paper's protocol with substitute backbones."""
 
 
 def build_config(kind: str, target: str, options: ModelOptions | None = None) -> TrainConfig:
@@ -199,7 +200,7 @@ def _check_effects(kind: str, config: TrainConfig, chosen: ModelOptions) -> None
     for modality, options in _FIELDS.items():
         usable = modality in config.modalities and not config.is_baseline and kind != "clip"
         for name in options:
-            # A recipe and a text level also describe the split, so that every kind takes them; one view is no choice.
+            # A recipe and a text level also describe the split, so that every kind takes them; one view is the default.
             free = name in ("recipe", "text_level") or (name == "views" and chosen.views == 1)
             if not usable and not free and getattr(chosen, name) != unset[name]:
                 raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")

@@ -27,7 +27,7 @@ class PhaseConfig(ConfigModel):
 
 
 class TrainingConfig(ConfigModel):
-    """How the dense layers and the backbones of a model train."""
+    """Training of the dense layers and the backbones of a model."""
 
     readout: PhaseConfig = PhaseConfig(learning_rate=7e-4)
     """First phase: the dense layers, on frozen features."""

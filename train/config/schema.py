@@ -93,7 +93,7 @@ class RegressorJoin(ConfigModel):
     name: Name
     """Name in ``REGRESSORS``."""
     reads: Literal["features", "predictions"]
-    """What the regressor is fitted to. A regressor that weighs groups of features reads features."""
+    """Data to which the regressor is fitted. A regressor that weighs groups of features reads features."""
 
 
 Join = Annotated[NetworkJoin | RegressorJoin, Field(discriminator="type")]
@@ -105,7 +105,7 @@ class TowerPart(ConfigModel):
     modality: Name
     """Name in ``MODALITIES``."""
     features: SerializeAsAny[FeatureConfig]
-    """What is read, and the featurizer."""
+    """Inputs of the tower, and its featurizer."""
     head: Head
     """Dense layers or a regressor."""
 
@@ -121,10 +121,10 @@ class TowerPart(ConfigModel):
 
 
 class _DenseConfig(TrainConfig):
-    """What models with dense layers have in common."""
+    """Common configuration of models with dense layers."""
 
     training: TrainingConfig = TrainingConfig()
-    """How dense layers and backbones train."""
+    """Training of the dense layers and backbones."""
     auxiliary_targets: tuple[Name, ...] = ()
     """Targets that dense layers learn beside their own, from the same training rows."""
 
@@ -159,7 +159,7 @@ class _DenseConfig(TrainConfig):
 
     @property
     def training_config(self) -> TrainingConfig:
-        """How dense layers and backbones train."""
+        """Training of the dense layers and backbones."""
         return self.training
 
     @property
@@ -175,7 +175,7 @@ class TowerConfig(_DenseConfig):
     modality: Name
     """Name in ``MODALITIES``."""
     features: SerializeAsAny[FeatureConfig]
-    """What is read, and the featurizer."""
+    """Inputs of the tower, and its featurizer."""
     head: Head
     """Dense layers or a regressor."""
 
@@ -311,7 +311,7 @@ _CLIP_PHASE = PhaseConfig(learning_rate=1.5e-4, max_epochs=800, patience=50)
 
 
 class ContrastiveTraining(TrainingConfig):
-    """How a CLIP and a dual encoder train, as published of CLIP."""
+    """Training of a CLIP and a dual encoder, as published for CLIP."""
 
     readout: PhaseConfig = _CLIP_PHASE
     """The linear layer on both projections."""
@@ -363,7 +363,7 @@ class ContrastiveConfig(TrainConfig):
     encoder: Annotated[ClipEncoder | DualEncoder, Field(discriminator="type")]
     """A CLIP, or a dual encoder in its place."""
     training: ContrastiveTraining = ContrastiveTraining()
-    """How the linear layer and the backbones train."""
+    """Training of the linear layer and the backbones."""
 
     @property
     def kind(self) -> str:
@@ -401,7 +401,7 @@ class ContrastiveConfig(TrainConfig):
 
     @property
     def training_config(self) -> TrainingConfig:
-        """How the linear layer and the backbones train."""
+        """Training of the linear layer and the backbones."""
         return self.training
 
     def phase(self, name: str) -> PhaseConfig:
@@ -420,7 +420,7 @@ class BaselineConfig(TrainConfig):
 
     type: Literal["baseline"] = "baseline"
     name: Literal["mean", "magpie"]
-    """Which baseline."""
+    """Name of the baseline."""
     n_estimators: Whole = 400
     """Trees of ``magpie``."""
 

@@ -20,7 +20,7 @@ __all__ = ["ExperimentContext"]
 
 @dataclass(frozen=True)
 class ExperimentContext:
-    """What experiments of one process share; made by :meth:`open`."""
+    """Objects that the experiments of one process share; made by :meth:`open`."""
 
     engine: Engine
     """Of the registry; committed to fold by fold."""

@@ -35,7 +35,7 @@ class TrainedTower:
 
 
 class TowerSource(Protocol):
-    """Where a stack has the towers of a fold from."""
+    """Source of the towers of a fold of a stack."""
 
     def tower(self, modality: str, fold: int | None) -> TrainedTower:
         """The tower of a fold; None: of the refit."""

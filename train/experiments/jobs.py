@@ -65,7 +65,7 @@ class JobOutcome:
     """In the list of jobs."""
     result: ExperimentResult | None
     error: str | None = None
-    """Why there is no result; one line."""
+    """Reason why there is no result; one line."""
 
 
 def run_jobs(

@@ -36,7 +36,7 @@ def publish_encoder(
 ) -> int:
     """Make a refitted network an encoder, ``name:target@version``, and write its vectors.
 
-    Every crystal of the registry that has the inputs gets one, whether or not the split knows it. In a space that
+    Every crystal of the registry that has the inputs gets one, whether or not it is in the split. In a space that
     images and texts share, a crystal's vector is its image's.
 
     Parameters
@@ -82,7 +82,8 @@ def update_best(session: Session, name: str, target: str) -> None:
     """Give the alias ``best`` to the version with the lowest error in cross-validation.
 
     The mean RMSE over the scored folds decides, among the finished experiments of one name and target that were
-    trained on the same split as the newest of them: scores of other crystals do not compare. The holdout has no say.
+    trained on the same split as the newest of them, because scores on other crystals are not comparable. The holdout is
+    not used.
     """
     finished = (Experiment.name == name, Experiment.target == target, Experiment.status == "finished")
     newest = select(Experiment.split_id).where(*finished).order_by(Experiment.version.desc()).limit(1)
@@ -110,9 +111,9 @@ def update_default_encoder(session: Session) -> str | None:
     """Choose the encoder that a search uses when none is named, unless the user has chosen.
 
     The rule: the fingerprint where there is one, else the oldest frozen encoder that has vectors, images before texts
-    before compositions. It saw no label, so that it is fair to every crystal and does not change with each training;
-    ``docs/lab/similarity.md`` measures its neighbours. The choice carries the alias
-    ``automatic`` beside ``default``; where the two differ, somebody set ``default`` by hand, and it stays.
+    before compositions. It is not fitted to labels, so that it treats all crystals alike and does not change with
+    each training; ``docs/lab/similarity.md`` measures its neighbours. The choice carries the alias ``automatic`` beside
+    ``default``; where the two differ, a user has set ``default``, and it is kept.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class SplitRows:
 
     @property
     def targets(self) -> NDArray[np.float64]:
-        """What a model is fitted to: (N,), or (N, 1 + A) with the auxiliary targets behind."""
+        """Targets of the fit: (N,), or (N, 1 + A) with the auxiliary targets behind."""
         return np.column_stack([self.cv.values, self.auxiliary]) if self.auxiliary.shape[1] else self.cv.values
 
     @property

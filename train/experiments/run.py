@@ -343,7 +343,7 @@ class _Run:
             self.context.progress.advance(0, f"{self._where}, {phase}, epoch {record.epoch}")
 
     def _trained_on(self) -> dict[str, Any]:
-        """What the model is trained on; it refuses to predict from anything else."""
+        """Description of the training data; the model refuses to predict from anything else."""
         trained_on: dict[str, Any] = {"target": self.rows.target, "unit": self.rows.unit, "split": self.rows.split}
         for name, features in self.config.inputs.items():
             trained_on |= MODALITIES[name].describe(features, self.rows.cv.columns[name])

@@ -44,7 +44,7 @@ SCHEMA = "optuna"
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What became of a search."""
+    """Result of a search."""
 
     study: str
     target: str
@@ -63,7 +63,7 @@ class TuneResult:
     best_r2: float | None
     best: TrainConfig
     changed: dict[str, Any]
-    """What the best trial has other than the configuration that the search began with, by parameter."""
+    """Parameters in which the best trial differs from the first configuration of the search, with their values."""
     seconds: float
     """Wall time of this call [s]."""
 
@@ -140,7 +140,7 @@ class _Search:
     name: str
     """Name of the study."""
     identity: dict[str, Any]
-    """What distinguishes the study from others."""
+    """Description that distinguishes the study from others."""
     _inputs_of: Callable[[TrainConfig], ModelInputs]
     memory: TowerMemory = field(default_factory=TowerMemory)
     _batches: dict[str, tuple[Batch, Mapping[str, Featurizer]]] = field(default_factory=dict)
@@ -279,7 +279,7 @@ def _one_trial(study: Any, search: _Search) -> str | None:
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         return f"trial {number}: given up"
-    except ModelError as error:  # a loss that is not finite is an answer too: the worst
+    except ModelError as error:  # a loss that is not finite is a result: the worst one
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.PRUNED)
         return f"trial {number}: {error}"

@@ -309,7 +309,7 @@ def add_encoder(
 
 
 def described(featurizer: Featurizer) -> dict[str, Any]:
-    """What identifies a featurizer, as JSON takes it: checksum of its weights, dimension, preprocessing."""
+    """Identity of a featurizer as a JSON object: checksum of its weights, dimension, preprocessing."""
     return {
         "weights_sha256": featurizer.weights_sha256,
         "dim": featurizer.dim,

@@ -64,7 +64,7 @@ def read_crystals(
     session
         Only read.
     inputs
-        What is read, by modality.
+       Inputs, by modality.
     revision_ids
         Revisions, in this order; None: the current revision of every crystal.
     trained_on

@@ -65,7 +65,7 @@ def load_densities(
     grids
         Store of the grids.
     revision_ids, files
-        Aligned, as :class:`Inputs` has them.
+        Aligned, as in :class:`train.features.crystals.CrystalInputs`.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class Column:
     sha256: tuple[str | None, ...]
     """Checksum of what a featurizer reads of each crystal."""
     values: tuple[Any, ...]
-    """What is needed to load or check it: a formula, a text, the files of a density, the inputs of an image."""
+    """Data to load or check it: a formula, a text, the files of a density, the inputs of an image."""
 
     def __len__(self) -> int:
         return len(self.sha256)
@@ -50,7 +50,7 @@ class Column:
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """What names the encoder of a modality beside the weights and the preprocessing of its featurizer."""
+    """Part of an encoder's identity beside the weights and the preprocessing of its featurizer."""
 
     name: str
     recipe_id: int | None = None
@@ -86,7 +86,7 @@ class Modality(ABC, Generic[C]):
         *,
         trained_on: Mapping[str, Any] | None = None,
     ) -> Column:
-        """What the registry has of N crystals, in one query.
+        """Stored inputs of N crystals, read in one query.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Modality(ABC, Generic[C]):
 
     @abstractmethod
     def missing(self, config: C) -> str:
-        """What a crystal lacks that is not in the column, for messages: ``image under recipe 'metric'``."""
+        """Name of the input that a crystal outside the column lacks, for messages: ``image under recipe 'metric'``."""
 
     # ------------------------------------------------------------------- featurizers
 
@@ -175,7 +175,7 @@ class Modality(ABC, Generic[C]):
     # -------------------------------------------------------------------- prediction
 
     def describe(self, config: C, column: Column) -> dict[str, Any]:
-        """What a model is trained on, as JSON takes it; :meth:`read` and :meth:`check` refuse anything else.
+        """Description of a model's training data as a JSON object; :meth:`read` and :meth:`check` refuse other data.
 
         Parameters
         ----------
@@ -188,12 +188,12 @@ class Modality(ABC, Generic[C]):
 
     @abstractmethod
     def read(self, crystal: CrystalData, config: C, trained_on: Mapping[str, Any], *, model: str) -> Any:
-        """What a model reads of a crystal that was prepared from files.
+        """Input of a model for a crystal that was prepared from files.
 
         Parameters
         ----------
         crystal
-            As ``ingest.prepare`` makes it.
+            As ``ingest.preparation`` makes it.
         config
             What is read.
         trained_on
@@ -229,7 +229,7 @@ class Modality(ABC, Generic[C]):
         """
 
     def encoder_input(self, session: Session, encoder: Encoder, crystal: CrystalData) -> Any:
-        """What a frozen encoder reads of a crystal that was prepared from files.
+        """Input of a frozen encoder for a crystal that was prepared from files.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class DensityModality(Modality[DensityFeatures]):
         *,
         trained_on: Mapping[str, Any] | None = None,
     ) -> Column:
-        """Where the densities of each crystal are stored."""
+        """Locations of the stored densities of each crystal."""
         found = {
             row[0]: DensityFiles(row[1], tuple(row[2]), tuple(row[3]))
             for row in session.execute(_FILES, {"ids": [int(i) for i in revision_ids]})

@@ -73,7 +73,7 @@ def to_bytes(
     Raises
     ------
     ModelError
-        If a weight is not finite, or ``extra`` is no JSON.
+        If a weight is not finite, or ``extra`` is not valid JSON.
     """
     given = dict(backbones or {})
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}

@@ -1,6 +1,6 @@
 """Fitted models: their interface, and the contexts in which a kind of model is fitted and restored.
 
-Nothing here knows a database, a split or a fold that is scored: a caller gives the rows to fit and the rows of early
+The module reads no database, no split and no scored fold: a caller gives the rows to fit and the rows of early
 stopping, and scores the model on rows that this package never receives.
 """
 
@@ -54,7 +54,7 @@ class FittedModel(Protocol):
         """Values in the unit of the target, (N,)."""
 
     def scalers(self) -> dict[str, Any]:
-        """What was fitted to the training rows besides weights, as JSON takes it."""
+        """Parameters other than weights that were fitted to the training rows, as a JSON object."""
 
     @property
     def reads_raw(self) -> bool:
@@ -62,7 +62,7 @@ class FittedModel(Protocol):
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """What was stored beside a restored model: what it was trained on."""
+        """Description of the training data that is stored with a restored model."""
 
     @property
     def records(self) -> Mapping[str, BackboneRecord]:
@@ -74,7 +74,7 @@ class FittedModel(Protocol):
 
 @dataclass(frozen=True)
 class StackInputs:
-    """What a stack is fitted to besides the features of its rows."""
+    """Data to which a stack is fitted besides the features of its rows."""
 
     towers: Mapping[str, FittedModel]
     """By modality: towers fitted to the rows."""
@@ -88,7 +88,7 @@ class StackInputs:
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a model is fitted to, and how."""
+    """Data and options of a fit."""
 
     config: TrainConfig
     """Kind, layers and phases."""
@@ -122,7 +122,7 @@ class FitContext:
 
 @dataclass(frozen=True)
 class RestoreContext:
-    """Where the featurizers of a restored model come from."""
+    """Sources of the featurizers of a restored model."""
 
     backbones: Mapping[str, Featurizer] = field(default_factory=dict)
     """Featurizers by modality; they must be those that the model was trained with."""

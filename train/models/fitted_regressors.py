@@ -53,7 +53,7 @@ class FittedRegressor:
     backbones: Mapping[str, Featurizer] = field(default_factory=dict)
     """Featurizers that its features come from, by modality; empty in a restored one."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What was stored beside a restored one."""
+    """Description of the training data that is stored with a restored model."""
     records: Mapping[str, BackboneRecord] = field(default_factory=dict)
     """The featurizers of a restored one."""
 
@@ -86,7 +86,7 @@ class FittedJoin:
     phase: str = "fit"
     result: FitResult | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What was stored beside a restored one."""
+    """Description of the training data that is stored with a restored model."""
 
     @property
     def reads_raw(self) -> bool:

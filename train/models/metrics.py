@@ -38,7 +38,7 @@ def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
     Raises
     ------
     ModelError
-        If there is no row, the lengths differ, or a value is not finite.
+        If the input is empty, the lengths differ, or a value is not finite.
     """
     from sklearn.metrics import root_mean_squared_error
 

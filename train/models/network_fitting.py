@@ -42,7 +42,7 @@ class FittedNetwork:
     """The pre-trained featurizers that its features come from, by modality; in a restored network those that it was
     given. A stack stores its towers anew, with these."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """What was stored beside a restored network."""
+    """Description of the training data that is stored with a restored network."""
     records: Mapping[str, BackboneRecord] = field(default_factory=dict)
     """The featurizers of a restored network, by modality."""
 

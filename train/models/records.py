@@ -12,10 +12,10 @@ __all__ = ["BackboneRecord", "record_of"]
 
 @dataclass(frozen=True)
 class BackboneRecord:
-    """Which featurizer the features of a tower come from."""
+    """Identity of the featurizer that computes the features of a tower."""
 
     spec: dict[str, Any]
-    """What :func:`train.modalities.restore_featurizer` needs to load it again."""
+    """Arguments with which :func:`train.modalities.restore_featurizer` loads it again."""
     preprocessing: dict[str, Any]
     weights_sha256: str
     """Of its weights: the pre-trained ones, or the fine-tuned ones where they are stored."""

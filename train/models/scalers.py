@@ -54,7 +54,7 @@ class StandardScaler:
         Raises
         ------
         ModelError
-            If there is no row, or a value is not finite.
+            If the input is empty, or a value is not finite.
         """
         values = np.asarray(rows, dtype=np.float64)
         if values.ndim not in (1, 2) or values.shape[0] == 0:

@@ -52,7 +52,7 @@ EV_PER_A3 = 160.21766208
 """Pressure of 1 eV/Å^3 [GPa] (CODATA 2018)."""
 
 KIND_PREFIX = "peer-"
-"""Beginning of the kind of a reference model, as stored in registries."""
+"""Beginning of the stored kind of a reference model; release 0.1.0 stored it, so that it does not change."""
 
 Predictions = Callable[[Sequence[Mapping[str, Any]], Callable[[], None]], "list[float | None]"]
 """Function from structures (pymatgen dicts) and a callback for each to predictions, None for unsupported structures."""

@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EncoderInputs:
-    """What an encoder reads of a crystal."""
+    """Names of the inputs that an encoder reads of a crystal."""
 
     recipe: str | None
     """Name of the image recipe; None: no image."""
@@ -48,7 +48,7 @@ class EncoderInputs:
 
 
 def encoder_inputs(session: Session, encoder: Encoder) -> EncoderInputs:
-    """What an encoder reads of a crystal.
+    """Inputs of an encoder for a crystal, from its stored record.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def encoder_inputs(session: Session, encoder: Encoder) -> EncoderInputs:
 
 
 def reads_sentences(session: Session, encoder: Encoder) -> bool:
-    """Whether :func:`encode_text` takes a sentence for one of this encoder's.
+    """Whether :func:`encode_text` accepts sentences for this encoder.
 
     Encoders of texts do, and those of images whose space is shared with texts: of a CLIP, frozen or trained, and of a
     dual encoder.
@@ -90,7 +90,7 @@ def encode_text(session: Session, settings: Settings, encoder: Encoder, text: st
     settings
         Where weights and backbones are kept.
     encoder
-        One of those that :func:`reads_sentences` says yes to.
+        Encoder for which :func:`reads_sentences` is true.
     text
         Any sentence; it need not be of the encoder's text level.
 
@@ -194,7 +194,7 @@ def encode_image(
 
 
 def takes_image(session: Session, encoder: Encoder, pixels: NDArray[np.float32], *, has_unit: bool) -> bool:
-    """Whether :func:`encode_image` takes a picture for one of this encoder's.
+    """Whether :func:`encode_image` accepts pictures for this encoder.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class PredictionResult:
 def reads_raw(model: FittedModel, modality: str) -> bool:
     """Whether a model reads a modality as it is, by a fine-tuned backbone of its own, and not its frozen features.
 
-    Of a join each tower decides for itself: beside one that was fine-tuned, a regressor reads features.
+    In a join this differs between towers: beside a fine-tuned tower, a regressor reads features.
 
     Parameters
     ----------
@@ -99,13 +99,13 @@ class Predictor:
         self.config = config
         network = refit if isinstance(refit, FittedNetwork) else None
         self.trained_on: Mapping[str, Any] = refit.extra
-        """What the model was trained on."""
+        """Description of the training data."""
         self._network = network
         self._refit = refit
         self._folds = dict(folds)
         self._settings = settings
         self.calibration: Calibration | None = None
-        """What the intervals are made of, once :meth:`calibrate` has read it."""
+        """Calibration of the intervals, once :meth:`calibrate` has read it."""
         self.calibrated_rows = np.empty(0, dtype=np.int64)
         """(N,), the revisions of its rows."""
 
@@ -155,14 +155,14 @@ class Predictor:
         return cls(model, config, refit, dict(zip(numbers, others, strict=True)), settings=settings)
 
     def calibrate(self, engine: Engine, *, progress: Progress | None = None) -> Calibration | None:
-        """Read what the intervals of this model are made of; from here on its predictions have them.
+        """Read the calibration of this model's intervals; its later predictions have intervals.
 
         Parameters
         ----------
         engine
             Features that are missing are computed, and kept.
         progress
-            Told of features that are computed.
+            Receives progress of features that are computed.
 
         Returns
         -------
@@ -201,9 +201,9 @@ class Predictor:
         confidences
             Nominal coverages of the intervals.
         value
-            (N,), what the refit says of them.
+            (N,), predictions of the refit in the unit of the target.
         progress
-            Told of features that are computed.
+            Receives progress of features that are computed.
         """
         assert self.calibration is not None
         inputs = self.inputs(engine, revision_ids.tolist(), progress)
@@ -291,7 +291,7 @@ class Predictor:
         confidence
             Nominal coverage of the intervals.
         progress
-            Told of features that are computed.
+            Receives progress of features that are computed.
 
         Raises
         ------
@@ -318,7 +318,7 @@ class Predictor:
         *,
         raw_alone: bool = False,
     ) -> ModelInputs:
-        """What the model is shown of crystals of the registry.
+        """Inputs of the model for crystals of the registry.
 
         Parameters
         ----------
@@ -327,7 +327,7 @@ class Predictor:
         revision_ids
             N revisions.
         progress
-            Told of features that are computed.
+            Receives progress of features that are computed.
         raw_alone
             No frozen features, where the model holds backbones of its own.
         """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def own_home(open_folder: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> Iterator[Path]:
-    """A home without a database; the embedded one is meant."""
+    """A home without a database, with the embedded database selected."""
     home = open_folder / "home of cmd_db"
     monkeypatch.delenv("ECDREG_DATABASE_URL")
     monkeypatch.setenv("ECDREG_HOME", str(home))

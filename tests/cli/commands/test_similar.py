@@ -134,7 +134,7 @@ def test_program_is_quick_and_needs_no_torch(
         assert (done.returncode, done.stderr) == (0, "")
         assert ids(done.stdout) == ["mp-2", "mp-3", "mp-4"]
     # 0.8 s where nothing else runs; a busy machine's caches stretch even that. What the server adds takes
-    # milliseconds (tests/registry/test_views.py).
+    # milliseconds (tests/registry/postgres/test_surface.py).
     assert min(seconds for seconds, _ in answers) < 2
     traced = subprocess.run(
         [sys.executable, "-X", "importtime", PROGRAM, "similar", "mp-1", "--where", "k_vrh > 100"],

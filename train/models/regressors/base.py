@@ -42,7 +42,7 @@ def checked_rows(features: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.flo
     Raises
     ------
     ModelError
-        If the lengths differ, there is no row, or a number is not finite.
+        If the lengths differ, the input is empty, or a number is not finite.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or y.shape != (len(x),) or not len(y):

@@ -29,7 +29,7 @@ class MeanBaseline:
         Raises
         ------
         ModelError
-            If there is no target, or one is not finite.
+            If the input is empty, or a target is not finite.
         """
         return cls(float(np.mean(_targets(targets))))
 
@@ -81,7 +81,7 @@ class MagpieBaseline(Trees):
         Raises
         ------
         ModelError
-            If the lengths differ, there is no row, or a value is not finite.
+            If the lengths differ, the input is empty, or a value is not finite.
         """
         from sklearn.ensemble import ExtraTreesRegressor
 
