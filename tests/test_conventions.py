@@ -237,7 +237,7 @@ def _public_functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
     """
     for name, tree in TREES.items():
         if name.startswith(("migrations/", "cli/commands/")):
-            continue  # revisions; and commands, whose help texts tests/cli/test_docs.py checks
+            continue  # revisions; and commands, whose help texts tests/docs/test_reference.py checks
         exported = _exported(tree)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name in exported:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from cli.commands import COMMANDS
 from cli.groups import command_group
 from registry import errors
 from registry.errors import EcdregError
+from tests.conftest import Invoke
 
+Raising: TypeAlias = Callable[[BaseException], tuple[int, str]]
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EcdregError)]
 EXIT_CODES = {
     "ConfigurationError": 2,
@@ -40,9 +43,7 @@ class LostError(Exception):
 
 
 @pytest.fixture
-def raising(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[[BaseException], tuple[int, str]]:
+def raising(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Raising:
     """Runs a command that raises; its exit code and stderr."""
 
     def run(error: BaseException) -> tuple[int, str]:
@@ -68,39 +69,39 @@ def raising(
 
 class TestBoundary:
     @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-    def test_every_error_is_one_line_with_its_exit_code(self, raising: Any, kind: type[EcdregError]) -> None:
+    def test_every_error_is_one_line_with_its_exit_code(self, raising: Raising, kind: type[EcdregError]) -> None:
         code, message = raising(kind("no crystal 'mp-0';\n  try another"))
         assert message == "error: no crystal 'mp-0'; try another\n"
         assert code == EXIT_CODES.get(kind.__name__, 1)
 
-    def test_ctrl_c(self, raising: Any) -> None:
+    def test_ctrl_c(self, raising: Raising) -> None:
         assert raising(KeyboardInterrupt()) == (130, "error: interrupted\n")
 
-    def test_a_connection_that_is_lost(self, raising: Any) -> None:
+    def test_a_connection_that_is_lost(self, raising: Raising) -> None:
         code, message = raising(
             OperationalError("SELECT 1", {}, LostError("terminating connection"), connection_invalidated=True)
         )
         assert code == 3
         assert message.startswith("error: the connection to the database was lost: terminating connection")
 
-    def test_a_disk_that_is_full(self, raising: Any) -> None:
+    def test_a_disk_that_is_full(self, raising: Raising) -> None:
         full = LostError("no space left on device")
         full.sqlstate = "53100"
         code, message = raising(OperationalError("INSERT", {}, full))
         assert (code, message) == (1, "error: the database failed: no space left on device\n")
 
-    def test_a_bug_keeps_its_traceback(self, raising: Any) -> None:
+    def test_a_bug_keeps_its_traceback(self, raising: Raising) -> None:
         with pytest.raises(ZeroDivisionError):
             raising(ZeroDivisionError())
 
-    def test_a_database_that_is_down(self, invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_database_that_is_down(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ECDREG_DATABASE_URL", "postgresql://me:secret@127.0.0.1:9/reg")
         answer = invoke("split", "list")
         assert answer.exit_code == 3
         assert answer.stderr.count("\n") == 1
         assert answer.stderr.startswith("error: no database at postgresql://me:***@127.0.0.1:9/reg")
 
-    def test_a_library_check_of_arguments_is_a_usage_error(self, invoke: Any) -> None:
+    def test_a_library_check_of_arguments_is_a_usage_error(self, invoke: Invoke) -> None:
         answer = invoke("similar")
         assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
         assert answer.stderr.startswith("error: give one of: the id of a crystal, a text, an image, or files")
@@ -119,26 +120,26 @@ class TestBoundary:
             (("similar", "--where"), "option '--where' requires an argument"),
         ],
     )
-    def test_usage_is_one_line(self, invoke: Any, arguments: tuple[str, ...], message: str) -> None:
+    def test_usage_is_one_line(self, invoke: Invoke, arguments: tuple[str, ...], message: str) -> None:
         answer = invoke(*arguments)
         assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
         assert answer.stderr.lower().startswith(f"error: {message}".lower())
         assert "; see 'ecdreg" in answer.stderr
 
-    def test_a_group_alone_shows_its_help(self, invoke: Any) -> None:
+    def test_a_group_alone_shows_its_help(self, invoke: Invoke) -> None:
         answer = invoke("split")
         assert "Commands:" in answer.stdout + answer.stderr
         assert "error:" not in answer.stderr
 
 
 class TestOptions:
-    def test_version(self, invoke: Any) -> None:
+    def test_version(self, invoke: Invoke) -> None:
         from importlib.metadata import version
 
         answer = invoke("--version")
         assert (answer.exit_code, answer.stdout) == (0, f"ecdreg {version('ecdreg')}\n")
 
-    def test_help_lists_commands_in_their_order(self, invoke: Any) -> None:
+    def test_help_lists_commands_in_their_order(self, invoke: Invoke) -> None:
         shown = invoke("--help").stdout.partition("Commands:")[2]
         names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
         assert names == list(COMMANDS)
@@ -156,14 +157,14 @@ class TestOptions:
         ]
         assert lacking == []
 
-    def test_help_is_quick(self, timed: Any) -> None:
+    def test_help_is_quick(self, timed: Callable[..., tuple[float, subprocess.CompletedProcess[str]]]) -> None:
         program = Path(sys.executable).with_name("ecdreg")
         answers = [timed([program, "--help"]) for _ in range(5)]
         assert all(done.returncode == 0 and "Commands:" in done.stdout for _, done in answers)
         # It does nothing but compute, so this is its wall time on a machine that is not busy.
         assert min(seconds for seconds, _ in answers) < 0.5
 
-    def test_quiet_silences_notes_but_not_errors(self, invoke: Any) -> None:
+    def test_quiet_silences_notes_but_not_errors(self, invoke: Invoke) -> None:
         assert "no splits yet" in invoke("split", "list").stderr
         assert invoke("--quiet", "split", "list").stderr == ""
         assert invoke("split", "list", "--quiet").stderr == ""
@@ -174,7 +175,7 @@ class TestOptions:
         ("options", "shown"), [((), []), (("-v",), ["info"]), (("-vv",), ["info", "debug"]), (("-v", "-q"), ["info"])]
     )
     def test_verbose_prints_log_lines(
-        self, invoke: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: list[str]
+        self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: list[str]
     ) -> None:
         def list_splits(session: object) -> list[object]:
             log = logging.getLogger("registry")

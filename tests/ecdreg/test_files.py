@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from ecdreg import Registry
 from ecdreg.files import CrystalFiles, read_crystal, warnings_on_error
 from registry.errors import ConfigurationError, IncompatibleInputError, QueryError
-from tests.conftest import Invocation
+from tests.conftest import Invoke
 
 
 def test_paths_may_be_strings() -> None:
@@ -27,7 +26,7 @@ def test_rendered_images_are_not_made_from_files() -> None:
 
 
 def test_warnings_are_printed_before_the_error_that_they_explain(
-    invoke: Callable[..., Invocation], cluster_url: str, monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, cluster_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(registry: Registry, *arguments: object, **options: object) -> None:
         with warnings_on_error(["CHGCAR: no deformation density"]):

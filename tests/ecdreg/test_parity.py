@@ -14,9 +14,8 @@ from ecdreg import Registry
 from ecdreg.results import Results
 from registry.errors import ConfigurationError
 from registry.settings import Settings
-from tests.conftest import Invocation
+from tests.conftest import Invocation, Invoke
 
-Invoke = Callable[..., Invocation]
 UseCases = dict[str, tuple[tuple[str, ...], Callable[[Registry], Results[object]]]]
 
 MG_O = """MgO

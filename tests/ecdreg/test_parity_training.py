@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ecdreg import Registry
-from tests.conftest import Invocation
+from tests.conftest import Invoke
 from train.config.config import TrainConfig
 from train.experiments.results import ExperimentResult
 
@@ -19,8 +19,6 @@ METALS = ("Li", "Na", "K", "Mg", "Ca", "Ti", "V", "Zr", "Sc", "Mn")
 ANIONS = ("O", "S", "Se")
 MOMENTS = {"seconds", "created", "created_at", "finished"}
 """Fields that differ between two runs of the same work."""
-
-Invoke = Callable[..., Invocation]
 
 
 @pytest.fixture

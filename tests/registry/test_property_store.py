@@ -102,7 +102,7 @@ class TestAdd:
         with pytest.raises(QueryError, match="is a text, compared with a number"):
             parse("c11 > 'x'")
 
-    def test_another_process_knows_it(self, engine: Engine, cluster_url: str, home: Path) -> None:
+    def test_another_process_reads_it(self, engine: Engine, cluster_url: str, home: Path) -> None:
         add_property(engine, HARDNESS)
         code = (
             "import sys; from pathlib import Path; from registry.database import connect;"

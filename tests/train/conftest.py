@@ -193,7 +193,7 @@ RECIPE: dict[str, Any] = {"recipe": "metric", "planes": [[1, -1, 0]], "kinds": [
 
 @dataclass(frozen=True)
 class SmallRegistry:
-    """Forty crystals whose slices, texts and compositions all tell their labels; and how to train on them."""
+    """Forty crystals with labels that slices, texts and compositions each predict, and small configurations."""
 
     engine: Engine
     settings: Settings
@@ -233,7 +233,7 @@ class SmallRegistry:
         return ExperimentContext.open(self.engine, self.settings, progress=progress)
 
     def run(self, config: TrainConfig, *, progress: Progress | None = None, **options: Any) -> ExperimentResult:
-        """Train on the split ``small``; without baselines, unless ``options`` say otherwise."""
+        """Train on the split ``small``; without baselines, unless ``options`` request them."""
         return run_experiment(self.context(progress), config, **({"split": "small", "baselines": False} | options))
 
 

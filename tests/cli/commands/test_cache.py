@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from registry.files.grids import GridStore, StoredGrid
 from registry.files.object_cache import CachedObject, ObjectCache
+from tests.conftest import Invoke
 from tests.ingest.sources.mp_standin import KEY, Standin, material
 
 
@@ -27,7 +27,7 @@ def stray(home: Path, crystals: dict[str, int]) -> StoredGrid:
     return grid
 
 
-def test_status(invoke: Callable[..., Any], stray: StoredGrid, home: Path) -> None:
+def test_status(invoke: Invoke, stray: StoredGrid, home: Path) -> None:
     done = invoke("cache", "status", "--json")
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
@@ -39,17 +39,15 @@ def test_status(invoke: Callable[..., Any], stray: StoredGrid, home: Path) -> No
     assert "of them this registry's" in shown.stdout
 
 
-def test_status_of_another_cache(
-    invoke: Callable[..., Any], crystals: dict[str, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_of_another_cache(invoke: Invoke, crystals: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECDREG_CACHE", "memory://nothing-here")
     done = invoke("cache", "status")
     assert done.exit_code == 0
     assert "48 grids of this registry are not in the cache; is ECDREG_CACHE the right one?" in done.stderr
 
 
-def test_prune_asks_and_keeps_what_is_needed(
-    invoke: Callable[..., Any], stray: StoredGrid, home: Path, monkeypatch: pytest.MonkeyPatch
+def test_prune_requires_confirmation_and_keeps_needed_grids(
+    invoke: Invoke, stray: StoredGrid, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = home / "grids" / stray.uri
     dry = invoke("cache", "prune", "--dry-run")
@@ -75,7 +73,7 @@ def test_prune_asks_and_keeps_what_is_needed(
     assert invoke("cache", "prune", "--yes").stdout.startswith("nothing to remove")
 
 
-def test_young_grids_stay(invoke: Callable[..., Any], stray: StoredGrid, home: Path) -> None:
+def test_young_grids_stay(invoke: Invoke, stray: StoredGrid, home: Path) -> None:
     os.utime(home / "grids" / stray.uri)
     assert json.loads(invoke("cache", "prune", "--dry-run", "--json").stdout)["grids"] == []
     everything = invoke("cache", "prune", "--dry-run", "--json", "--older-than", 0)
@@ -83,9 +81,7 @@ def test_young_grids_stay(invoke: Callable[..., Any], stray: StoredGrid, home: P
     assert invoke("cache", "prune", "--older-than", -1).exit_code == 2
 
 
-def test_without_a_registry_nothing_is_removed(
-    invoke: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_registry_nothing_is_removed(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ECDREG_DATABASE_URL")
     empty = invoke("cache", "status", "--json")
     assert empty.exit_code == 0, empty.stderr
@@ -97,7 +93,7 @@ def test_without_a_registry_nothing_is_removed(
 
 
 def test_two_registries_share_a_cache(
-    invoke: Callable[..., Any],
+    invoke: Invoke,
     new_database: Callable[[], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -6,17 +6,14 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
-from tests.conftest import Invocation
+from tests.conftest import Invoke
 from tests.rock_salts import SALTS, SUSPECT, UNKNOWN, bulk_modulus
-
-Invoke = Callable[..., Invocation]
 
 # ------------------------------------------------------------------------------- search
 
@@ -75,7 +72,7 @@ def test_objectives_make_a_pareto_front(invoke: Invoke, salts: list[str]) -> Non
         "search", "--objective", "efermi=max", "--objective", "formation_energy_per_atom=max", "-k", 40, "--json"
     )
     rows = json.loads(done.stdout)
-    # The two are at odds in every pair of crystals: nobody beats anybody.
+    # The two are at odds in every pair of crystals: no crystal dominates another.
     assert {row["front"] for row in rows} == {1}
     one = json.loads(invoke("search", "--objective", "efermi=max", "-k", 40, "--json").stdout)
     assert [row["front"] for row in one] == list(range(1, 34))

@@ -93,7 +93,7 @@ def test_only_the_embedded_server_is_stopped(invoke: Invoke, engine: Engine) -> 
     assert "server of your own" in answer.stderr
 
 
-def test_downgrade_asks_first(invoke: Invoke, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downgrade_requires_confirmation(invoke: Invoke, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     answer = invoke("db", "downgrade", "base")
     assert answer.exit_code == 1

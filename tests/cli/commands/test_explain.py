@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from ecdreg.explanation import ExplainedPrediction
 from ecdreg.report.explanation import explanation_page
+from tests.conftest import Invoke
 from train.analysis.explanation import Explanation, Parts, Pixels
 
 
@@ -83,7 +83,7 @@ def test_page_without_explanations_is_an_error() -> None:
         explanation_page([])
 
 
-def test_reference_models_are_listed(invoke: Callable[..., Any]) -> None:
+def test_reference_models_are_listed(invoke: Invoke) -> None:
     done = invoke("reference", "list", "--json")
     assert done.exit_code == 0, done.stderr
     rows = {row["model"]: row for row in json.loads(done.stdout)}
@@ -92,7 +92,7 @@ def test_reference_models_are_listed(invoke: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("explain", "stacked:k_vrh", "mp-1"), "stacked"),
         (("models", "coverage", "stacked"), "stacked"),
@@ -101,14 +101,14 @@ def test_reference_models_are_listed(invoke: Callable[..., Any]) -> None:
         (("reference", "score", "cgcn"), "did you mean 'cgcnn'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(invoke: Callable[..., Any], arguments: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_done_is_one_line(invoke: Invoke, arguments: tuple[str, ...], message: str) -> None:
     done = invoke(*arguments)
     assert done.exit_code != 0
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_page_that_cannot_be_written_is_refused_first(invoke: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_refused_first(invoke: Invoke, tmp_path: Path) -> None:
     done = invoke("report", "stacked", "-o", tmp_path / "no" / "page.html")
     assert done.exit_code != 0
     assert "no such folder" in done.stderr

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 
 from registry.search import indexes as vector_indexes
-from tests.conftest import Invocation
+from tests.conftest import Invoke
 
 
 def test_build_status_and_drop(
-    invoke: Callable[..., Invocation], vectors: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
+    invoke: Invoke, vectors: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = invoke("index", "status")
     assert answer.exit_code == 0
@@ -47,9 +46,7 @@ def test_build_status_and_drop(
     assert "no such index" in invoke("index", "drop", "--all").stderr
 
 
-def test_missing_encoders_and_metrics_are_reported(
-    invoke: Callable[..., Invocation], vectors: dict[str, list[float]]
-) -> None:
+def test_missing_encoders_and_metrics_are_reported(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     for command in ("status", "build", "drop"):
         answer = invoke("index", command, "nonesuch")
         assert answer.exit_code == 1

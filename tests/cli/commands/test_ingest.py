@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from tests.conftest import Invoke
+
 COMMAND = [sys.executable, "-c", "from cli.main import run; run()", "ingest"]
 SLOWLY = ("--source", "sample", "--fcc", "--limit", "16", "--workers", "2")
 SOUND = """
@@ -114,7 +116,7 @@ def group_members(leader: int) -> set[int]:
 # --------------------------------------------------------------------------------- in a terminal
 
 
-def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
+def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Invoke, engine: Engine) -> None:
     done = invoke("ingest", "--source", f"{folder}/", "--recipe", "metric", "--workers", 0)
     assert done.exit_code == 0, done.stderr
     assert "2 of 2 crystals" in done.stdout
@@ -131,7 +133,7 @@ def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Callable[..., Any]
     assert "1 partial and 1 rejected as before" in again.stderr
 
 
-def test_json(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
+def test_json(folder: Path, invoke: Invoke, engine: Engine) -> None:
     done = invoke("--quiet", "ingest", "--source", f"{folder}/", "--name", "mine", "--workers", 0, "--json")
     report = json.loads(done.stdout)
     assert done.stderr == ""
@@ -147,7 +149,7 @@ def test_json(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
     assert {reason["outcome"] for reason in report["reasons"]} == {"partial", "rejected"}
 
 
-def test_an_ingest_without_any_crystal_fails(folder: Path, invoke: Callable[..., Any], engine: Engine) -> None:
+def test_an_ingest_without_any_crystal_fails(folder: Path, invoke: Invoke, engine: Engine) -> None:
     done = invoke("ingest", "--fcc", "--source", f"{folder}/", "--workers", 0)
     assert done.exit_code == 1
     assert "no structure, so its space group is unknown" in done.stdout
@@ -170,7 +172,7 @@ def test_an_ingest_without_any_crystal_fails(folder: Path, invoke: Callable[...,
     ],
 )
 def test_errors_are_one_line(
-    arguments: tuple[str, ...], code: int, message: str, invoke: Callable[..., Any], engine: Engine
+    arguments: tuple[str, ...], code: int, message: str, invoke: Invoke, engine: Engine
 ) -> None:
     done = invoke("ingest", *arguments)
     assert done.exit_code == code
@@ -179,16 +181,14 @@ def test_errors_are_one_line(
     assert done.stdout == ""
 
 
-def test_a_table_without_its_column_is_a_failure_that_names_it(
-    folder: Path, invoke: Callable[..., Any], engine: Engine
-) -> None:
+def test_a_table_without_its_column_is_a_failure_that_names_it(folder: Path, invoke: Invoke, engine: Engine) -> None:
     (folder / "properties.csv").write_text("id,composition\na,NaCl\n", encoding="utf-8")
     done = invoke("ingest", "--source", f"{folder}/")
     assert done.exit_code == 1
     assert done.stderr == f"error: {folder}/properties.csv has no column 'formula'; it has id, composition\n"
 
 
-def test_help_has_examples(invoke: Callable[..., Any]) -> None:
+def test_help_has_examples(invoke: Invoke) -> None:
     done = invoke("ingest", "--help")
     assert done.exit_code == 0
     assert "ecdreg ingest --fcc --source sample" in done.stdout
@@ -200,7 +200,7 @@ def test_help_has_examples(invoke: Callable[..., Any]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_a_consistent_registry_and_is_continued(
-    number: signal.Signals, cluster_url: str, home: Path, invoke: Callable[..., Any]
+    number: signal.Signals, cluster_url: str, home: Path, invoke: Invoke
 ) -> None:
     with running(cluster_url, home) as process:
         with held_up(cluster_url, process):
@@ -223,9 +223,7 @@ def test_an_interrupted_run_leaves_a_consistent_registry_and_is_continued(
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_no_process_and_is_continued(
-    cluster_url: str, home: Path, invoke: Callable[..., Any]
-) -> None:
+def test_a_killed_run_leaves_no_process_and_is_continued(cluster_url: str, home: Path, invoke: Invoke) -> None:
     with running(cluster_url, home) as process:
         with held_up(cluster_url, process):
             assert len(group_members(process.pid)) > 2

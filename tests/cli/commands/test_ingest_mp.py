@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from ingest.sources.mp.objects import BUCKET, object_key
 from registry.files.grids import GridStore
 from registry.files.object_cache import ObjectCache
+from tests.conftest import Invoke
 from tests.ingest.sources.mp_standin import KEY, Fault, Material, Standin, material
 
 COMMAND = [sys.executable, "-c", "from cli.main import run; run()", "ingest", "--fcc", "--recipe", "paper-total"]
@@ -110,7 +111,7 @@ def test_a_killed_run_is_continued_without_repeated_requests(standin: Standin, c
     assert standin.leaks == []
 
 
-def test_the_materials_project_is_the_default(standin: Standin, invoke: Callable[..., Any], cluster_url: str) -> None:
+def test_the_materials_project_is_the_default(standin: Standin, invoke: Invoke, cluster_url: str) -> None:
     done = invoke("ingest", "--fcc", "--limit", 3, "--workers", 0)
     assert done.exit_code == 0, done.stderr
     assert "mp: 3 of 3 crystals" in done.stdout
@@ -123,7 +124,7 @@ def test_the_materials_project_is_the_default(standin: Standin, invoke: Callable
 
 @pytest.mark.parametrize("value", [None, "", "tooshort", KEY + "1"])
 def test_the_error_of_a_missing_or_malformed_key_has_the_address_for_keys(
-    value: str | None, standin: Standin, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    value: str | None, standin: Standin, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MP_API_KEY") if value is None else monkeypatch.setenv("MP_API_KEY", value)
     done = invoke("ingest", "--fcc")
@@ -135,7 +136,7 @@ def test_the_error_of_a_missing_or_malformed_key_has_the_address_for_keys(
 
 
 def test_the_error_of_a_refused_key_has_the_address_for_keys(
-    standin: Standin, invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, cluster_url: str
+    standin: Standin, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, cluster_url: str
 ) -> None:
     other = "X" * 32
     monkeypatch.setenv("MP_API_KEY", other)
@@ -147,7 +148,7 @@ def test_the_error_of_a_refused_key_has_the_address_for_keys(
     assert query(cluster_url, "SELECT count(*) FROM ingest_runs") == [(0,)]
 
 
-def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Callable[..., Any]) -> None:
+def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Invoke) -> None:
     standin.fail("/summary/", Fault(status=429, body=b'{"version": "blocked"}'))
     done = invoke("--quiet", "ingest", "--fcc")
     assert done.exit_code == 1
@@ -155,9 +156,7 @@ def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Callabl
     assert "blocked the address of this machine" in done.stderr
 
 
-def test_a_dry_run_prints_the_size_and_writes_nothing(
-    standin: Standin, invoke: Callable[..., Any], cluster_url: str
-) -> None:
+def test_a_dry_run_prints_the_size_and_writes_nothing(standin: Standin, invoke: Invoke, cluster_url: str) -> None:
     done = invoke("ingest", "--fcc", "--dry-run", "--limit", 4, "--json")
     assert done.exit_code == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -170,7 +169,7 @@ def test_a_dry_run_prints_the_size_and_writes_nothing(
 
 
 def test_a_lock_file_is_written_once_and_selects_the_materials_afterwards(
-    standin: Standin, invoke: Callable[..., Any], tmp_path: Path
+    standin: Standin, invoke: Invoke, tmp_path: Path
 ) -> None:
     ids = tmp_path / "ids.txt"
     ids.write_text("mp-1 mp-2 mp-3\n")
@@ -209,7 +208,7 @@ def test_a_lock_file_is_written_once_and_selects_the_materials_afterwards(
     ],
 )
 def test_options_that_do_not_fit_together(
-    options: tuple[str, ...], message: str, standin: Standin, invoke: Callable[..., Any]
+    options: tuple[str, ...], message: str, standin: Standin, invoke: Invoke
 ) -> None:
     done = invoke("ingest", *options)
     assert done.exit_code == 2
@@ -219,7 +218,7 @@ def test_options_that_do_not_fit_together(
 
 @pytest.mark.live
 @pytest.mark.skipif(not os.environ.get("MP_API_KEY"), reason="needs MP_API_KEY")
-def test_the_materials_project_itself(invoke: Callable[..., Any], tmp_path: Path, cluster_url: str) -> None:
+def test_the_materials_project_itself(invoke: Invoke, tmp_path: Path, cluster_url: str) -> None:
     """Halite: one page, one core and one tasks request, one object, one text."""
     ids = tmp_path / "ids.txt"
     ids.write_text("mp-22862\n")

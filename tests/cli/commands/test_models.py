@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-Invoke = Callable[..., Any]
+from tests.conftest import Invoke
 
 
 def test_nothing_yet(invoke: Invoke) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Invocation
-
-Invoke = Callable[..., Invocation]
+from tests.conftest import Invoke
 
 
 @pytest.fixture

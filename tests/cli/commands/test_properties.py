@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ from sqlalchemy import Engine, text
 
 from ecdreg import Registry
 from registry.properties import BUILTIN_PROPERTIES
+from tests.conftest import Invoke
 
 if TYPE_CHECKING:
-    from tests.conftest import Invocation
-
-Invoke = Callable[..., "Invocation"]
+    pass
 
 ADD = ("properties", "add", "hardness_vickers", "--unit", "GPa", "--range", "0:150")
 METALS = ("Ti", "Zr", "Hf", "V", "Nb", "Ta", "Cr", "Mo", "W")

@@ -14,9 +14,8 @@ from sqlalchemy import Engine
 
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, write_embeddings
-from tests.conftest import Invocation
+from tests.conftest import Invoke
 
-Invoke = Callable[..., Invocation]
 Timed = Callable[..., tuple[float, subprocess.CompletedProcess[str]]]
 PROGRAM = Path(sys.executable).parent / "ecdreg"
 
@@ -321,7 +320,7 @@ def test_words_with_a_checkable_meaning_come_first(invoke: Invoke, vectors: dict
     first = json.loads(done.stdout)[0]
     assert first["why"]["met"] == ["incompressible", "titanium"], "TiSe; TiO is as good, and its id comes later"
     assert first["checked"] == {"met": ["incompressible", "titanium"], "unmet": ["oxides"], "unknown": []}
-    assert first["why"]["words"] == [], "every description here says halite: no word tells one from another"
+    assert first["why"]["words"] == [], "every description here says halite: no word distinguishes two of them"
     assert first["ranks"]["full text"]["rank"] == 1
     only = json.loads(invoke("similar", "--text", "oxide, not Ti", "--encoder", "words", "--json", "-k", 24).stdout)
     assert all("O" in row["formula"] or "Ti" not in row["formula"] for row in only)
@@ -332,7 +331,7 @@ def test_words_with_a_checkable_meaning_come_first(invoke: Invoke, vectors: dict
 def test_crystals_that_meet_more_words_come_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     query = ("similar", "--text", "compressible zirconium oxide", "--encoder", "words")
     rows = json.loads(invoke(*query, "-k", 24, "--json").stdout)
-    # Two words of three each; that the modulus of ZrO is suspect is no proof that it is not compressible.
+    # Two words of three each; that the modulus of ZrO is suspect does not prove that it is incompressible.
     assert [row["formula"] for row in rows[:3]] == ["ZrO", "LiO", "NaO"]
     assert rows[0]["checked"] == {"met": ["zirconium", "oxide"], "unmet": [], "unknown": ["compressible"]}
     counts = [(-len(row["checked"]["met"]), len(row["checked"]["unmet"])) for row in rows]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Invoke = Callable[..., Any]
+from tests.conftest import Invoke
 
 
 @pytest.fixture
 def split_file(tmp_path: Path) -> Path:
-    """All 24 crystals in two folds and a holdout, and one that nobody knows."""
+    """All 24 crystals in two folds and a holdout, and one that is not registered."""
     path = tmp_path / "paper.csv"
     rows = [(f"mp-{i + 1}", *(("holdout", "") if i % 4 == 3 else ("cv", i % 2))) for i in range(24)]
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+
+from tests.conftest import Invoke
 
 QUICK = ("--target", "k_vrh", "--max-epochs", "3", "--no-finetune")
 
 
 def test_without_a_clip_the_dual_encoder_is_trained_with_a_note(
-    invoke: Any, crystals: dict[str, int], tiny_image: Path
+    invoke: Invoke, crystals: dict[str, int], tiny_image: Path
 ) -> None:
     made = invoke("train", "clip", "--image-backbone", tiny_image, "--image-size", "32", *QUICK)
     assert made.exit_code == 0, made.stderr
@@ -31,7 +32,7 @@ def test_without_a_clip_the_dual_encoder_is_trained_with_a_note(
     assert card.exit_code == 0, card.stderr
 
 
-def test_errors_are_one_line(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_errors_are_one_line(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
     away = invoke("train", "clip", "--clip", "openai/clip-vit-base-patch32", *QUICK)
     assert (away.exit_code, away.stdout) == (2, "")
     (error,) = [line for line in away.stderr.splitlines() if line.startswith("error: ")]

@@ -1,19 +1,19 @@
-"""What ``ecdreg train image`` trains where nothing is predicted, and how it is told of views."""
+"""Defaults of ``ecdreg train image``, and the views of each recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
 from ecdreg.models.training import views_of
+from tests.conftest import Invoke
 from train.config.options import ModelOptions, build_config
 
 
 def test_the_image_tower_is_the_one_that_cross_validation_chose(
-    invoke: Callable[..., Any], crystals: dict[str, int], engine: Engine
+    invoke: Invoke, crystals: dict[str, int], engine: Engine
 ) -> None:
     made = invoke("train", "image", "--target", "k_vrh", "--text-level", "none")
     assert made.exit_code == 0, made.stderr
@@ -37,7 +37,7 @@ def test_recipes_have_views(recipe: str, views: int | None) -> None:
     [((), 4), (("--views", "1"), 1), (("--views", "2", "--first-view", "--augment", "--finetune"), 2)],
 )
 def test_views_are_those_of_the_recipe_unless_others_are_given(
-    invoke: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, engine: Engine, options: tuple[str, ...], views: int
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, engine: Engine, options: tuple[str, ...], views: int
 ) -> None:
     given: list[ModelOptions] = []
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ecdreg.models.tuning import _first_trials, _options
 from registry.errors import ConfigurationError
+from tests.conftest import Invoke
 from tests.train.conftest import flat_config
 from train.config.files import read_config, toml_of
 from train.config.kinds import parse_config
@@ -36,7 +36,7 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         read_config(file, "image")
 
 
-def test_what_was_found_can_be_trained(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_what_was_found_can_be_trained(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
     invoke("split", "create", "default", "--target", "k_vrh")
     options = ("--target", "k_vrh", "-o", tmp_path)
     start = tmp_path / "start.toml"
@@ -60,7 +60,7 @@ def test_what_was_found_can_be_trained(invoke: Any, crystals: dict[str, int], tm
     assert found["cv"]["rmse"] == pytest.approx(json.loads(best.stdout)[0]["best_rmse"], rel=1e-6)
 
 
-def test_what_cannot_be_searched_is_refused(invoke: Any, crystals: dict[str, int], tmp_path: Path) -> None:
+def test_what_cannot_be_searched_is_refused(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
     nowhere = invoke("tune", "composition", "-o", tmp_path / "nowhere")
     assert (nowhere.exit_code, nowhere.stdout) == (2, "")
     assert "no folder" in nowhere.stderr

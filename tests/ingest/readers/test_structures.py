@@ -66,7 +66,7 @@ def test_several_structures_in_a_cif_are_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("x.cif", "", "cannot be read as a CIF"),
-        ("x.cif", "this is no crystal\nat all\n", "cannot be read as a CIF"),
+        ("x.cif", "this is not a crystal\nat all\n", "cannot be read as a CIF"),
         ("x.cif", "data_x\n_cell_length_a 4\n", "cannot be read as a CIF"),
         ("x.vasp", "", "cannot be read as a POSCAR"),
         ("x.vasp", "title\n1.0\n1 0 0\n0 1 0\n", "cannot be read as a POSCAR"),

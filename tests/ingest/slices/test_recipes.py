@@ -401,7 +401,7 @@ def test_symmetries_of_the_crystal_give_no_new_view(gaussian_density: MakeDensit
     (moved,) = viewed(gaussian_density, CRYSTALS[name], (0, edge / np.sqrt(2), 0))
     np.testing.assert_allclose(moved, plain, atol=4e-3 * scale)  # a lattice vector of the plane
     (other,) = viewed(gaussian_density, CRYSTALS[name], (33, 0.8, 0.3))
-    assert abs(other - plain).max() > 0.1 * scale  # what is no symmetry is another picture
+    assert abs(other - plain).max() > 0.1 * scale  # a motion that is not a symmetry changes the image
 
 
 def test_views_do_not_depend_on_the_cell(gaussian_density: MakeDensity) -> None:

@@ -478,7 +478,7 @@ class TestSurface:
         assert db.scalar(text(count)) == len(SURFACE_OBJECTS) + 1  # and ecdreg_surface() itself
         drop_surface(db)
         assert db.scalar(text(count)) == 0
-        drop_surface(db)  # nothing to drop is no error
+        drop_surface(db)  # dropping an absent surface does not raise
         create_surface(db)
         assert db.scalar(text("SELECT ecdreg_surface()")) == surface_sha256()
 

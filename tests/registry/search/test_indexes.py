@@ -82,11 +82,11 @@ class Searcher:
         among = np.arange(len(self.vectors)) if within is None else within
         distances = self.distances(query, metric)
         truth = among[np.argsort(distances[among])[:k]]
-        found, told = self.search(query, k=k, within=within, metric=metric)
+        found, reported = self.search(query, k=k, within=within, metric=metric)
         assert len(found) == len(set(found)) == len(truth), "never fewer rows than exist"
         assert set(found) <= set(among.tolist())
-        assert told == sorted(told)
-        assert told == pytest.approx(distances[found], rel=1e-5, abs=2e-6)
+        assert reported == sorted(reported)
+        assert reported == pytest.approx(distances[found], rel=1e-5, abs=2e-6)
         return len(set(found) & set(truth.tolist())) / len(truth)
 
 

@@ -27,7 +27,7 @@ def test_elements_by_name_symbol_and_formula() -> None:
         "elements @> ARRAY['Ti']",
         "elements @> ARRAY['N', 'Ti']",
     ]
-    assert where("I search In no cubic crystal As He did") == [], "English words are no elements"
+    assert where("I search In no cubic crystal As He did") == [], "English words are not elements"
     assert where("TIN tin Tin") == ["'Sn' = ANY(elements)"]
     assert where("NotAFormula Xx9 ((") == []
 

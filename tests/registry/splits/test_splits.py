@@ -121,7 +121,7 @@ def test_value_of_the_preferred_level_counts(session: Session, forty: None, add_
     assert _member(session, split, "test:mp-50").subset == "excluded"
 
 
-def _dealt(session: Session, source_id: str) -> str:
+def _assigned_subset(session: Session, source_id: str) -> str:
     """The subset that seed 0 assigns to a crystal, usable or not."""
     (found,) = [c for c in candidates(session, "k_vrh", {}) if c.source_id == source_id]
     return assign(found, seed=0, n_folds=5, holdout=0.15)[0]
@@ -131,13 +131,13 @@ def test_iqr_excludes_slices_beyond_the_fences(session: Session, add_crystal: Ad
     peaks = {i: 10.0 + i / 10 for i in range(1, 41)} | {41: 500.0}
     for i, peak in peaks.items():
         add_crystal(f"mp-{i}", pixel_max=peak, densities=False)
-    add_crystal("mp-42", pixel_max=1e6, values={"k_vrh": -1.0})  # suspect: has no say in the fences
+    add_crystal("mp-42", pixel_max=1e6, values={"k_vrh": -1.0})  # suspect: does not affect the fences
     split = create_split(session, "s", target="k_vrh", iqr=1.5)
     out = {m.source_id: m.reason or "" for m in members(session, split.id) if m.subset == "excluded"}
     assert out.keys() == {"test:mp-41", "test:mp-42"}
     assert out["test:mp-41"].startswith("IQR: maximum 500 of channel 0, recipe 'metric', is outside [")
-    # The holdout has no say in the fences either.
-    cv = [peaks[i] for i in range(1, 42) if _dealt(session, f"mp-{i}") == "cv"]
+    # The holdout does not affect the fences either.
+    cv = [peaks[i] for i in range(1, 42) if _assigned_subset(session, f"mp-{i}") == "cv"]
     assert len(cv) < 41
     q1, q3 = np.percentile(cv, [25, 75])
     assert split.iqr_bounds is not None
@@ -273,7 +273,7 @@ def test_import_distinguishes_sources(
     with pytest.raises(SplitError, match=r"line 2: id 'mp-1' is in 2 sources; write test:mp-1 or other:mp-1"):
         import_split(session, "s", path, target="k_vrh")
     assert _parts(session, import_split(session, "s", path, target="k_vrh", sources=["test"]))["mp-1"] == ("cv", 2)
-    # Somebody's split may have one material in two parts; that is said, not hidden.
+    # An imported split may have one material in two parts; its parameters record that.
     leaking = write_csv([("test:mp-1", "cv", 1), ("other:mp-1", "holdout", ""), *GOOD[1:]])
     split = import_split(session, "leaking", leaking, target="k_vrh")
     assert split.parameters["materials_in_several_parts"] == ["mp-1"]
@@ -312,7 +312,7 @@ def test_import_of_files_that_are_not_text(session: Session, forty: None, tmp_pa
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(SplitError, match="not UTF-8 text"):
         import_split(session, None, tmp_path / "image.csv", target="k_vrh")
-    # A spreadsheet's byte order mark is no part of the first column's name.
+    # A spreadsheet's byte order mark is not part of the first column's name.
     marked = tmp_path / "marked.csv"
     rows = "\n".join(",".join(map(str, row)) for row in [("id", "subset", "fold"), *GOOD])
     marked.write_text(rows, encoding="utf-8-sig")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +57,7 @@ def test_an_attribution_needs_parts() -> None:
 
 
 @pytest.mark.parametrize("outer", [None, lambda t: np.where(t > 5, 3 * t, t)])
-def test_integrated_gradients_are_complete(outer: Any) -> None:
+def test_integrated_gradients_are_complete(outer: Callable[[torch.Tensor], NDArray[np.float64]] | None) -> None:
     start, end = torch.tensor([0.0, 1.0, -1.0]), torch.tensor([2.0, 1.0, 3.0])
     path = integrated_gradients(lambda x: (x**2 * torch.tensor([1.0, 5.0, 1.0])).sum(1), start, end, outer=outer,
                                 tolerance=1e-3, relative_tolerance=0.0)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The paired bootstrap: exact where it can be, and a tie where nothing tells two models apart."""
+"""Paired bootstrap: exact for small samples, and a tie for models that do not differ."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_the_papers_text_network_takes_the_papers_tokens(tmp_path: Path, write_t
     kept = {"formula": 11, "keywords": 100, "all": 512}[level]
     long, short = "Mg-O bond lengths " * 400, "MgO"
     assert backbone.tokenize([long, short])["attention_mask"].sum(1).tolist()[0] == kept
-    # Mean over the tokens that are no padding: a longer neighbour changes nothing.
+    # Mean over the tokens that are not padding: a longer text in the same batch changes nothing.
     np.testing.assert_allclose(backbone.features([long, short])[1], backbone.features([short])[0], atol=1e-6)
 
 

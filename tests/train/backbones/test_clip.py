@@ -106,7 +106,7 @@ def test_texts_are_cut_to_77_tokens_and_do_not_change_each_other(folder: Path) -
     tokens = backbone.tokenize(["bond " * 200, "MgO"])["input_ids"]
     assert tokens.shape == (2, 77)
     end = tokens.max()
-    assert tokens[0, -1] == end  # the end token, whose projection is the text's, is not what is cut off
+    assert tokens[0, -1] == end  # the end token, from which the text's vector is projected, is not cut off
     together = backbone.features([TEXTS[0], "bond " * 200])
     np.testing.assert_allclose(together[0], backbone.features([TEXTS[0]])[0], atol=1e-6)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData
 from registry.database import session_scope
 from registry.errors import ArtifactError, IncompatibleInputError, NotFoundError, SplitError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.properties import FREE_ATOMS
 from registry.splits.creation import create_split
+from tests.train.conftest import SmallRegistry
 from train.config.features import DensityFeatures, FeatureConfig, ImageFeatures, TextFeatures
 from train.experiments.rows import Rows, inner_stop, load_rows
 from train.features.crystals import read_crystals
@@ -43,7 +45,7 @@ def rows_of(keys: list[str]) -> Rows:
     )
 
 
-def test_rows_keep_the_holdout_apart(small: Any, crystal_of: Any) -> None:
+def test_rows_keep_the_holdout_apart(small: SmallRegistry, crystal_of: Callable[..., CrystalData]) -> None:
     with Session(small.engine) as session:
         rows = load_rows(session, "small", target="k_vrh", inputs=IMAGE | TEXT)
     assert rows.unit == "GPa"
@@ -59,7 +61,9 @@ def test_rows_keep_the_holdout_apart(small: Any, crystal_of: Any) -> None:
             assert words == crystal.descriptions[0].text
 
 
-def test_the_preferred_level_of_theory_is_learnt(small: Any, crystal_of: Any, write: Any) -> None:
+def test_the_preferred_level_of_theory_is_learnt(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
+) -> None:
     from registry.crystals import PropertyData
 
     crystal = crystal_of(0)
@@ -84,14 +88,14 @@ def test_the_preferred_level_of_theory_is_learnt(small: Any, crystal_of: Any, wr
         ("DELETE FROM descriptions WHERE revision_id = 1", "no text of level 'keywords'"),
     ],
 )  # fmt: skip
-def test_a_split_whose_rows_cannot_be_used_is_refused(small: Any, statement: str, message: str) -> None:
+def test_a_split_whose_rows_cannot_be_used_is_refused(small: SmallRegistry, statement: str, message: str) -> None:
     with small.engine.begin() as connection:
         connection.execute(text(statement))
     with Session(small.engine) as session, pytest.raises(SplitError, match=message):
         load_rows(session, "small", target="k_vrh", inputs=IMAGE | TEXT)
 
 
-def test_what_is_not_there_is_named(small: Any) -> None:
+def test_missing_splits_and_images_are_named(small: SmallRegistry) -> None:
     with Session(small.engine) as session:
         with pytest.raises(NotFoundError, match="no split 'tiny' for k_vrh"):
             load_rows(session, "tiny", target="k_vrh", inputs={})
@@ -99,7 +103,7 @@ def test_what_is_not_there_is_named(small: Any) -> None:
             load_rows(session, "small", target="k_vrh", inputs={"image": ImageFeatures(recipe="paper")})
 
 
-def test_inputs_tell_what_each_crystal_lacks(small: Any) -> None:
+def test_inputs_mark_missing_ones(small: SmallRegistry) -> None:
     with small.engine.begin() as connection:
         connection.execute(text("DELETE FROM slice_images WHERE revision_id = 3"))
     with Session(small.engine) as session:
@@ -113,7 +117,9 @@ def test_inputs_tell_what_each_crystal_lacks(small: Any) -> None:
             read_crystals(session, {}, [999])
 
 
-def test_images_come_in_the_order_asked_for_and_to_the_last_bit(small: Any, crystal_of: Any) -> None:
+def test_images_have_the_requested_order_and_exact_values(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData]
+) -> None:
     with Session(small.engine) as session:
         recipe_id = find_recipe(session, "metric").id
         ids = [small.revisions["mp-7"], small.revisions["mp-2"]]
@@ -148,13 +154,13 @@ def test_too_few_rows_to_stop_on_are_refused() -> None:
         inner_stop(rows_of(["a", "b", "a"]), 0, seed=0)
 
 
-def test_densities_come_with_the_atoms_of_their_cell(small: Any) -> None:
+def test_densities_come_with_the_atoms_of_their_cell(small: SmallRegistry) -> None:
     grids = GridStore((small.settings.home.parent / "elsewhere").as_uri())
     with Session(small.engine) as session:
         crystals = read_crystals(session, DENSITY, [small.revisions["mp-2"], small.revisions["mp-1"]])
         files = crystals.columns["density"].values
         assert all(found is not None and found.level_of_theory == "GGA" for found in files)
-        # What the store does not have is said; no density takes another's place.
+        # A grid that the store lacks raises; no other density replaces it.
         with pytest.raises(ArtifactError, match="is not in"):
             next(load_densities(session, grids, crystals.revision_ids.tolist(), files))
         with pytest.raises(NotFoundError, match="has no total and deformation density with a structure"):
@@ -162,7 +168,9 @@ def test_densities_come_with_the_atoms_of_their_cell(small: Any) -> None:
         assert not read_crystals(session, {}, crystals.revision_ids).columns
 
 
-def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, crystal_of: Any, write: Any) -> None:
+def test_densities_are_read_in_order_with_their_own_cell(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
+) -> None:
     own = {"lattice": {"matrix": [[3.0, 0, 0], [0, 3.0, 0], [0, 0, 3.0]]}, "sites": ["those of the grid"]}
     crystal = dataclasses.replace(crystal_of(5), source="other")
     densities = tuple(dataclasses.replace(d, structure=own) for d in crystal.densities)
@@ -179,7 +187,7 @@ def test_densities_are_read_in_order_and_lie_in_their_own_cell(small: Any, cryst
 
 
 def test_a_deformation_of_free_atoms_goes_with_the_total_density_that_it_was_made_of(
-    small: Any, crystal_of: Any, write: Any
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
 ) -> None:
     """As the Materials Project's crystals have them: total and deformation are of different levels of theory."""
     crystal = dataclasses.replace(crystal_of(6), source="mp", slices=())

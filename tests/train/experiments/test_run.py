@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, resolve_encoder, set_encoder_alias
 from registry.errors import ModelError, NotFoundError
@@ -24,6 +26,7 @@ from registry.models import (
     SplitMember,
 )
 from registry.splits.creation import create_split
+from tests.train.conftest import SmallRegistry
 from train.experiments.locks import run_key, run_lock
 from train.experiments.publish import update_default_encoder
 
@@ -61,7 +64,7 @@ def versions(session: Session, experiment_id: int) -> list[Any]:
     )
 
 
-def test_an_experiment_leaves_versions_curves_scores_predictions_and_an_encoder(small: Any) -> None:
+def test_an_experiment_leaves_versions_curves_scores_predictions_and_an_encoder(small: SmallRegistry) -> None:
     result = small.run(small.config("image"))
     assert (result.outcome, result.model) == ("trained", "image:k_vrh@1")
     with Session(small.engine) as session:
@@ -75,11 +78,11 @@ def test_an_experiment_leaves_versions_curves_scores_predictions_and_an_encoder(
         *folds, refit = [best for *_, best in found]
         assert refit == sorted(folds)[1]  # the median of three
         roles = dict(session.execute(select(SplitMember.revision_id, SplitMember.subset)).all())
-        said = session.execute(select(Prediction.revision_id, Prediction.subset, Prediction.spread)).all()
-        assert {(p.revision_id, p.subset) for p in said} == {
+        predictions = session.execute(select(Prediction.revision_id, Prediction.subset, Prediction.spread)).all()
+        assert {(p.revision_id, p.subset) for p in predictions} == {
             (rid, "validation" if subset == "cv" else "holdout") for rid, subset in roles.items()
         }
-        assert all((p.spread is not None and p.spread > 0) == (p.subset == "holdout") for p in said)
+        assert all((p.spread is not None and p.spread > 0) == (p.subset == "holdout") for p in predictions)
         curve = session.scalars(select(Epoch).order_by(Epoch.model_version_id, Epoch.epoch)).all()
         assert {e.stop_loss is None for e in curve} == {True, False}  # only the refit has no rows to stop on
         subsets = session.execute(select(ModelVersion.fold.is_(None), Metric.subset).join(Metric).distinct())
@@ -90,7 +93,7 @@ def test_an_experiment_leaves_versions_curves_scores_predictions_and_an_encoder(
         assert session.scalar(text("SELECT cv_r2 FROM v_leaderboard")) == pytest.approx(result.cv["r2"], abs=1e-4)
 
 
-def test_the_stop_rows_are_fitted_to_by_nothing(small: Any) -> None:
+def test_the_stop_rows_are_fitted_to_by_nothing(small: SmallRegistry) -> None:
     result = small.run(small.config("image"))
     with Session(small.engine) as session:
         rows = session.execute(
@@ -106,7 +109,7 @@ def test_the_stop_rows_are_fitted_to_by_nothing(small: Any) -> None:
             assert row.n_train == row.n == training - -(-training // 10)
 
 
-def test_the_same_again_is_left_alone_and_again_makes_a_new_version(small: Any) -> None:
+def test_the_same_again_is_left_alone_and_again_makes_a_new_version(small: SmallRegistry) -> None:
     first = small.run(small.config("image"))
     second = small.run(small.config("image"))
     assert (second.outcome, second.experiment_id, second.cv) == ("unchanged", first.experiment_id, first.cv)
@@ -116,7 +119,9 @@ def test_the_same_again_is_left_alone_and_again_makes_a_new_version(small: Any) 
         assert versions(session, third.experiment_id) == versions(session, first.experiment_id)
 
 
-def test_another_seed_or_an_input_that_changed_is_another_experiment(small: Any, write: Any, crystal_of: Any) -> None:
+def test_another_seed_or_an_input_that_changed_is_another_experiment(
+    small: SmallRegistry, write: Callable[..., None], crystal_of: Callable[..., CrystalData]
+) -> None:
     small.run(small.config("text"))
     assert small.run(small.config("text"), seed=1).outcome == "trained"
     with small.engine.begin() as connection:
@@ -124,7 +129,7 @@ def test_another_seed_or_an_input_that_changed_is_another_experiment(small: Any,
     assert small.run(small.config("text")).outcome == "trained"
 
 
-def test_an_interrupted_experiment_goes_on_and_ends_as_if_nothing_had_happened(small: Any) -> None:
+def test_an_interrupted_experiment_goes_on_and_ends_as_if_nothing_had_happened(small: SmallRegistry) -> None:
     with pytest.raises(KeyboardInterrupt):
         small.run(small.config("image"), progress=Interrupting(2))
     with Session(small.engine) as session:
@@ -142,7 +147,7 @@ def test_an_interrupted_experiment_goes_on_and_ends_as_if_nothing_had_happened(s
     assert resumed.holdout == whole.holdout
 
 
-def test_what_a_killed_process_left_running_goes_on(small: Any) -> None:
+def test_what_a_killed_process_left_running_goes_on(small: SmallRegistry) -> None:
     with pytest.raises(KeyboardInterrupt):
         small.run(small.config("text"), progress=Interrupting(1))
     with small.engine.begin() as connection:
@@ -150,7 +155,7 @@ def test_what_a_killed_process_left_running_goes_on(small: Any) -> None:
     assert small.run(small.config("text")).outcome == "resumed"
 
 
-def test_an_experiment_that_fails_is_marked_and_never_answers(small: Any) -> None:
+def test_an_experiment_that_fails_is_marked_and_never_answers(small: SmallRegistry) -> None:
     with pytest.raises(ZeroDivisionError):
         small.run(small.config("text"), progress=Interrupting(1, ZeroDivisionError))
     with Session(small.engine) as session:
@@ -159,7 +164,7 @@ def test_an_experiment_that_fails_is_marked_and_never_answers(small: Any) -> Non
     assert (result.outcome, result.version) == ("trained", 2)
 
 
-def test_two_processes_do_not_train_the_same_run_at_once(small: Any) -> None:
+def test_two_processes_do_not_train_the_same_run_at_once(small: SmallRegistry) -> None:
     small.run(small.config("text"))
     with Session(small.engine) as session:
         row = session.scalars(select(Experiment)).one()
@@ -170,7 +175,7 @@ def test_two_processes_do_not_train_the_same_run_at_once(small: Any) -> None:
         assert small.run(small.config("text"), seed=1).outcome == "trained"
 
 
-def test_a_stack_trains_its_towers_once_and_reuses_them(small: Any) -> None:
+def test_a_stack_trains_its_towers_once_and_reuses_them(small: SmallRegistry) -> None:
     image = small.run(small.config("image"))
     stacked = small.run(small.config("stacked"))
     assert [(r.name, r.outcome) for r in stacked.prerequisites] == [("image", "unchanged"), ("text", "trained")]
@@ -182,7 +187,7 @@ def test_a_stack_trains_its_towers_once_and_reuses_them(small: Any) -> None:
     assert stacked.cv["r2"] > 0.3
 
 
-def test_out_of_fold_features_make_another_stack(small: Any) -> None:
+def test_out_of_fold_features_make_another_stack(small: SmallRegistry) -> None:
     inside = small.run(small.config("stacked"))
     outside = small.run(small.config("stacked", stack_features="out-of-fold"))
     assert [r.outcome for r in outside.prerequisites] == ["unchanged", "unchanged"]
@@ -190,7 +195,7 @@ def test_out_of_fold_features_make_another_stack(small: Any) -> None:
     assert outside.cv["r2"] > 0.3
 
 
-def test_finetuned_backbones_are_kept_and_used(small: Any) -> None:
+def test_finetuned_backbones_are_kept_and_used(small: SmallRegistry) -> None:
     stacked = small.run(small.config("stacked", finetune_enabled=True))
     frozen = small.run(small.config("image"))
     with Session(small.engine) as session:
@@ -201,7 +206,7 @@ def test_finetuned_backbones_are_kept_and_used(small: Any) -> None:
     assert frozen.experiment_id != stacked.prerequisites[0].experiment_id
 
 
-def test_baselines_come_along_unless_they_are_there(small: Any) -> None:
+def test_baselines_come_along_unless_they_are_there(small: SmallRegistry) -> None:
     first = small.run(small.config("text"), baselines=True)
     assert [(r.name, r.outcome) for r in first.prerequisites] == [
         ("baseline-mean", "trained"),
@@ -218,7 +223,7 @@ def test_baselines_come_along_unless_they_are_there(small: Any) -> None:
         assert session.scalars(select(Encoder.dim).where(Encoder.name == "magpie")).one() == 132
 
 
-def test_best_is_chosen_by_cross_validation_alone(small: Any) -> None:
+def test_best_is_chosen_by_cross_validation_alone(small: SmallRegistry) -> None:
     good = small.run(small.config("image"))
     poor = small.run(small.config("image", readout={"learning_rate": 1e-6, "max_epochs": 1}))
     assert poor.cv["rmse"] > good.cv["rmse"]
@@ -229,7 +234,7 @@ def test_best_is_chosen_by_cross_validation_alone(small: Any) -> None:
         assert resolve_model(session, "image:k_vrh")[0].experiment.id == poor.experiment_id
 
 
-def test_best_is_the_best_on_the_split_of_the_newest(small: Any) -> None:
+def test_best_is_the_best_on_the_split_of_the_newest(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
         create_split(session, "other", target="k_vrh", n_folds=3, holdout=0.2, seed=1)
     config = small.config("image")
@@ -251,7 +256,7 @@ def test_best_is_the_best_on_the_split_of_the_newest(small: Any) -> None:
     assert best() == good.experiment_id
 
 
-def test_an_encoder_without_vectors_is_never_the_default(small: Any) -> None:
+def test_an_encoder_without_vectors_is_never_the_default(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
         ensure_encoder(session, name="empty", modality="image", dim=3, weights_sha256="ab" * 32, preprocessing={})
         assert update_default_encoder(session) is None
@@ -260,7 +265,7 @@ def test_an_encoder_without_vectors_is_never_the_default(small: Any) -> None:
         assert resolve_encoder(session).name == "tiny-text:keywords"  # though images come before texts
 
 
-def test_the_default_encoder_follows_a_rule_until_somebody_chooses(small: Any) -> None:
+def test_the_default_encoder_follows_a_rule_until_somebody_chooses(small: SmallRegistry) -> None:
     def default() -> str:
         with Session(small.engine) as session:
             return resolve_encoder(session).name
@@ -275,6 +280,6 @@ def test_the_default_encoder_follows_a_rule_until_somebody_chooses(small: Any) -
     assert default() == "image:k_vrh@1"
 
 
-def test_a_split_that_is_not_there_is_named(small: Any) -> None:
+def test_a_missing_split_is_named(small: SmallRegistry) -> None:
     with pytest.raises(NotFoundError, match="no split 'none' for k_vrh"):
         small.run(small.config("image"), split="none")

@@ -1,29 +1,29 @@
-"""The traps that the published results fell into; each has tests that show that this project does not.
+"""Errors in the published results, and tests that each of them is absent here.
 
 ====  ==========================================  ==========================================================
-Trap  What went wrong                             Held by
+Trap  Error                                       Tests
 ====  ==========================================  ==========================================================
-1     a network went from fold to fold            ``test_trap_1_*`` here, ``test_networks.py``,
+1     one network was reused for all folds           ``test_trap_1_*`` here, ``test_networks.py``,
                                                   ``test_contrastive.py``
 2     holdout members were trained on             ``test_trap_2_*`` here
 3     scalers were fitted before splitting        ``test_trap_3_*`` here
 4     images were divided by 255 twice            ``test_backbones.py``: ``test_the_tensor_that_the_backbone_*``;
-                                                  ``test_clip_backbone.py``: ``test_trap_4_*``
+                                                  ``backbones/test_clip.py``: ``test_trap_4_*``
 5     the wrong object was frozen                 ``test_networks.py``: ``test_readout_phase_*``,
                                                   ``test_finetune_phase_*``, ``test_phases_of_*``
 6     every image was stretched on its own        ``test_trap_6_*`` here; ``test_backbones.py``:
                                                   ``test_no_slice_has_a_scale_of_its_own``;
                                                   ``test_recipes.py``: ``test_values_keep_their_scale``
-7     slices ignored the metric                   ``test_recipes.py``: ``test_lengths_in_the_picture_*``,
-                                                  ``test_offsets_are_in_spacings_of_the_plane``
-8     the spin density passed for bonding         ``test_recipes.py``: ``test_no_kind_takes_the_place_of_another``;
-                                                  ``test_readers_densities.py``: ``test_hdf5``;
-                                                  ``test_inference.py``: ``test_other_inputs_than_those_of_*``
+7     slices ignored the metric                   ``test_recipes.py``: ``test_lengths_in_the_image_*``,
+                                                  ``test_offsets_are_in_units_of_the_plane_spacing``
+8     the spin density was used as bonding        ``test_recipes.py``: ``test_no_kind_replaces_another``;
+                                                  ``readers/test_densities.py``: ``test_hdf5``;
+                                                  ``test_predictor.py``: ``test_other_inputs_than_those_of_*``
 9     unphysical labels were kept                 ``test_trap_9_*`` here, ``test_properties.py``
 10    one sublattice, by the choice of origin     ``test_recipes.py``: ``test_every_sublattice_*``,
-                                                  ``test_the_picture_belongs_to_the_crystal_*``,
+                                                  ``test_image_does_not_depend_on_*``,
                                                   ``test_rock_salt_with_either_species_at_the_origin``
-11    there was no baseline                       ``test_trap_11_*`` here; ``test_experiment.py``:
+11    there was no baseline                       ``test_trap_11_*`` here; ``test_run.py``:
                                                   ``test_baselines_come_along_unless_they_are_there``
 ====  ==========================================  ==========================================================
 """
@@ -39,11 +39,13 @@ import torch
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData
 from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
 from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
 from registry.splits.creation import create_split
+from tests.train.conftest import SmallRegistry
 from train.backbones.image_loaders import load_image_backbone
 from train.config.kinds import parse_config
 from train.experiments import folds
@@ -59,7 +61,7 @@ from train.models.network_fitting import FittedNetwork
 KINDS = ("image", "text", "stacked")
 
 
-def weights(small: Any, experiment_id: int) -> dict[int | None, str | None]:
+def weights(small: SmallRegistry, experiment_id: int) -> dict[int | None, str | None]:
     """Checksum of the weights by fold; of the refit under None."""
     with Session(small.engine) as session:
         return {
@@ -72,7 +74,7 @@ def weights(small: Any, experiment_id: int) -> dict[int | None, str | None]:
         }
 
 
-def scored(small: Any, experiment_id: int) -> dict[tuple[int | None, str, str, str], float]:
+def scored(small: SmallRegistry, experiment_id: int) -> dict[tuple[int | None, str, str, str], float]:
     """Scores by fold, phase, subset and name, those of the holdout left out."""
     with Session(small.engine) as session:
         return {
@@ -85,7 +87,7 @@ def scored(small: Any, experiment_id: int) -> dict[tuple[int | None, str, str, s
         }
 
 
-def curves(small: Any, experiment_id: int, fold: int) -> list[tuple[str, int, float, float | None]]:
+def curves(small: SmallRegistry, experiment_id: int, fold: int) -> list[tuple[str, int, float, float | None]]:
     with Session(small.engine) as session:
         return [
             tuple(row)
@@ -98,13 +100,13 @@ def curves(small: Any, experiment_id: int, fold: int) -> list[tuple[str, int, fl
         ]
 
 
-def change(small: Any, statement: str, ids: list[int]) -> None:
+def change(small: SmallRegistry, statement: str, ids: list[int]) -> None:
     """Poison the rows of ``ids``."""
     with small.engine.begin() as connection:
         connection.execute(text(statement), {"ids": ids})
 
 
-def members(small: Any, subset: str, fold: int | None = None) -> list[int]:
+def members(small: SmallRegistry, subset: str, fold: int | None = None) -> list[int]:
     with Session(small.engine) as session:
         query = select(SplitMember.revision_id).where(SplitMember.split_id == 1, SplitMember.subset == subset)
         return list(session.scalars(query if fold is None else query.where(SplitMember.fold == fold)))
@@ -118,7 +120,7 @@ POISON = (
 )
 
 
-def test_trap_1_every_fold_starts_from_fresh_weights(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_1_every_fold_starts_from_fresh_weights(small: SmallRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[dict[str, torch.Tensor]] = []
     seeds: list[int] = []
 
@@ -146,7 +148,7 @@ def test_trap_1_every_fold_starts_from_fresh_weights(small: Any, monkeypatch: py
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
 def test_trap_1_every_fold_is_aligned_from_fresh_projections(
-    small: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+    small: SmallRegistry, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[dict[str, torch.Tensor]] = []
     seeds: list[int] = []
@@ -176,7 +178,7 @@ def test_trap_1_every_fold_is_aligned_from_fresh_projections(
 
 
 @pytest.mark.parametrize("kind", ["stacked", "clip", "dual-encoder"])
-def test_trap_2_holdout_rows_reach_no_fit(small: Any, kind: str) -> None:
+def test_trap_2_holdout_rows_reach_no_fit(small: SmallRegistry, kind: str) -> None:
     clean = small.run(small.config(kind))
     towers = {r.name: weights(small, r.experiment_id) for r in clean.prerequisites}
     for statement in POISON:
@@ -192,7 +194,7 @@ def test_trap_2_holdout_rows_reach_no_fit(small: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "clip", "dual-encoder"])
-def test_trap_1_the_scored_fold_reaches_no_fit_and_stops_nothing(small: Any, kind: str) -> None:
+def test_trap_1_the_scored_fold_reaches_no_fit_and_stops_nothing(small: SmallRegistry, kind: str) -> None:
     clean = small.run(small.config(kind))
     for statement in POISON:
         change(small, statement, members(small, "cv", 1))
@@ -206,7 +208,7 @@ def test_trap_1_the_scored_fold_reaches_no_fit_and_stops_nothing(small: Any, kin
     assert after[1, "readout", "validation", "rmse"] > 3 * before[1, "readout", "validation", "rmse"]
 
 
-def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: Any) -> None:
+def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: SmallRegistry) -> None:
     config = small.config("image")
     result = small.run(config)
     store = ArtifactStore(small.settings.artifacts)
@@ -232,7 +234,9 @@ def test_trap_3_scalers_are_fitted_on_the_rows_that_are_fitted(small: Any) -> No
         np.testing.assert_allclose(model.network.scale.mean.numpy(), features.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
-def test_trap_6_the_scale_of_a_density_is_in_its_features(small: Any, crystal_of: Callable[..., Any]) -> None:
+def test_trap_6_the_scale_of_a_density_is_in_its_features(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData]
+) -> None:
     """From the registry to the features: the same picture of twice the density is another input."""
     backbone = load_image_backbone(small.image_backbone, channels=("total", "deformation"), image_size=32)
     with Session(small.engine) as session:
@@ -243,7 +247,9 @@ def test_trap_6_the_scale_of_a_density_is_in_its_features(small: Any, crystal_of
     assert abs(twice - once).max() > 0.01 * abs(once).max()
 
 
-def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[..., Any], write: Any) -> None:
+def test_trap_9_suspect_labels_take_no_part(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
+) -> None:
     import dataclasses
 
     from registry.crystals import PropertyData
@@ -260,7 +266,7 @@ def test_trap_9_suspect_labels_take_no_part(small: Any, crystal_of: Callable[...
         assert reason.startswith("suspect")
 
 
-def test_trap_11_every_leaderboard_has_its_baselines(small: Any) -> None:
+def test_trap_11_every_leaderboard_has_its_baselines(small: SmallRegistry) -> None:
     """Scored on the very rows of the model beside them."""
     result = run_experiment(small.context(), small.config("text", target="efermi"), split="small")
     assert result.outcome == "trained"
@@ -270,7 +276,7 @@ def test_trap_11_every_leaderboard_has_its_baselines(small: Any) -> None:
     assert len({(row.n_cv, row.n_holdout) for row in board}) == 1
 
 
-def blind_r2(small: Any, run: Callable[[], Any]) -> float:
+def blind_r2(small: SmallRegistry, run: Callable[[], Any]) -> float:
     """Cross-validated R2 when every crystal has the label of another: the mean of several draws, as one is chance."""
     scores = []
     for draw in range(4):
@@ -279,7 +285,7 @@ def blind_r2(small: Any, run: Callable[[], Any]) -> float:
     return float(np.mean(scores))
 
 
-def permute(small: Any, draw: int) -> None:
+def permute(small: SmallRegistry, draw: int) -> None:
     """Give every crystal the label of another."""
     with small.engine.begin() as connection:
         values = connection.execute(
@@ -294,13 +300,13 @@ def permute(small: Any, draw: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "stacked", "clip", "dual-encoder", "baseline-magpie"])
-def test_permuted_labels_cannot_be_predicted(small: Any, kind: str) -> None:
+def test_permuted_labels_cannot_be_predicted(small: SmallRegistry, kind: str) -> None:
     assert blind_r2(small, lambda: small.run(small.config(kind))) < 0.1
 
 
 @pytest.fixture
 def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Features of densities that are quick to make: the edge of the cell, from which K_VRH can be told."""
+    """Features of densities that are quick to make: the edge of the cell, which determines K_VRH."""
 
     def grids(session: Session, store: Any, revision_ids: Sequence[int], files: Any) -> list[float]:
         edge = text("SELECT (structure #>> '{lattice,matrix,0,0}')::float8 FROM crystal_revisions WHERE id = :id")
@@ -318,7 +324,9 @@ def cell_edges(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("regressor", ["network", "kernel", "trees", "gradient-boosting"])
-def test_permuted_labels_cannot_be_predicted_by_a_density(small: Any, cell_edges: str, regressor: str) -> None:
+def test_permuted_labels_cannot_be_predicted_by_a_density(
+    small: SmallRegistry, cell_edges: str, regressor: str
+) -> None:
     fields = {"kind": "density", "target": "k_vrh", "density_backbone": cell_edges, "density_regressor": regressor}
     if regressor == "network":
         fields |= {"density_widths": [16, 8], "readout": small.fields("text")["readout"]}
@@ -328,7 +336,7 @@ def test_permuted_labels_cannot_be_predicted_by_a_density(small: Any, cell_edges
 
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
-def test_one_seed_gives_one_result(small: Any, kind: str) -> None:
+def test_one_seed_gives_one_result(small: SmallRegistry, kind: str) -> None:
     config = small.config(kind)
     first, again, other = small.run(config), small.run(config, again=True), small.run(config, seed=1)
     assert weights(small, again.experiment_id) == weights(small, first.experiment_id)
@@ -338,11 +346,11 @@ def test_one_seed_gives_one_result(small: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image", "stacked", "dual-encoder", "baseline-magpie"])
-def test_true_labels_can(small: Any, kind: str) -> None:
+def test_true_labels_can(small: SmallRegistry, kind: str) -> None:
     assert small.run(small.config(kind)).cv["r2"] > 0.4
 
 
-def test_trap_2_the_holdout_is_predicted_once(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_2_the_holdout_is_predicted_once(small: SmallRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all models of an experiment only the refit is scored on the holdout, after everything has been fitted."""
     order: list[str] = []
     fit = folds.fit_model

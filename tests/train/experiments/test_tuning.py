@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
-from tests.train.conftest import flat_config
+from tests.train.conftest import SmallRegistry, flat_config
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
 from train.config.options import KINDS, build_config
@@ -40,7 +40,7 @@ def trials_of(engine: Any, study: str) -> list[Any]:
         )
 
 
-def search(small: Any, config: TrainConfig, **options: Any) -> Any:
+def search(small: SmallRegistry, config: TrainConfig, **options: Any) -> Any:
     return tune(small.context(), config, **({"split": "small", "trials": 4} | options))
 
 
@@ -74,7 +74,7 @@ def test_regressors_are_chosen_from_and_stacks_lose_towers() -> None:
     assert set(space["join.name"].choices) == set(REGRESSORS)
 
 
-def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(small: Any) -> None:
+def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(small: SmallRegistry) -> None:
     base = {"target": "k_vrh", "composition_backbone": "magpie"}
     dense = {name: value for name, value in small.fields("text").items() if name not in ("kind", "target")}
     dense |= {phase: {**dense[phase], "max_epochs": 2} for phase in ("readout", "finetune")}
@@ -92,7 +92,7 @@ def test_the_first_trial_of_a_regressor_is_the_experiment_that_training_makes(sm
         assert (found.finished, found.changed, found.best) == (1, {}, config)
 
 
-def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: Any) -> None:
+def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: SmallRegistry) -> None:
     config = parse_config(
         {"kind": "composition", "target": "k_vrh", "composition_backbone": "magpie", "composition_regressor": "trees"}
     )
@@ -108,7 +108,7 @@ def test_a_search_over_regressors_finds_no_worse_one_and_goes_on(small: Any) -> 
     assert search(small, config, trials=50).made == 0
 
 
-def test_the_first_trial_is_the_experiment_that_training_makes(small: Any) -> None:
+def test_the_first_trial_is_the_experiment_that_training_makes(small: SmallRegistry) -> None:
     for config in (
         small.config("text"),
         small.config("stacked"),
@@ -122,7 +122,7 @@ def test_the_first_trial_is_the_experiment_that_training_makes(small: Any) -> No
 
 
 def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened(
-    small: Any, monkeypatch: pytest.MonkeyPatch
+    small: SmallRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small.config("text")
     whole = search(small, config, trials=5)
@@ -154,7 +154,7 @@ def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     assert (enough.made, enough.best_rmse) == (0, whole.best_rmse)
 
 
-def test_the_holdout_is_never_read(small: Any) -> None:
+def test_the_holdout_is_never_read(small: SmallRegistry) -> None:
     config = small.config("text")
     first = search(small, config)
     trials = trials_of(small.engine, first.study)
@@ -174,7 +174,7 @@ def test_the_holdout_is_never_read(small: Any) -> None:
     assert trials_of(small.engine, poisoned.study) == trials
 
 
-def test_time_is_a_budget_too(small: Any) -> None:
+def test_time_is_a_budget_too(small: SmallRegistry) -> None:
     config = small.config("text")
     with pytest.raises(ConfigurationError, match="the search has no end"):
         search(small, config, trials=None)
@@ -183,14 +183,14 @@ def test_time_is_a_budget_too(small: Any) -> None:
     assert search(small, config, trials=50, minutes=0).made == 0
 
 
-def test_what_has_no_space_is_refused(small: Any) -> None:
+def test_what_has_no_space_is_refused(small: SmallRegistry) -> None:
     with pytest.raises(ConfigurationError, match="nothing to search for kind 'baseline-mean'"):
         search(small, parse_config({"kind": "baseline-mean", "target": "k_vrh"}))
     with pytest.raises(ConfigurationError, match="out-of-fold"):
         search(small, small.config("stacked", stack_features="out-of-fold"))
 
 
-def test_migrations_and_readers_are_not_disturbed(small: Any) -> None:
+def test_migrations_and_readers_are_not_disturbed(small: SmallRegistry) -> None:
     from registry.postgres.schema import schema_status, upgrade
 
     search(small, small.config("text"), trials=1)
@@ -201,7 +201,7 @@ def test_migrations_and_readers_are_not_disturbed(small: Any) -> None:
         assert connection.scalar(text("SELECT to_regclass('public.studies')")) is None
 
 
-def test_folds_are_told_one_by_one(small: Any) -> None:
+def test_folds_are_reported_one_by_one(small: SmallRegistry) -> None:
     config = small.config("text")
     with Session(small.engine) as session:
         rows = load_rows(session, "small", target="k_vrh", inputs=config.inputs).cv

@@ -14,6 +14,7 @@ from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.image_recipes import ensure_recipe, find_recipe
 from registry.jobs.progress import Silent
+from tests.train.conftest import SmallRegistry
 from train.backbones.base import Backbone
 from train.config.features import CompositionFeatures, FeatureConfig
 from train.features.cache import FeatureCache, check_known, described, input_sha256
@@ -32,7 +33,7 @@ class Counting(Silent):
         self.computed += steps
 
 
-def tables(small: Any) -> tuple[Any, Any, int]:
+def tables(small: SmallRegistry) -> tuple[Any, Any, int]:
     counting = Counting()
     cache = FeatureCache(small.engine, models=None, progress=counting)
     inputs = small.config("stacked").inputs
@@ -42,19 +43,19 @@ def tables(small: Any) -> tuple[Any, Any, int]:
     return image, words, counting.computed
 
 
-def read(small: Any, inputs: Any, ids: list[int] | None = None) -> CrystalInputs:
+def read(small: SmallRegistry, inputs: Any, ids: list[int] | None = None) -> CrystalInputs:
     with Session(small.engine) as session:
         return read_crystals(session, inputs, ids)
 
 
-def loaded(small: Any, kind: str) -> Featurizer:
+def loaded(small: SmallRegistry, kind: str) -> Featurizer:
     """The featurizer of a small tower."""
     inputs = small.config(kind).inputs
     cache = FeatureCache(small.engine, models=None, progress=Silent())
     return cache.featurizer(kind, inputs[kind], read(small, inputs))
 
 
-def test_features_are_computed_once_and_kept_as_embeddings(small: Any) -> None:
+def test_features_are_computed_once_and_kept_as_embeddings(small: SmallRegistry) -> None:
     image, words, computed = tables(small)
     assert (image.encoder, words.encoder, computed) == ("tiny-image:metric", "tiny-text:keywords", 80)
     again, _, computed = tables(small)
@@ -71,7 +72,7 @@ def test_features_are_computed_once_and_kept_as_embeddings(small: Any) -> None:
         image.rows(np.array([99]))
 
 
-def test_only_what_changed_is_computed_anew(small: Any) -> None:
+def test_only_what_changed_is_computed_anew(small: SmallRegistry) -> None:
     before, _, _ = tables(small)
     with small.engine.begin() as connection:
         connection.execute(text("UPDATE descriptions SET text = 'Softer.' WHERE revision_id = 7"))
@@ -86,7 +87,7 @@ def test_only_what_changed_is_computed_anew(small: Any) -> None:
         assert read_embeddings(session, words.encoder_id, [7])[7][0] == input_sha256(changed, 0, ("text",))
 
 
-def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_backbone_is_not_even_loaded(small: SmallRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(small.engine, models=None, progress=Silent())
     known = described(loaded(small, "image"))
     inputs = small.config("image").inputs
@@ -102,7 +103,7 @@ def test_a_known_backbone_is_not_even_loaded(small: Any, monkeypatch: pytest.Mon
     assert table.encoder_id == first.encoder_id
 
 
-def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
+def test_features_that_are_made_otherwise_now_take_the_name(small: SmallRegistry) -> None:
     """A home that was made by an earlier version: ``ecdreg similar --encoder pettifor`` means today's vectors."""
 
     class Listening(Silent):
@@ -118,7 +119,7 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
     listening = Listening()
     config: FeatureConfig = CompositionFeatures(backbone="pettifor")
     inputs = read(small, {"composition": config})
-    for _ in range(2):  # the second time there is nothing to say
+    for _ in range(2):  # the second time there is no message
         cache = FeatureCache(small.engine, models=None, progress=listening)
         table = cache.table("composition", config, inputs)
         assert table.encoder == "pettifor"
@@ -127,21 +128,21 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: Any) -> None:
         (former,) = session.scalars(text("SELECT name FROM encoders WHERE id = :id"), {"id": old})
     (line,) = listening.messages
     assert line.endswith(f"belong to the encoder {former!r} from now on")
-    # A model that was trained on the old features asks for those, and takes no name away.
+    # A model that was trained on the old features requests those, and does not take the name.
     with pytest.raises(ArtifactError):
         cache.table("composition", config, inputs, known=identity)
     with Session(small.engine) as session:
         assert resolve_encoder(session, "pettifor").id == table.encoder_id
 
 
-def test_another_backbone_than_the_known_one_is_refused(small: Any) -> None:
+def test_another_backbone_than_the_known_one_is_refused(small: SmallRegistry) -> None:
     backbone = loaded(small, "text")
     check_known(backbone, described(backbone))
     with pytest.raises(ArtifactError, match="not the one of the training"):
         check_known(backbone, described(backbone) | {"weights_sha256": "0" * 64})
 
 
-def test_channels_are_named_by_what_they_show(small: Any) -> None:
+def test_channels_are_named_by_what_they_show(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
         metric = find_recipe(session, "metric").id
         assert recipe_channels(session, metric) == ("total", "deformation")
@@ -169,7 +170,7 @@ def test_channels_are_named_by_what_they_show(small: Any) -> None:
             recipe_channels(session, ensure_recipe(session, "none", {"none": 1}, None))
 
 
-def test_a_modality_that_no_crystal_has_is_refused(small: Any) -> None:
+def test_a_modality_that_no_crystal_has_is_refused(small: SmallRegistry) -> None:
     cache = FeatureCache(small.engine, models=None, progress=Silent())
     inputs = small.config("text", text_level="all").inputs
     with pytest.raises(ModelError, match="no crystal has the input of tiny-text:all"):

@@ -101,7 +101,7 @@ def test_training_looks_at_one_view_of_each_row_and_a_prediction_at_all() -> Non
     assert torch.equal(first, features[:, :2])
 
 
-def test_a_tower_says_the_mean_of_what_it_says_of_each_view() -> None:
+def test_a_tower_predicts_the_mean_of_its_predictions_for_each_view() -> None:
     batch, values = seen()
     model = fitted(config(image_views=3), batch, values)
     assert isinstance(model, FittedNetwork)
@@ -129,7 +129,7 @@ def test_views_that_are_all_the_same_add_nothing_to_a_network() -> None:
     network.load_state_dict(once.state_dict())
     expected = predict(once, to_inputs(image=batch.features["image"]))
     np.testing.assert_allclose(predict(network, to_inputs(image=thrice)), expected, atol=1e-5)
-    # What it trains on are the very rows that one view has.
+    # It trains on the same rows as with one view.
     drawn = Views(3).selected(torch.tensor(thrice), training=True)
     assert torch.equal(drawn, torch.tensor(batch.features["image"]))
 
@@ -163,7 +163,7 @@ def test_features_of_another_number_of_views_are_refused() -> None:
 # --------------------------------------------------------------------------- experiments
 
 
-def test_views_are_no_rows_of_their_own(small: SmallRegistry) -> None:
+def test_views_are_not_separate_rows(small: SmallRegistry) -> None:
     # The two channels as two views: a crystal is still one row, in one fold, scored once.
     plain = small.run(small.config("image"))
     viewed = small.run(small.config("image", image_views=2), name="views")

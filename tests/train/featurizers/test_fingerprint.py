@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from registry.errors import ConfigurationError, ModelError
+from tests.conftest import Invoke
+from tests.train.conftest import SmallRegistry
 from train.config.kinds import parse_config
 from train.featurizers.composition import composition_features, composition_labels
 from train.featurizers.density import density_labels
@@ -52,7 +55,7 @@ def test_every_part_has_its_weight_and_outliers_are_clamped() -> None:
         fingerprint({**parts, "density-statistics": density[:, 1:]})
 
 
-def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engine: Any, home: Any) -> None:
+def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Invoke, engine: Engine, home: Path) -> None:
     from sqlalchemy.orm import Session
 
     from registry.encoders import read_embeddings, resolve_encoder
@@ -90,7 +93,7 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Any, engi
     assert len(answer) == 2
 
 
-def test_a_density_tower_reads_no_composition(small: Any) -> None:
+def test_a_density_tower_reads_no_composition(small: SmallRegistry) -> None:
     config = parse_config({"kind": "density", "target": "k_vrh", "density_backbone": "fingerprint"})
     with pytest.raises(
         ConfigurationError, match="the density features are 'fingerprint', which contain the composition too"
@@ -98,7 +101,7 @@ def test_a_density_tower_reads_no_composition(small: Any) -> None:
         small.run(config)
 
 
-def test_the_error_of_a_missing_fingerprint_names_the_command(invoke: Any, engine: Any) -> None:
+def test_the_error_of_a_missing_fingerprint_names_the_command(invoke: Invoke, engine: Engine) -> None:
     assert invoke("ingest", "--source", "sample", "--limit", "2", "--workers", "0").exit_code == 0
     assert invoke("encoders", "add", "fingerprint").exit_code == 0
     assert invoke("ingest", "--source", "sample", "--limit", "3", "--workers", "0").exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from torch import nn
 
+from registry.crystals import CrystalData
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ModelError
 from registry.model_store import resolve_model
 from registry.models import Encoder, Epoch, Metric, ModelVersion
 from registry.search.vectors import similar_to_vector
-from tests.train.conftest import fit_phases, flat_config
+from tests.train.conftest import SmallRegistry, fit_phases, flat_config
 from train.config.config import TrainConfig
 from train.config.phases import PhaseConfig
 from train.features.batch import Batch
@@ -39,7 +41,7 @@ def dual(**changes: Any) -> TrainConfig:
 
 
 def paired(n: int = 60) -> tuple[Batch, np.ndarray]:
-    """Images and texts that show the same four hidden numbers, each in its own way; and a target that they tell."""
+    """Images and texts that depend on the same four hidden numbers, and a target that these determine."""
     hidden = RNG.normal(size=(n, 4))
     image = hidden @ RNG.normal(size=(4, 12)) + 0.05 * RNG.normal(size=(n, 12))
     text = hidden @ RNG.normal(size=(4, 10)) + 0.05 * RNG.normal(size=(n, 10))
@@ -70,7 +72,7 @@ def test_contrastive_loss_by_its_formula() -> None:
     columns = -torch.log(torch.diag(logits.exp()) / logits.exp().sum(0)).mean()
     loss = contrastive_loss(image, text, torch.tensor(math.log(scale)))
     assert float(loss) == pytest.approx(float((rows + columns) / 2), rel=1e-5)
-    # Its two sides are alike, it knows chance, and its scale has an end.
+    # It is symmetric, equals log n for identical vectors, and its scale has an upper limit.
     assert float(contrastive_loss(text, image, torch.tensor(math.log(scale)))) == pytest.approx(float(loss))
     same = torch.ones(8, 4) / 2
     assert float(contrastive_loss(same, same, torch.tensor(3.0))) == pytest.approx(math.log(8), rel=1e-5)
@@ -169,7 +171,7 @@ def test_checkpoints_give_the_network_back() -> None:
 
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
-def test_an_experiment_from_the_registry_and_back_to_it(small: Any, kind: str) -> None:
+def test_an_experiment_from_the_registry_and_back_to_it(small: SmallRegistry, kind: str) -> None:
     result = small.run(small.config(kind))
     assert result.cv["r2"] > 0.3
     assert result.n_holdout > 0
@@ -186,12 +188,14 @@ def test_an_experiment_from_the_registry_and_back_to_it(small: Any, kind: str) -
         curves = set(session.scalars(select(ModelVersion.phase).join(Epoch)))
     assert set(phases) == ({"readout"} if kind == "clip" else {"align", "readout"}) == curves
     assert scored == {"readout"}
-    said = predictor.predict_registered(small.engine, list(small.revisions.values())[:3])
-    assert all(math.isfinite(one.value) for one in said)
+    predictions = predictor.predict_registered(small.engine, list(small.revisions.values())[:3])
+    assert all(math.isfinite(one.value) for one in predictions)
 
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
-def test_a_sentence_finds_crystals_by_their_images(small: Any, crystal_of: Any, kind: str) -> None:
+def test_a_sentence_finds_crystals_by_their_images(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], kind: str
+) -> None:
     small.run(small.config(kind))
     with Session(small.engine) as session:
         encoder = resolve_encoder(session, f"{kind}:k_vrh@1")
@@ -211,8 +215,8 @@ def test_a_sentence_finds_crystals_by_their_images(small: Any, crystal_of: Any, 
         texts = predictor.encode_texts([crystal_of(i).descriptions[0].text for i in range(40)])
         cosines = texts @ np.stack([stored[small.revisions[f"mp-{i + 1}"]] for i in range(40)]).T
         ranks = (cosines >= np.diag(cosines)[:, None]).sum(1)
-        assert np.median(ranks) < 13  # by chance it were 20
-    # What files of a crystal get is what its embedding is, and no text is asked for.
+        assert np.median(ranks) < 13  # 20 by chance
+    # The vector of a crystal from files equals its stored embedding, and needs no text.
     import dataclasses
 
     alone = dataclasses.replace(crystal_of(5), descriptions=())
@@ -220,7 +224,7 @@ def test_a_sentence_finds_crystals_by_their_images(small: Any, crystal_of: Any, 
     np.testing.assert_allclose(predictor.encode_images(alone.slices[0].pixels[None])[0], predictor.encode([alone])[0])
 
 
-def test_the_kept_images_of_a_clip_are_found_by_sentences_without_training(small: Any) -> None:
+def test_the_kept_images_of_a_clip_are_found_by_sentences_without_training(small: SmallRegistry) -> None:
     small.run(small.config("clip"))
     with Session(small.engine) as session:
         names = set(session.scalars(select(Encoder.name).where(Encoder.model_version_id.is_(None))))
@@ -236,7 +240,7 @@ def test_the_kept_images_of_a_clip_are_found_by_sentences_without_training(small
 
 
 @pytest.mark.parametrize("kind", ["clip", "dual-encoder"])
-def test_fine_tuning_trains_both_halves_and_keeps_them_with_the_model(small: Any, kind: str) -> None:
+def test_fine_tuning_trains_both_halves_and_keeps_them_with_the_model(small: SmallRegistry, kind: str) -> None:
     config = small.config(kind, finetune_enabled=True, readout={"learning_rate": 1e-2, "max_epochs": 3, "patience": 3})
     small.run(config)
     with Session(small.engine) as session:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from registry.errors import ArtifactError, ConfigurationError, ModelError
 from registry.files.artifacts import ArtifactStore
 from registry.models import Experiment, ModelVersion, Prediction
-from tests.train.conftest import flat_config
+from tests.train.conftest import SmallRegistry, flat_config
 from tests.train.experiments.test_traps import POISON, blind_r2, change, members, scored, weights
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
@@ -27,7 +27,7 @@ from train.prediction.stored import predict_crystals
 TOWERS = ["image", "text", "composition"]
 
 
-def joined(small: Any, join: str = "ridge", **changes: Any) -> TrainConfig:
+def joined(small: SmallRegistry, join: str = "ridge", **changes: Any) -> TrainConfig:
     """A stack of a dense image tower, a dense text tower and a composition tower of trees."""
     options = {"stack_towers": TOWERS, "join": join, "composition_regressor": "trees"} | changes
     base = small.fields("stacked")
@@ -36,7 +36,7 @@ def joined(small: Any, join: str = "ridge", **changes: Any) -> TrainConfig:
     return parse_config(base | options)
 
 
-def test_a_stack_joined_by_a_regressor_trains_its_towers_and_predicts(small: Any) -> None:
+def test_a_stack_joined_by_a_regressor_trains_its_towers_and_predicts(small: SmallRegistry) -> None:
     result = small.run(joined(small))
     assert [r.name for r in result.prerequisites] == TOWERS
     assert result.cv["r2"] > 0.4
@@ -48,13 +48,13 @@ def test_a_stack_joined_by_a_regressor_trains_its_towers_and_predicts(small: Any
     assert [tower["modality"] for tower in config["towers"]] == TOWERS
 
 
-def test_what_is_written_says_the_same_when_it_is_read(small: Any) -> None:
+def test_a_restored_join_predicts_the_same(small: SmallRegistry) -> None:
     result = small.run(joined(small))
     with Session(small.engine) as session:
         version = session.scalars(
             select(ModelVersion).where(ModelVersion.experiment_id == result.experiment_id, ModelVersion.fold.is_(None))
         ).one()
-        said = dict(
+        predictions = dict(
             session.execute(
                 select(Prediction.revision_id, Prediction.value).where(
                     Prediction.model_version_id == version.id, Prediction.subset == "holdout"
@@ -65,8 +65,8 @@ def test_what_is_written_says_the_same_when_it_is_read(small: Any) -> None:
 
     with Session(small.engine) as session:
         (model,) = resolve_model(session, "stacked:k_vrh")
-    repeated = predict_crystals(small.engine, small.settings, model, list(said))
-    assert [p.value for p in repeated] == pytest.approx(list(said.values()))
+    repeated = predict_crystals(small.engine, small.settings, model, list(predictions))
+    assert [p.value for p in repeated] == pytest.approx(list(predictions.values()))
     data = ArtifactStore(small.settings.artifacts).read(version.artifact_uri or "", version.artifact_sha256 or "")
     read = restore_model(joined(small), data)
     assert isinstance(read, FittedJoin)
@@ -77,7 +77,7 @@ def test_what_is_written_says_the_same_when_it_is_read(small: Any) -> None:
         restore_model(small.config("text"), data)
 
 
-def test_the_same_configuration_and_seed_give_the_same_scores_twice(small: Any) -> None:
+def test_the_same_configuration_and_seed_give_the_same_scores_twice(small: SmallRegistry) -> None:
     first = small.run(joined(small))
     again = small.run(joined(small), again=True)
     assert again.version == first.version + 1
@@ -85,7 +85,7 @@ def test_the_same_configuration_and_seed_give_the_same_scores_twice(small: Any) 
     assert again.holdout == first.holdout
 
 
-def test_holdout_rows_and_the_scored_fold_reach_no_part_of_a_joined_stack(small: Any) -> None:
+def test_holdout_rows_and_the_scored_fold_reach_no_part_of_a_joined_stack(small: SmallRegistry) -> None:
     clean = small.run(joined(small))
     for statement in POISON:
         change(small, statement, members(small, "holdout"))
@@ -104,11 +104,11 @@ def test_holdout_rows_and_the_scored_fold_reach_no_part_of_a_joined_stack(small:
 
 
 @pytest.mark.parametrize("join", ["gradient-boosting", "ridge"])
-def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: Any, join: str) -> None:
+def test_permuted_labels_cannot_be_predicted_by_a_joined_stack(small: SmallRegistry, join: str) -> None:
     assert blind_r2(small, lambda: small.run(joined(small, join))) < 0.1
 
 
-def test_towers_say_nothing_of_rows_that_they_have_seen() -> None:
+def test_out_of_fold_predictions_do_not_contain_the_labels_of_their_rows() -> None:
     """Labels that are noise: a row's own label never comes back, as it would from a tower that was trained on it."""
     rng = np.random.default_rng(0)
     batch = Batch(60, {"composition": rng.normal(size=(60, 5)).astype(np.float32)})
@@ -138,13 +138,13 @@ def test_ridge_finds_a_plane_and_shrinks_noise() -> None:
         RidgeRegressor.fit(x, np.full(80, np.nan))
 
 
-def test_towers_without_a_penultimate_layer_are_not_joined_by_a_network(small: Any) -> None:
+def test_towers_without_a_penultimate_layer_are_not_joined_by_a_network(small: SmallRegistry) -> None:
     towers = ["text", "composition"]
     with pytest.raises(ConfigurationError, match="composition tower has the regressor 'trees', which has no penult"):
         flat_config(kind="stacked", target="k_vrh", stack_towers=towers, composition_regressor="trees")
 
 
-def test_dense_towers_of_fixed_features_join_at_their_penultimate_layers(small: Any) -> None:
+def test_dense_towers_of_fixed_features_join_at_their_penultimate_layers(small: SmallRegistry) -> None:
     base = small.fields("stacked")
     kept = {name: value for name, value in base.items() if not name.startswith(("image", "recipe"))}
     config = parse_config(kept | {"stack_towers": ["text", "composition"], "composition_widths": [16, 8]})
@@ -153,7 +153,7 @@ def test_dense_towers_of_fixed_features_join_at_their_penultimate_layers(small: 
     assert result.cv["r2"] > 0.2
 
 
-def featured(small: Any, *towers: str) -> TrainConfig:
+def featured(small: SmallRegistry, *towers: str) -> TrainConfig:
     """A stack of all towers whose features one Gaussian process reads, or one such tower alone."""
     backbones = {"image_backbone": small.image_backbone, "image_size": 32, "text_backbone": small.text_backbone}
     chosen = towers or tuple(TOWERS)
@@ -166,7 +166,7 @@ def featured(small: Any, *towers: str) -> TrainConfig:
     return parse_config({"target": "k_vrh", **own})
 
 
-def train_featured(small: Any, config: TrainConfig, **options: Any) -> Any:
+def train_featured(small: SmallRegistry, config: TrainConfig, **options: Any) -> Any:
     """Without its towers, which such a stack does not read."""
     from unittest.mock import patch
 
@@ -175,7 +175,9 @@ def train_featured(small: Any, config: TrainConfig, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("towers", [(), ("composition",)])
-def test_holdout_rows_and_the_scored_fold_reach_no_gaussian_process(small: Any, towers: tuple[str, ...]) -> None:
+def test_holdout_rows_and_the_scored_fold_reach_no_gaussian_process(
+    small: SmallRegistry, towers: tuple[str, ...]
+) -> None:
     config = featured(small, *towers)
     clean = train_featured(small, config)
     assert clean.cv["r2"] > 0.4
@@ -193,11 +195,13 @@ def test_holdout_rows_and_the_scored_fold_reach_no_gaussian_process(small: Any, 
 
 
 @pytest.mark.parametrize("towers", [(), ("composition",)])
-def test_permuted_labels_cannot_be_predicted_by_a_gaussian_process(small: Any, towers: tuple[str, ...]) -> None:
+def test_permuted_labels_cannot_be_predicted_by_a_gaussian_process(
+    small: SmallRegistry, towers: tuple[str, ...]
+) -> None:
     assert blind_r2(small, lambda: train_featured(small, featured(small, *towers))) < 0.1
 
 
-def test_a_stack_that_reads_features_says_the_same_when_it_is_read(small: Any) -> None:
+def test_a_restored_stack_of_features_predicts_the_same(small: SmallRegistry) -> None:
     from registry.model_store import resolve_model
 
     result = train_featured(small, featured(small))

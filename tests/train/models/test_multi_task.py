@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
-from tests.train.conftest import flat_config
+from tests.train.conftest import SmallRegistry, flat_config
 from tests.train.experiments.test_traps import change, members, scored, weights
 from train.experiments.rows import load_rows
 from train.models.building import build_network
@@ -31,14 +29,14 @@ def test_the_loss_is_the_mean_over_what_is_known() -> None:
     torch.testing.assert_close(loss, (own + other) / 2)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
-    # A target that no row of a batch knows teaches nothing, and breaks nothing.
+    # A target without a known value in the batch adds nothing to the loss.
     blind = y.clone()
     blind[:, 1] = float("nan")
     torch.testing.assert_close(network.loss({"text": x}, blind), own / 2)
     torch.testing.assert_close(network({"text": x}), every[:, 0])
 
 
-def test_other_targets_of_training_rows_are_learnt_from_and_those_of_no_other_row(small: Any) -> None:
+def test_auxiliary_targets_are_read_of_training_rows_only(small: SmallRegistry) -> None:
     config = small.config("text", auxiliary_targets=["efermi"])
     clean = small.run(config)
     assert weights(small, clean.experiment_id) != weights(small, small.run(small.config("text")).experiment_id)
@@ -55,7 +53,7 @@ def test_other_targets_of_training_rows_are_learnt_from_and_those_of_no_other_ro
     )
 
 
-def test_another_value_of_another_target_is_another_experiment(small: Any) -> None:
+def test_another_value_of_another_target_is_another_experiment(small: SmallRegistry) -> None:
     config = small.config("text", auxiliary_targets=["efermi"])
     small.run(config)
     assert small.run(config).outcome == "unchanged"
@@ -63,7 +61,7 @@ def test_another_value_of_another_target_is_another_experiment(small: Any) -> No
     assert small.run(config).outcome == "trained"
 
 
-def test_suspect_and_unknown_values_are_not_targets(small: Any) -> None:
+def test_suspect_and_unknown_values_are_not_targets(small: SmallRegistry) -> None:
     ids = members(small, "cv")
     change(small, "UPDATE property_values SET suspect = true, suspect_reason = 'a test' WHERE property = 'efermi' AND"
                   " revision_id = ANY(:ids)", ids[:1])  # fmt: skip
@@ -78,7 +76,7 @@ def test_suspect_and_unknown_values_are_not_targets(small: Any) -> None:
     np.testing.assert_array_equal(rows.targets[:, 0], rows.cv.values)
 
 
-def test_a_stack_of_towers_that_learn_more_than_one_target(small: Any) -> None:
+def test_a_stack_of_towers_that_learn_more_than_one_target(small: SmallRegistry) -> None:
     result = small.run(small.config("stacked", auxiliary_targets=["efermi"]))
     assert result.cv["r2"] > 0.3
     with small.engine.connect() as connection:
@@ -86,6 +84,6 @@ def test_a_stack_of_towers_that_learn_more_than_one_target(small: Any) -> None:
     assert found == ["efermi"]
 
 
-def test_the_own_target_is_no_other_one() -> None:
+def test_the_target_is_not_an_auxiliary_target() -> None:
     with pytest.raises(ConfigurationError, match="which is the target; give other properties"):
         flat_config(kind="text", target="k_vrh", auxiliary_targets=("k_vrh",))

@@ -97,7 +97,7 @@ def test_each_call_gives_fresh_weights() -> None:
     assert not torch.equal(first.readout.head.weight, second.readout.head.weight)
 
 
-def test_backbones_are_copied_so_that_no_fold_sees_anothers(cnn: ImageBackbone, pixels: Tensor) -> None:
+def test_backbones_are_copied_for_each_fold(cnn: ImageBackbone, pixels: Tensor) -> None:
     """Trap 1, of the backbone."""
     pristine = cnn.weights_sha256
     tower = build_network(config("image"), {"image": cnn.dim}, 0)

@@ -65,7 +65,7 @@ def forget(session: Session) -> None:
     session.commit()
 
 
-def test_a_reproduction_is_a_table_over_folds_and_runs(small: Any, plan: Plan) -> None:
+def test_a_reproduction_is_a_table_over_folds_and_runs(small: SmallRegistry, plan: Plan) -> None:
     made = reproduce(small.engine, small.settings, plan)
     assert made.failed == []
     assert [(o.result.outcome if o.result else None) for o in made.outcomes] == ["trained"] * 10
@@ -73,7 +73,7 @@ def test_a_reproduction_is_a_table_over_folds_and_runs(small: Any, plan: Plan) -
     assert list(last) == ["baseline-mean", "baseline-magpie", "image", "text", "image+text"]
     stack = last["image+text"]
     assert (stack.phase, stack.runs, stack.unit, stack.n_cv + stack.n_holdout) == ("finetune", 2, "GPa", 40)
-    # By hand, from the tables.
+    # The same numbers, computed here from the tables.
     with Session(small.engine) as session:
         found = session.execute(
             select(Experiment.seed, ModelVersion.fold, Metric.subset, Metric.value)
@@ -107,7 +107,7 @@ def test_a_reproduction_is_a_table_over_folds_and_runs(small: Any, plan: Plan) -
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives(small: Any, plan: Plan) -> None:
+def test_two_processes_give_what_one_gives(small: SmallRegistry, plan: Plan) -> None:
     made = reproduce(small.engine, small.settings, plan, workers=2)
     assert made.failed == []
     with Session(small.engine) as session:
@@ -122,7 +122,7 @@ def test_two_processes_give_what_one_gives(small: Any, plan: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_reproduction_resumes_with_equal_results(small: Any, plan: Plan) -> None:
+def test_an_interrupted_reproduction_resumes_with_equal_results(small: SmallRegistry, plan: Plan) -> None:
     script = (
         "import pickle, sys\n"
         "from registry.database import connect\n"
@@ -163,7 +163,7 @@ def test_an_interrupted_reproduction_resumes_with_equal_results(small: Any, plan
         assert everything(session) == kept
 
 
-def test_a_failed_job_fails_only_its_dependents(small: Any, plan: Plan) -> None:
+def test_a_failed_job_fails_only_its_dependents(small: SmallRegistry, plan: Plan) -> None:
     jobs = enumerate_jobs(replace(plan, seeds=(1,)))
     broken: list[Job] = [replace(job, split="nowhere") if job.row.stage == "image" else job for job in jobs]
     outcomes = run_jobs(small.settings, broken)
@@ -174,7 +174,7 @@ def test_a_failed_job_fails_only_its_dependents(small: Any, plan: Plan) -> None:
     assert {jobs[o.place].row.stage for o in outcomes if o.result} == {"baseline-mean", "baseline-magpie", "text"}
 
 
-def test_missing_splits_are_reported_or_created(small: Any, plan: Plan) -> None:
+def test_missing_splits_are_reported_or_created(small: SmallRegistry, plan: Plan) -> None:
     elsewhere = replace(plan, split="mine-{target}-{seed}")
     with pytest.raises(NotFoundError, match=r"no split 'mine-k_vrh-1' for k_vrh \(and 1 more\).*--make-splits"):
         ensure_splits(small.engine, elsewhere, make=False)
@@ -185,7 +185,7 @@ def test_missing_splits_are_reported_or_created(small: Any, plan: Plan) -> None:
     assert ensure_splits(small.engine, elsewhere, make=True, iqr=None) == []
 
 
-def test_recipes_that_members_lack_are_excluded_and_reported(small: Any, plan: Plan) -> None:
+def test_recipes_that_members_lack_are_excluded_and_reported(small: SmallRegistry, plan: Plan) -> None:
     wished = replace(plan, recipes=("metric", "paper", "imported"), text_levels=("keywords", "all"))
     with Session(small.engine) as session:
         left, missing = leave_out_missing(session, wished)
@@ -197,7 +197,7 @@ def test_recipes_that_members_lack_are_excluded_and_reported(small: Any, plan: P
             leave_out_missing(session, replace(plan, recipes=("paper",)))
 
 
-def test_an_unusable_cluster_raises(small: Any, plan: Plan) -> None:
+def test_an_unusable_cluster_raises(small: SmallRegistry, plan: Plan) -> None:
     pytest.importorskip("distributed")
     embedded = replace(small.settings, database_url=None)
     with pytest.raises(ConfigurationError, match="cannot reach the embedded database"):
@@ -205,7 +205,7 @@ def test_an_unusable_cluster_raises(small: Any, plan: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_gives_what_one_process_gives(small: Any, plan: Plan) -> None:
+def test_a_dask_cluster_gives_what_one_process_gives(small: SmallRegistry, plan: Plan) -> None:
     distributed = pytest.importorskip("distributed")
     plan = replace(plan, seeds=(1,))
     with distributed.LocalCluster(

@@ -67,7 +67,7 @@ def test_training_stores_intervals_of_its_split(small: SmallRegistry, kind: str)
         for part in made
     ]
     assert board == (pytest.approx(inside[0], abs=1e-4), pytest.approx(inside[1], abs=1e-4), None)
-    # what one asks for is what is kept
+    # requested predictions equal the stored ones
     for one in predict_crystals(small.engine, small.settings, model, list(kept)):
         assert (one.lower, one.upper, one.confidence) == (*kept[one.revision_id][:2], 0.9)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,30 +11,34 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from registry.crystals import CrystalData
 from registry.encoders import read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, IncompatibleInputError
 from registry.files.artifacts import ArtifactStore
 from registry.model_store import ResolvedModel, resolve_model
 from registry.models import Prediction
+from tests.train.conftest import SmallRegistry
 from train.prediction.predictor import Predictor
 from train.prediction.stored import predict_crystals
 
 
-def resolved(small: Any, name: str) -> ResolvedModel:
+def resolved(small: SmallRegistry, name: str) -> ResolvedModel:
     with Session(small.engine) as session:
         (model,) = resolve_model(session, name)
         session.expunge_all()
         return model
 
 
-def loaded(small: Any, name: str, **options: Any) -> Predictor:
+def loaded(small: SmallRegistry, name: str, **options: Any) -> Predictor:
     with Session(small.engine) as session:
         (model,) = resolve_model(session, name)
         return Predictor.load(session, small.settings, model, **options)
 
 
 @pytest.mark.parametrize("kind", ["stacked", "baseline-magpie"])
-def test_a_file_and_the_registry_get_the_same_answer(small: Any, crystal_of: Any, kind: str) -> None:
+def test_a_file_and_the_registry_get_the_same_answer(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], kind: str
+) -> None:
     small.run(small.config(kind))
     predictor = loaded(small, kind)
     crystals = [crystal_of(i) for i in (3, 11)]
@@ -51,7 +56,7 @@ def test_a_file_and_the_registry_get_the_same_answer(small: Any, crystal_of: Any
         np.testing.assert_allclose(vectors[0], stored, rtol=1e-3, atol=1e-4)
 
 
-def test_finetuned_backbones_answer_for_files_too(small: Any, crystal_of: Any) -> None:
+def test_finetuned_backbones_answer_for_files_too(small: SmallRegistry, crystal_of: Callable[..., CrystalData]) -> None:
     small.run(small.config("image", finetune_enabled=True))
     predictor = loaded(small, "image")
     (direct,) = predictor.predict([crystal_of(5)])
@@ -59,7 +64,9 @@ def test_finetuned_backbones_answer_for_files_too(small: Any, crystal_of: Any) -
     assert direct.value == pytest.approx(kept.value, rel=1e-4)
 
 
-def test_members_are_answered_as_when_they_had_not_been_seen(small: Any, crystal_of: Any, write: Any) -> None:
+def test_members_are_answered_as_when_they_had_not_been_seen(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
+) -> None:
     small.run(small.config("image"))
     model = resolved(small, "image")
     with Session(small.engine) as session:
@@ -95,7 +102,9 @@ def test_members_are_answered_as_when_they_had_not_been_seen(small: Any, crystal
         assert sorted(kept) == sorted([twin.subset, other.subset])
 
 
-def test_other_inputs_than_those_of_the_training_are_refused(small: Any, crystal_of: Any, write: Any) -> None:
+def test_other_inputs_than_those_of_the_training_are_refused(
+    small: SmallRegistry, crystal_of: Callable[..., CrystalData], write: Callable[..., None]
+) -> None:
     small.run(small.config("stacked"))
     predictor = loaded(small, "stacked")
     good = crystal_of(0)
@@ -120,7 +129,7 @@ def test_other_inputs_than_those_of_the_training_are_refused(small: Any, crystal
         predict_crystals(small.engine, small.settings, resolved(small, "stacked"), [rid])
 
 
-def test_weights_are_verified_when_they_are_loaded(small: Any) -> None:
+def test_weights_are_verified_when_they_are_loaded(small: SmallRegistry) -> None:
     small.run(small.config("text"))
     model = resolved(small, "text")
     path = ArtifactStore(small.settings.artifacts).root / (model.model_version.artifact_uri or "")
@@ -134,7 +143,7 @@ def test_weights_are_verified_when_they_are_loaded(small: Any) -> None:
         loaded(small, "text")
 
 
-def test_only_text_models_encode_a_sentence(small: Any) -> None:
+def test_only_text_models_encode_a_sentence(small: SmallRegistry) -> None:
     small.run(small.config("stacked"))
     vectors = loaded(small, "text", folds=False).encode_texts(["MgO. All Mg-O bond lengths are 2.12 Å."])
     assert vectors.shape == (1, 8)

@@ -82,7 +82,7 @@ def test_an_interval_contains_the_prediction_of_the_refit() -> None:
 def test_a_bound_removes_impossible_values_and_keeps_the_coverage(confidence: float) -> None:
     rng = np.random.default_rng(11)
     y, folds = rng.gamma(1.0, 20.0, size=200), np.arange(200) % FOLDS
-    predicted = y + rng.normal(scale=15.0, size=200)  # some below zero, as a model without the bound says
+    predicted = y + rng.normal(scale=15.0, size=200)  # some below zero, as a model without the bound predicts
     x = {"a": rng.normal(size=(200, 3))}
     fold_predictions = {fold: predicted + rng.normal(scale=2.0, size=200) for fold in range(FOLDS)}
     free, bounded = (Calibration(y, predicted, folds, features=x, lower_bound=bound) for bound in (None, 0.0))
