@@ -23,6 +23,18 @@ HEAVY = {"torch", "torchvision", "timm", "transformers", "pymatgen", "pyrho", "r
 
 ERRORS = set(errors.__all__)
 
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+OTHER_TESTS = {
+    "docs/test_pages.py": "all pages of the documentation",
+    "docs/test_reference.py": "the generated pages",
+    "docs/test_sql_page.py": "a page with examples",
+    "ecdreg/test_parity.py": "the library compared with the command line",
+    "ecdreg/test_parity_training.py": "the library compared with the command line",
+    "registry/test_migrations.py": "the migrations of the tables of registry/models.py",
+    "train/experiments/test_traps.py": "leaks of holdout rows and labels, in all modules of experiments",
+    "train/test_extension.py": "entries of catalogs from outside the package",
+}
+
 MAX_LINES = 520
 LONGER_FILES = {"registry/models.py": "all tables on one page"}
 
@@ -217,10 +229,36 @@ class TestTests:
         _assert_none("fixtures without exact types", untyped)
 
     def test_tests_mirror_the_packages(self) -> None:
-        """Each folder of tests is named like a package, or contains tests of the repository."""
-        folders = {_name(p.parent).removeprefix("tests") for p in (ROOT / "tests").rglob("test_*.py")}
-        packages = {f"/{_name(p.parent)}" for p in MODULES} | {"", "/docs"}
-        _assert_none("folders of tests without a package", sorted(folders - packages))
+        """``tests/train/models/test_networks_multi_task.py`` tests ``train/models/networks.py``.
+
+        The name of a file of tests starts with that of a module or package of the same folder, or is that of the
+        folder.
+        """
+        files = [p.relative_to(ROOT / "tests") for p in TESTS if p.parent != ROOT / "tests"]
+        without = [
+            path.as_posix()
+            for path in files
+            if path.as_posix() not in OTHER_TESTS and not any(_mirrors(path, name) for name in _subjects(path.parent))
+        ]
+        _assert_none("files of tests without a module", without)
+        assert set(OTHER_TESTS) <= {path.as_posix() for path in files}, "no longer an exception"
+
+    def test_each_package_has_tests(self) -> None:
+        """A folder of its own, or a file with its name in the folder above."""
+        folders = {p.parent for p in MODULES if p.name != "__init__.py" and "migrations" not in p.parts}
+        tested = {p.parent.relative_to(ROOT / "tests") for p in TESTS}
+        tested |= {(p.parent / p.stem.removeprefix("test_")).relative_to(ROOT / "tests") for p in TESTS}
+        _assert_none("packages without tests", sorted(_name(f) for f in folders if f.relative_to(ROOT) not in tested))
+
+
+def _subjects(folder: Path) -> set[str]:
+    """Names of the modules and packages of a folder, and of the folder itself."""
+    inside = {p.stem for p in (ROOT / folder).glob("*") if p.suffix == ".py" or p.is_dir()}
+    return inside | {folder.name} if inside else set()
+
+
+def _mirrors(path: Path, subject: str) -> bool:
+    return path.stem == f"test_{subject}" or path.stem.startswith(f"test_{subject}_")
 
 
 def _is_fixture(decorator: ast.expr) -> bool:

@@ -137,12 +137,6 @@ def test_page_of_an_explanation(invoke: Invoke, registry: Registry, baseline: No
         registry.explain("nothing", "s-1", page=tmp_path / "no" / "page.html")
 
 
-def test_proposals_have_structures(registry: Registry, baseline: None) -> None:
-    found = registry.propose(["k_vrh=50:"], ["k_vrh=max"], like="s-9", k=2)
-    assert [s.composition.reduced_formula for s in found.structures()] == [one.formula for one in found]
-    assert found.properties == ("k_vrh",)
-
-
 DEFAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "predict": ("cli.commands.predict:predict", Registry.predict),
     "similar": ("cli.commands.similar:similar", Registry.similar),

@@ -92,26 +92,3 @@ def test_invalid_arguments_are_one_line(
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
     assert message in done.stderr
     assert list(tmp_path.glob("*map*")) == []
-
-
-def test_evaluate_search_prints_a_table(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
-    done = invoke("evaluate", "search", "-k", 3)
-    assert done.exit_code == 0
-    lines = done.stdout.splitlines()
-    assert lines[0] == "queries: all crystals (24); the nearest 3 of 24"
-    assert [line.split("  ")[0] for line in lines[2:6]] == [
-        "chance", "composition, Magpie", "composition, ElMD", "circle:metric",
-    ]  # fmt: skip
-    scores = json.loads(invoke("evaluate", "search", "-k", 3, "--json").stdout)
-    assert scores[-1]["measure"] == "circle:metric"
-    assert set(scores[-1]["differences"]) == {"efermi", "k_vrh"}
-    assert invoke("evaluate", "search", "-k", 0).exit_code == 2
-    assert "circle:metric" in invoke("evaluate", "search", "--encoder", "circel:metric").stderr
-
-
-def test_encoder_of_compositions(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
-    made = json.loads(invoke("encoders", "add", "pettifor", "--json").stdout)
-    assert [(row["encoder"], row["vectors"]) for row in made] == [("pettifor", 24)]
-    near = json.loads(invoke("similar", "mp-6", "--encoder", "pettifor", "-k", 1, "--json").stdout)
-    assert near[0]["formula"] == "ZrO", "of the oxides here, titanium's neighbour on the scale"
-    assert "did you mean 'pettifor'" in invoke("encoders", "add", "petifor").stderr

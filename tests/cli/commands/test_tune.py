@@ -1,4 +1,4 @@
-"""``ecdreg tune`` and ``ecdreg train --config``."""
+"""``ecdreg tune``: the configurations that it finds, and errors."""
 
 from __future__ import annotations
 
@@ -7,33 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ecdreg.models.tuning import _first_trials, _options
-from registry.errors import ConfigurationError
 from tests.conftest import Invoke
-from tests.train.conftest import flat_config
-from train.config.files import read_config, toml_of
-from train.config.kinds import parse_config
-from train.config.options import KINDS
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_configuration_survives_its_file(kind: str, tmp_path: Path) -> None:
-    config = flat_config(kind, "efermi")
-    file = tmp_path / "config.toml"
-    file.write_text(toml_of(config), encoding="utf-8")
-    assert parse_config({"target": "efermi", **read_config(file, kind)}) == config
-
-
-def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "config.toml"
-    with pytest.raises(ConfigurationError, match=r"cannot read .*config.toml"):
-        read_config(file, "image")
-    file.write_text("kind = [", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="is not TOML"):
-        read_config(file, "image")
-    file.write_text('kind = "text"\n', encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="of kind 'text', not 'image'"):
-        read_config(file, "image")
 
 
 def test_what_was_found_can_be_trained(invoke: Invoke, crystals: dict[str, int], tmp_path: Path) -> None:
@@ -70,18 +44,3 @@ def test_what_cannot_be_searched_is_refused(invoke: Invoke, crystals: dict[str, 
     missing = invoke("tune", "composition", "--split", "mine", "-o", tmp_path)
     assert missing.exit_code == 1
     assert "no split 'mine'" in missing.stderr
-
-
-@pytest.mark.parametrize(
-    ("recipe", "dense", "first"),
-    [
-        ("metric-views", False, ("pixel_statistics", "regressor", 4)),
-        ("metric", True, ("efficientnet_lite0", "network", 1)),
-    ],
-)
-def test_the_first_trial_is_the_default_of_training(recipe: str, dense: bool, first: tuple[str, str, int]) -> None:
-    (config,) = _first_trials("image", ["k_vrh"], _options("image", recipe, "all", None, dense=dense))
-    fields = config.to_dict()
-    features = fields["features"]
-    assert (features["backbone"], fields["head"]["type"], features["views"]) == first
-    assert features["recipe"] == recipe
