@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import io
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -46,12 +49,26 @@ BANNED_WORDS = frozenset(
 )
 """Private words that have a standard term: predictions, reported, targets, requested, constraints, locks, ..."""
 
+BANNED_PROSE = re.compile(
+    r"\b(?:said|says|told|taught|asked|asks|wish|wishes|sayer|deal|deals|dealt|peers?|somebody)\b"
+    r"|(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b)[a-z]",
+    re.IGNORECASE,
+)
+"""The same words in docstrings and comments; and "is no", which is "is not a" in plain English."""
+
+QUESTION = re.compile(r"(?:What|How|Where|Who|Whose|Which|Why)\b")
+"""First words that make a docstring a question instead of a noun phrase or an imperative."""
+
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-TREES = {_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
+SOURCES = {_name(path): path.read_text(encoding="utf-8") for path in MODULES}
+TREES = {name: ast.parse(source) for name, source in SOURCES.items()}
+TEST_TREES = {
+    _name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tests").rglob("*.py"))
+}
 PROTOCOLS = [
     node
     for tree in TREES.values()
@@ -199,34 +216,77 @@ class TestVocabulary:
     def test_identifiers_use_the_terms_of_the_field(self) -> None:
         found = [
             f"{name}:{line}: {identifier}"
-            for name, tree in TREES.items()
+            for name, tree in (TREES | TEST_TREES).items()
             for line, identifier in _defined_identifiers(tree)
             if BANNED_WORDS & set(_words(identifier))
         ]
-        found += [name for name in TREES if BANNED_WORDS & set(_words(Path(name).stem))]
+        found += [name for name in TREES | TEST_TREES if BANNED_WORDS & set(_words(Path(name).stem))]
         _assert_none("identifiers of a private vocabulary", found)
+
+    def test_docstrings_and_comments_use_the_terms_of_the_field(self) -> None:
+        found = [
+            f"{name}:{line}: {text.strip()}"
+            for name, source in SOURCES.items()
+            for line, text in _prose(source)
+            if BANNED_PROSE.search(text)
+        ]
+        _assert_none("docstrings and comments in a private vocabulary", found)
+
+    def test_docstrings_begin_with_their_subject(self) -> None:
+        found = [
+            f"{name}:{node.lineno}: {node.value.value.splitlines()[0]}"
+            for name, tree in TREES.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if isinstance(node.value.value, str) and QUESTION.match(node.value.value)
+        ]
+        _assert_none("docstrings that begin like a question", found)
 
     def test_all_kinds_of_identifiers_are_looked_at(self) -> None:
         code = (
             "class WishList:\n    told: int\n    peer = 1\n"
             "    def was_asked(self, *, taught=1, **deal):\n        self.said = lambda claims: 1\n"
+            "        peers, (asked, x) = 1, 2\n        [1 for dealt in x]\n"
         )
         found = {name for _, name in _defined_identifiers(ast.parse(code)) if BANNED_WORDS & set(_words(name))}
-        assert found == {"WishList", "told", "peer", "was_asked", "taught", "deal", "said", "claims"}
+        assert found == {
+            *("WishList", "told", "peer", "was_asked", "taught", "deal", "said", "claims", "peers", "asked", "dealt")
+        }
+
+    def test_docstrings_and_comments_are_looked_at(self) -> None:
+        code = (
+            '"""A module.\n\nIt says so.\n"""\n'
+            "x = 'told'  # is no error\n"
+            "y = 1\n'There is no value.'\n# It is no longer asked.\n# There is no longer one.\n"
+        )
+        assert [line for line, text in _prose(code) if BANNED_PROSE.search(text)] == [3, 5, 8]
 
 
 class TestTests:
     def test_fixtures_have_types(self) -> None:
         """Each argument and result of a fixture has an annotation without ``Any``."""
         untyped = []
-        for path in sorted((ROOT / "tests").rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name, tree in TEST_TREES.items():
+            for node in ast.walk(tree):
                 if not isinstance(node, ast.FunctionDef) or not any(map(_is_fixture, node.decorator_list)):
                     continue
                 arguments = [a.annotation for a in node.args.args if a.arg != "self"]
                 if any(a is None or "Any" in ast.unparse(a) for a in [*arguments, node.returns]):
-                    untyped.append(f"{_name(path)}:{node.lineno}: {node.name}")
+                    untyped.append(f"{name}:{node.lineno}: {node.name}")
         _assert_none("fixtures without exact types", untyped)
+
+    def test_tests_take_fixtures_with_exact_types(self) -> None:
+        functions = [(n, f) for n, tree in TEST_TREES.items() for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
+        fixtures = {f.name for _, f in functions if any(map(_is_fixture, f.decorator_list))}
+        untyped = [
+            f"{name}:{function.lineno}: {argument.arg}"
+            for name, function in functions
+            if function.name.startswith("test_")
+            for argument in function.args.args
+            if argument.arg in fixtures
+            if argument.annotation is None or ast.unparse(argument.annotation) in ("Any", "Callable[..., Any]")
+        ]
+        _assert_none("arguments of tests without exact types", untyped)
 
     def test_tests_mirror_the_packages(self) -> None:
         """``tests/train/models/test_networks_multi_task.py`` tests ``train/models/networks.py``.
@@ -397,22 +457,26 @@ def _terminal_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _defined_identifiers(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Names of functions, classes, arguments and attributes that a module defines."""
+    """Names of functions, classes, arguments, attributes and variables that a module defines."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.lineno, node.name
-        if isinstance(node, ast.arg):
+        elif isinstance(node, ast.arg):
             yield node.lineno, node.arg
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.attr
-        elif isinstance(node, (ast.ClassDef, ast.Module)):
-            yield from _assigned(node.body)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
 
 
-def _assigned(body: Iterable[ast.stmt]) -> Iterator[tuple[int, str]]:
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        yield from ((node.lineno, t.id) for t in targets if isinstance(t, ast.Name))
+def _prose(source: str) -> Iterator[tuple[int, str]]:
+    """Lines of docstrings and comments with their numbers."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield from enumerate(node.value.value.splitlines(), node.lineno)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def _words(identifier: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Colours and matplotlib settings that all figures share.
 
-The colours are those of Okabe and Ito, which colour-blind readers can tell apart. What differs in colour also differs
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish. What differs in colour also differs
 in shape, hatching or line style, so that a grey print keeps the distinction.
 """
 

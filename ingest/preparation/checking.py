@@ -82,7 +82,7 @@ def check_space_group(structure: Structure | None, options: IngestOptions, probl
     options
         Which space groups are kept.
     problems
-        What is known to be wrong with the crystal, for the message.
+        Known fault of the crystal, for the message.
 
     Raises
     ------

@@ -163,9 +163,10 @@ class MetricRecipe(ImageRecipe):
     pixels: tuple[int, int] = (160, 160)
     """Height and width."""
     views: tuple[View, ...] = ((0.0, 0.0, 0.0),)
-    """Windows of each plane: rotation [degrees], shift to the right and shift up [Å] (:meth:`PlaneFrame.moved`).
-    Several views serve augmentation: the properties of a crystal do not depend on position and rotation of the window.
-    Each view is rendered from the density itself. The scale is fixed: a magnified image would show another crystal."""
+    """Windows of each plane: rotation [degrees], shift to the right and shift up [Å]
+    (:meth:`ingest.slices.planes.PlaneFrame.moved`). Several views serve augmentation: the properties of a crystal do
+    not depend on position and rotation of the window. Each view is rendered from the density itself. The scale is
+    fixed: a magnified image would show another crystal."""
     spline_order: int = 3
     symprec: float = SYMPREC
     version: int = 1

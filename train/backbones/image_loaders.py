@@ -34,7 +34,7 @@ def load_image_backbone(
         Name in :data:`IMAGE_BACKBONES`; otherwise a folder in timm's layout, as a path or under ``ECDREG_MODELS``;
         otherwise a timm model, downloaded from the hub.
     channels
-        Kind of each channel of the slices, from :data:`CHANNEL_SCALES`.
+        Kind of each channel of the slices, from :data:`train.backbones.image.CHANNEL_SCALES`.
     image_size
         Side of the network's input [pixels].
     models

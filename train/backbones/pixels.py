@@ -4,7 +4,8 @@ This image backbone has no trained weights and no scale for single images, so th
 pre-trained network is trained to ignore brightness, but the brightness of a slice in e/Å^3 is a physical quantity. For
 each image:
 
-1. each channel is compressed by the fixed scale of its kind to [-1, 1] (:meth:`ChannelScale.compress`);
+1. each channel is compressed by the fixed scale of its kind to [-1, 1]
+   (:meth:`train.backbones.image.ChannelScale.compress`);
 2. joint histograms are computed of pairs of kinds in one plane, and of each channel with the length of its gradient
    (square root of the shares of pixels; piecewise linear in each value, so that they are continuous in the density);
 3. a filter bank (Gaussian derivatives at scales of 1 to 16 pixels) gives four fields that are invariant to in-plane

@@ -1,6 +1,6 @@
 """Kinds of models: the type of their configuration, how they are fitted, and how they are restored.
 
-:data:`MODEL_KINDS` is the one table of them; a package of somebody else adds an entry through the entry-point group
+:data:`MODEL_KINDS` is the one table of them; another package adds an entry through the entry-point group
 ``ecdreg.model_kinds``. Entries of this project name their functions by module, so that a configuration can be read
 without importing PyTorch.
 """

@@ -1,6 +1,6 @@
 """Modalities: how each kind of input is found, loaded, checked, and read from a file.
 
-:data:`MODALITIES` lists them; a package of somebody else adds an entry through the entry-point group
+:data:`MODALITIES` lists them; another package adds an entry through the entry-point group
 ``ecdreg.modalities``. It imports ``train.config.base``, ``train.config.features`` and ``train.features.densities``;
 everything else of ``train`` may import it.
 """

@@ -229,7 +229,7 @@ class Predictor:
         ------
         IncompatibleInputError
             If a crystal lacks what the model reads, or offers it of another recipe, density kind, level of theory
-            or text level; the message says what to do.
+            or text level; the message names the remedy.
         """
         return self._predict(self._batch(inputs), confidence=confidence)
 
