@@ -1,6 +1,6 @@
 """The library: every use case of the registry as a function, and :class:`Registry`, its entry point.
 
-It imports ``train``, ``ingest`` and ``registry``, and joins them; ``cli`` and the web import it. Nothing in it prints.
+It imports ``train``, ``ingest`` and ``registry``, and joins them; ``cli`` imports it. Nothing in it prints.
 """
 
 from ecdreg.registry import Registry

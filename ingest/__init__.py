@@ -1,4 +1,4 @@
 """Ingestion: from a source of crystals to densities, slices and texts, and into the registry.
 
-It imports ``registry`` only. ``ecdreg`` and ``cli`` may import it; ``train`` may not.
+It imports ``registry`` only. ``ecdreg`` imports it; ``train`` may not.
 """

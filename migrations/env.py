@@ -1,9 +1,8 @@
-"""Runs the migrations on the connection that its caller brings.
+"""Environment of Alembic: it runs the migrations on a connection that the caller has opened.
 
-The library, the tests and the command line share this one way: ``registry.database`` puts
-an open connection into ``config.attributes``, and owns the transaction. Called by the
-program ``alembic`` itself, which developers use to write a new revision, the database of
-the settings is taken.
+The library, the tests and the command line use it in the same way: ``registry.postgres.schema`` puts an open
+connection into ``config.attributes`` and owns the transaction. The program ``alembic``, with which developers write a
+new revision, gives no connection; the environment then connects to the database of the settings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Benchmarks: the vector search of the registry, with FAISS and hnswlib as references.
+"""Benchmarks: vector search compared with FAISS and hnswlib, and deformation densities from free atoms.
 
 The command ``ecdreg bench`` imports it; the other modules of the library do not.
 """

@@ -1,5 +1,5 @@
 """Reports: self-contained HTML pages about a model, the explanation of a prediction, or a reproduction of the paper.
 
 ``content`` reads the registry, ``ecdreg.figures`` draws, the Jinja2 templates in ``templates`` make the page. ``cli``,
-``ecdreg.registry`` and the web import it.
+``ecdreg.registry``, ``ecdreg.explanation`` and ``ecdreg.models`` import it.
 """

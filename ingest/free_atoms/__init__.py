@@ -1,7 +1,7 @@
 """Free atoms: tables of their densities, and deformation densities by subtraction from a total density.
 
 ``subtraction`` computes, ``tables`` and ``waves`` serve it, ``validation`` compares with calculated densities.
-It imports ``densities``, ``slices``, ``sources.base`` and ``registry``; ``preparation`` and ``cli`` may import it.
+It imports ``densities``, ``slices``, ``sources`` and ``registry``; ``preparation`` and ``ecdreg.benchmarks`` import it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Preparation of one crystal: reading, checks, slices, texts and checksums, as pure functions of a record.
 
-``options`` has the options of an ingest, ``prepare`` the entry points. It imports all packages of ``ingest`` below it.
-``ingest.pipeline``, ``ingest.workers``, ``ingest.dry_run``, ``ecdreg`` and ``cli`` may import it.
+``options`` has the options of an ingest, ``prepare`` the entry points. It imports ``densities``,
+``free_atoms``, ``slices``, ``sources`` and ``texts`` of ``ingest``. ``ingest.pipeline``, ``ingest.workers``,
+``ingest.preflight``, ``ingest.dry_run`` and ``ecdreg`` import it.
 """

@@ -1,7 +1,7 @@
 """Sources of crystals: dataset folders, the bundled sample and the Materials Project.
 
-``base`` has the protocols, ``catalog`` the named sources. It imports ``readers`` and ``registry``.
-The rest of ``ingest``, ``ecdreg`` and ``cli`` may import it; readers, densities and slices may not.
+``base`` has the protocols, ``catalog`` the named sources. It imports ``readers``, ``slices`` and
+``registry``. ``free_atoms``, ``preparation``, the modules at the top of ``ingest``, and ``ecdreg`` import it.
 """
 
 from __future__ import annotations

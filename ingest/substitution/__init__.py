@@ -1,7 +1,7 @@
 """New compositions in known structures: elements of known crystals are replaced by similar ones.
 
 ``parents`` reads crystals of the registry, ``replacements`` and ``volumes`` model the new ones, ``proposals``
-combines them, ``cif`` writes files. It imports ``texts`` and ``registry``; ``ecdreg`` and ``cli`` may import it.
+combines them, ``cif`` writes files. It imports ``texts`` and ``registry``; ``ecdreg.search`` imports it.
 """
 
 from __future__ import annotations

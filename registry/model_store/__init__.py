@@ -1,6 +1,6 @@
 """The model store: experiments, model versions, their results, and the names of models.
 
-Weights are stored in files (:mod:`registry.files.artifacts`). ``train``, ``ecdreg`` and ``cli`` import it.
+Weights are stored in files (:mod:`registry.files.artifacts`). ``train`` and ``ecdreg`` import it.
 """
 
 from __future__ import annotations

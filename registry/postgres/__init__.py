@@ -1,5 +1,5 @@
 """PostgreSQL: the embedded server, connections, the schema and its SQL surface, and roles.
 
-It contains nothing about single crystals or models. ``registry.database``, ``registry.search`` and the commands
-``ecdreg db`` and ``ecdreg bench`` import it.
+It reads no crystals and no models. ``registry.database``, ``registry.property_store``, ``ecdreg.database`` and
+``ecdreg.benchmarks`` import it.
 """
