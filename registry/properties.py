@@ -22,6 +22,8 @@ from registry.errors import ConfigurationError, UnknownNameError
 
 __all__ = [
     "BUILTIN_PROPERTIES",
+    "DEFAULT_COLOUR",
+    "DEFAULT_OBJECTIVE",
     "DEFAULT_PREFERENCE",
     "FREE_ATOMS",
     "LEVELS_OF_THEORY",
@@ -156,6 +158,12 @@ BUILTIN_PROPERTIES: dict[str, PropertyDefinition] = {
 
 TARGETS: tuple[str, ...] = tuple(name for name, definition in BUILTIN_PROPERTIES.items() if definition.target)
 """The properties that are trained where none is named, in the order in which they are reported."""
+
+DEFAULT_COLOUR = "k_vrh"
+"""The property that figures colour and order crystals by where none is named."""
+
+DEFAULT_OBJECTIVE = "formation_energy_per_atom=min"
+"""The objective of proposals where neither a constraint nor an objective is given."""
 
 
 class PropertyCatalog(Mapping[str, PropertyDefinition]):

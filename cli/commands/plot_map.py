@@ -10,6 +10,7 @@ import typer
 from cli import output
 from cli.connections import open_registry
 from cli.options.arguments import EncoderOption, SeedOption, WhereOption
+from registry.properties import DEFAULT_COLOUR
 
 __all__ = ["plot_map"]
 
@@ -22,7 +23,7 @@ def plot_map(
     encoder: EncoderOption = None,
     color: Annotated[
         str, typer.Option("--color", metavar="NAME", help="A property, or prototype or space_group_symbol.")
-    ] = "k_vrh",
+    ] = DEFAULT_COLOUR,
     method: Annotated[str, typer.Option("--method", metavar="NAME", help="pca, or umap (needs umap-learn).")] = "pca",
     where: WhereOption = None,
     seed: SeedOption = 0,

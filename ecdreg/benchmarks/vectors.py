@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from registry.postgres.schema import upgrade
+from registry.properties import DEFAULT_COLOUR
 
 __all__ = ["ENCODER", "Clusters", "fill", "temporary_database"]
 
@@ -142,9 +143,10 @@ def _insert_crystals(connection: Connection, rows: int, dim: int) -> int:
         "INSERT INTO crystal_revisions (crystal_id, n, is_current, content_sha256, run_id, formula, chemsys, elements)"
         " SELECT id, 1, true, :sha, :run, 'Na', 'Na', '{Na}' FROM crystals ORDER BY id",
         "INSERT INTO property_values (revision_id, property, level_of_theory, value)"
-        " SELECT id, 'k_vrh', 'GGA', 1 + id % 500 FROM crystal_revisions",
+        " SELECT id, :property, 'GGA', 1 + id % 500 FROM crystal_revisions",
     ):
-        values = {name: value for name, value in (("rows", rows), ("sha", _SHA), ("run", run)) if f":{name}" in sql}
+        given = {"rows": rows, "sha": _SHA, "run": run, "property": DEFAULT_COLOUR}
+        values = {name: value for name, value in given.items() if f":{name}" in sql}
         connection.execute(text(sql), values)
     encoder = connection.scalar(
         text(

@@ -15,6 +15,7 @@ from ecdreg.figures.densities import density_figure, fourier_figure
 from ecdreg.figures.files import check_figure_path, write_figure
 from ecdreg.figures.scores import scores_figure
 from registry.catalog import Catalog
+from registry.properties import DEFAULT_COLOUR
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
@@ -56,7 +57,7 @@ def _map(
     registry: Registry,
     encoder: str | None = None,
     *,
-    color: str = "k_vrh",
+    color: str = DEFAULT_COLOUR,
     method: str = "pca",
     where: str | None = None,
     seed: int = 0,

@@ -19,6 +19,8 @@ from registry.errors import ConfigurationError, NotFoundError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.models import CrystalRevision, Density, SliceImage
+from registry.properties import DEFAULT_COLOUR
+from registry.search.filters import materials
 
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
@@ -319,11 +321,11 @@ def _largest_moment(session: Session, kinds: tuple[str, str]) -> int:
 
 
 def _spread(session: Session, recipe_id: int, count: int) -> list[int]:
+    view = materials()
     ids = session.scalars(
-        text(
-            "SELECT m.revision_id FROM v_materials m JOIN slice_images s USING (revision_id)"
-            " WHERE s.recipe_id = :recipe_id ORDER BY m.k_vrh NULLS FIRST, m.crystal_id"
-        ),
-        {"recipe_id": recipe_id},
+        select(view.c.revision_id)
+        .join(SliceImage, SliceImage.revision_id == view.c.revision_id)
+        .where(SliceImage.recipe_id == recipe_id)
+        .order_by(view.c[DEFAULT_COLOUR].nulls_first(), view.c.crystal_id)
     ).all()
     return [int(ids[rank]) for rank in sorted({round(i) for i in np.linspace(0, len(ids) - 1, count)})]

@@ -15,7 +15,7 @@ from ecdreg.search.property_search import element_filter, parse_constraints, par
 from registry.errors import ConfigurationError, InputError
 from registry.formulas import composition
 from registry.jobs.progress import Progress, Silent
-from registry.properties import PROPERTIES
+from registry.properties import DEFAULT_OBJECTIVE, PROPERTIES
 from registry.search.constraints import Constraint, Objective, PropertyEstimate, parse_objective
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from ingest.substitution import Proposal
     from train.discovery.ranking import PropertyModels, RankedCrystal
 
-__all__ = ["DEFAULT_OBJECTIVE", "Proposals", "ProposedCrystal", "propose"]
-
-DEFAULT_OBJECTIVE = "formation_energy_per_atom=min"
-"""Objective where neither a constraint nor an objective is given."""
+__all__ = ["Proposals", "ProposedCrystal", "propose"]
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def propose(
         Ranges of properties, as ``"k_vrh=250:300"`` or ``"k_vrh=250:"``.
     objectives
         ``"k_vrh=max"``, ``"efermi=min"`` or ``"efermi=6"`` (as near as possible). Without any constraint and
-        objective: :data:`DEFAULT_OBJECTIVE`.
+        objective: :data:`registry.properties.DEFAULT_OBJECTIVE`.
     like
         Replace elements of this crystal alone: its id, or ``source:id``.
     prototype
