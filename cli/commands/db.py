@@ -113,7 +113,7 @@ def stop() -> None:
 
 
 @group.command()
-def url() -> None:
+def url(json: JsonOption = False) -> None:
     """Print the URL for other programs, as psql, DBeaver or pandas; the password is shown as ***.
 
     The embedded database has no password; its socket's folder belongs to the server's user.
@@ -121,9 +121,14 @@ def url() -> None:
     \b
     Examples:
       psql "$(ecdreg db url)"
+      ecdreg db url --json
     """
     open_engine(check_schema=False)
-    output.line(database.database_url(settings()))
+    found = database.database_url(settings())
+    if json:
+        output.json({"url": found})
+    else:
+        output.line(found)
 
 
 @group.command()

@@ -49,6 +49,7 @@ def test_the_embedded_database_from_nothing_to_stopped(invoke: Invoke, own_home:
     assert (status["kind"], status["running"], status["schema"]) == ("embedded", True, "current")
     assert status["pgvector"] == "0.8.6"
     assert invoke("db", "url").stdout.strip() == status["url"]
+    assert json.loads(invoke("db", "url", "--json").stdout) == {"url": status["url"]}
 
     assert invoke("db", "upgrade").stdout == f"the schema is already at revision {status['head']}\n"
     assert invoke("db", "stop").stdout == f"stopped: {own_home}/pg18\n"
