@@ -145,6 +145,7 @@ def ingest(
             session, source=source.name, source_release=source.release, parameters=options.parameters()
         ).id
     report = IngestReport(run_id, source.name, len(records))
+    _log.info("run %d ingests %d records of %s", run_id, len(records), source.name)
     status = "failed"
     try:
         with _stop_signals() as stopped:

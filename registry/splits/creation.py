@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ __all__ = [
     "ensure_default_split",
     "import_split",
 ]
+
+_log = logging.getLogger("registry")
 
 DEFAULT_SPLIT = "default"
 """Name of the split that training creates where none is named."""
@@ -304,6 +307,7 @@ def _store(session: Session, split: Split, rows: list[dict[str, Any]], *, folds:
     session.add(split)
     session.flush()
     session.execute(insert(SplitMember), [{"split_id": split.id, **row} for row in rows])
+    _log.info("created split %r for %s with %d members", split.name, split.target, len(rows))
     return split
 
 
