@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecdreg import Registry
+from ecdreg.models.reproduction import ReproductionResult, plan_reproduction
 from ecdreg.results import Results
 from registry.errors import ConfigurationError
 from registry.settings import Settings
@@ -137,10 +138,52 @@ def test_page_of_an_explanation(invoke: Invoke, registry: Registry, baseline: No
         registry.explain("nothing", "s-1", page=tmp_path / "no" / "page.html")
 
 
+def test_imported_split(invoke: Invoke, registry: Registry, crystals: dict[str, int], tmp_path: Path) -> None:
+    lines = [f"mp-{i},{'holdout,' if i % 4 == 0 else f'cv,{i % 4 - 1}'}" for i in range(1, 25)]
+    file = tmp_path / "mine.csv"
+    file.write_text("\n".join(["id,subset,fold", *lines]) + "\n", encoding="utf-8")
+    done = invoke("split", "import", file, "--target", "k_vrh", "--json")
+    made = registry.import_split(file, targets=["k_vrh"])
+    assert [row | {"created_at": ""} for row in printed(done)] == plain(
+        [row | {"created_at": ""} for row in made.to_dicts()]
+    )
+    assert [warning for warning in made.warnings if warning not in done.stderr] == []
+
+
+def test_reproduction_and_the_figure_of_its_scores(
+    invoke: Invoke, registry: Registry, crystals: dict[str, int], tmp_path: Path
+) -> None:
+    """The command trains with seed 1 and the library with seed 2; each finds what the other has trained."""
+    split = "mine-{target}-{seed}"
+
+    def command(seed: int) -> Invocation:
+        return invoke(
+            "reproduce", "paper", "--target", "k_vrh", "--seed", seed, "--stage", "text", "--text-level", "formula",
+            "--split", split, "--make-splits", "--json",
+        )  # fmt: skip
+
+    def call(seed: int) -> ReproductionResult:
+        return registry.reproduce_paper(
+            targets=["k_vrh"], seeds=[seed], stages=["text"], text_levels=["formula"], split=split, make_splits=True
+        )  # fmt: skip
+
+    first, second = command(1), call(2)
+    assert json.loads(first.stdout) == plain(call(1).to_dict())
+    assert json.loads(command(2).stdout) == plain(second.to_dict())
+    files = [tmp_path / "command.png", tmp_path / "library.png"]
+    done = invoke("plot", "scores", "--target", "k_vrh", "--seed", 1, "--split", split, "-o", files[0])
+    assert done.exit_code == 0, done.stderr
+    plan = plan_reproduction(targets=["k_vrh"], seeds=[1], split=split)
+    registry.plot("scores", files[1], plan=plan)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 DEFAULTS: dict[str, tuple[str, Callable[..., object]]] = {
     "predict": ("cli.commands.predict:predict", Registry.predict),
     "similar": ("cli.commands.similar:similar", Registry.similar),
     "search": ("cli.commands.search:search", Registry.search),
+    "split import": ("cli.commands.split:import_", Registry.import_split),
+    "split create": ("cli.commands.split:create", Registry.create_split),
     "propose": ("cli.commands.propose:propose", Registry.propose),
     "explain": ("cli.commands.explain:explain", Registry.explain),
     "evaluate search": ("cli.commands.evaluate:search", Registry.evaluate_search),

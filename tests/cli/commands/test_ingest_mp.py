@@ -9,15 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from ecdreg.ingestion import plan_ingest, preview_ingest
 from ingest.sources.mp.objects import BUCKET, object_key
 from registry.files.grids import GridStore
 from registry.files.object_cache import ObjectCache
+from registry.settings import Settings
 from tests.conftest import Invoke
 from tests.ingest.sources.mp_standin import KEY, Fault, Material, Standin, material
 
@@ -156,13 +159,17 @@ def test_a_blocked_address_stops_with_one_line(standin: Standin, invoke: Invoke)
     assert "blocked the address of this machine" in done.stderr
 
 
-def test_a_dry_run_prints_the_size_and_writes_nothing(standin: Standin, invoke: Invoke, cluster_url: str) -> None:
+def test_a_dry_run_prints_the_size_and_writes_nothing(
+    standin: Standin, invoke: Invoke, cluster_url: str, settings: Settings
+) -> None:
     done = invoke("ingest", "--fcc", "--dry-run", "--limit", 4, "--json")
     assert done.exit_code == 0, done.stderr
     answer = json.loads(done.stdout)
     bodies = [body for number in range(1, 5) for body in standin.materials[f"mp-{number}"].objects.values()]
     assert answer["bytes"] == sum(map(len, bodies))
     assert (answer["materials"], answer["objects"], answer["unchanged"]) == (4, 4, 0)
+    plan = plan_ingest(settings, fcc=True, limit=4)
+    assert answer == json.loads(json.dumps(asdict(preview_ingest(settings, plan).found))), "the same from Python"
     assert query(cluster_url, "SELECT count(*) FROM ingest_runs") == [(0,)]
     assert standin.requests("/chgcars/") == []
     assert "GB to download" in invoke("ingest", "--fcc", "--dry-run", "--limit", 1).stdout

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pymatgen.core import Structure
 
 from ecdreg import Registry
 from ecdreg.figures.catalog import FIGURES
@@ -18,10 +21,15 @@ from ecdreg.figures.fold_curves import fold_curves_figure
 from ecdreg.figures.predictions import parity_figure
 from ecdreg.report.content import Point
 from ecdreg.report.model import model_page
+from registry.crystals import write_crystal
+from registry.database import session_scope
 from registry.errors import ConfigurationError, UnknownNameError
+from registry.files.grids import GridStore
+from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 from tests.conftest import Invoke
 from tests.ecdreg.report.test_reproduction import line
+from tests.small_registry import crystal
 
 if TYPE_CHECKING:
     from tests.conftest import Invoke
@@ -42,6 +50,23 @@ def test_figure_from_python_is_that_of_the_command(
     assert invoke("plot", name, "-o", by_command).exit_code == 0
     assert isinstance(registry.plot(name, by_python), Figure)
     assert by_python.read_bytes() == by_command.read_bytes()
+
+
+def test_figures_of_models_and_densities(
+    invoke: Invoke, registry: Registry, models: SimpleNamespace, tmp_path: Path
+) -> None:
+    salt = Structure(np.eye(3) * 4.0, ["Li", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with session_scope(registry.engine) as session:
+        run = start_run(session, source="other", source_release=None, parameters={})
+        data = replace(crystal(0, source="other"), structure=salt.as_dict())
+        write_crystal(session, data, run_id=run.id, grids=GridStore(registry.settings.grids_url))
+        finish_run(session, run)
+    for name, argument in (("curves", "image:k_vrh"), ("density", "other:mp-1")):
+        by_command, by_python = tmp_path / f"command-{name}.png", tmp_path / f"python-{name}.png"
+        done = invoke("plot", name, argument, "-o", by_command)
+        assert done.exit_code == 0, done.stderr
+        registry.plot(name, by_python, **{"models" if name == "curves" else "ids": [argument]})
+        assert by_python.read_bytes() == by_command.read_bytes()
 
 
 def test_unknown_figure_and_unsuitable_path(registry: Registry, tmp_path: Path) -> None:
