@@ -239,6 +239,6 @@ def _row(
 
 
 def _doubt(row: ModelPrediction) -> str:
-    # The mark is the registry's; a range that was changed since gives no reason of its own.
+    # A value may be inside a range that was changed later; then only the stored mark remains.
     reason = None if row.known is None else suspect_reason(row.target, row.known)
     return f"{row.id}: {reason or f'{row.target} = {row.known:.6g} is marked suspect'}"

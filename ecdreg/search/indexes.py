@@ -68,7 +68,7 @@ def build_indexes(
     registry
         An open registry.
     encoder
-        Name or alias; None: every encoder that an index is worth it for.
+        Name or alias; None: every encoder with enough vectors for an index.
     metric
         Distance to index: ``cosine``, ``l2`` or ``inner_product``.
     m
@@ -117,7 +117,7 @@ def build_indexes(
         notes.append(f"index of {name} for {metric}: {time.perf_counter() - start:.1f} s")
         progress.end()
     if not rows:
-        notes.append("no encoder has so many vectors that an index is worth it; name one to build it all the same")
+        notes.append("no encoder has enough vectors for an index; name one to build it nevertheless")
     return Results(tuple(rows), tuple(notes))
 
 

@@ -1,6 +1,6 @@
 """Free atoms: tables of their densities, and deformation densities by subtraction from a total density.
 
-``subtraction`` computes, ``tables`` and ``waves`` serve it, ``validation`` compares with calculated densities.
+``subtraction`` computes with ``tables`` and ``waves``; ``validation`` compares with calculated densities.
 It imports ``densities``, ``slices``, ``sources`` and ``registry``; ``preparation`` and ``ecdreg.benchmarks`` import it.
 """
 

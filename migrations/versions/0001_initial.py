@@ -1,7 +1,5 @@
 """Initial schema: all tables, constraints and indexes.
 
-First revision.
-
 The tables are written out and not derived from ``registry.models``, because a released migration must
 not change. ``tests/registry/test_migrations.py`` compares the catalogues of both. ``registry.postgres.requirements``
 creates the extension ``vector`` before this revision runs; a downgrade keeps the extension, which may belong to an

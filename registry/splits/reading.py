@@ -130,7 +130,7 @@ def split_summary(session: Session, name: str) -> list[SplitSummary]:
 
 
 def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
-    """Number of reasons of each kind, the most frequent first; the kind stands before the first colon."""
+    """Number of reasons of each kind, the most frequent first; the kind precedes the first colon."""
     return dict(Counter(reason.partition(":")[0] for reason in reasons).most_common())
 
 

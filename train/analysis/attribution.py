@@ -30,7 +30,7 @@ from torch import Tensor
 
 from registry.errors import ModelError
 
-__all__ = ["Path", "Shapley", "integrated_gradients", "shapley"]
+__all__ = ["Outer", "Path", "Shapley", "integrated_gradients", "shapley"]
 
 Coalitions: TypeAlias = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 """Function from M coalitions (M, n), each a mask of present parts, to their predictions (M,)."""

@@ -38,7 +38,7 @@ def recommended_tower(modality: str, *, in_stack: bool, dense: bool) -> dict[str
         Whether the tower belongs to a stack; its image tower follows the paper's protocol,
         with a substitute backbone.
     dense
-        Whether dense layers are wanted wherever nothing else is requested.
+        Whether to use dense layers where nothing else is requested.
     """
     if modality not in _ALONE or (modality == "image" and (in_stack or dense)):
         return {}

@@ -82,7 +82,7 @@ def tune(
     Parameters
     ----------
     context
-        The registry, to whose database features and, in the schema :data:`SCHEMA`, trials are written; and the caches.
+        The open registry and its caches. Features are written to the database, and trials to its schema :data:`SCHEMA`.
     config
         The first trial, and the fields that the space does not vary.
     split

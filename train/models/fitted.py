@@ -116,7 +116,7 @@ class FitContext:
         return self.targets if self.targets.ndim == 1 else self.targets[:, 0]
 
     def derived_seed(self, *parts: object) -> int:
-        """A seed of its own for each purpose."""
+        """Derive a separate seed for each purpose."""
         return derived_seed(self.seed, *parts)
 
 
@@ -168,7 +168,7 @@ def restore_model(config: TrainConfig, data: bytes, context: RestoreContext | No
 
 
 def derived_seed(seed: int, *parts: object) -> int:
-    """A seed of its own for each purpose, so that no two draws of an experiment are the same.
+    """Derive a separate seed for each purpose, so that no two draws of an experiment are the same.
 
     >>> derived_seed(0, "weights", 1) == derived_seed(0, "weights", 1) != derived_seed(0, "weights", 2)
     True

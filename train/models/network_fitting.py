@@ -74,7 +74,7 @@ class FittedNetwork:
 
 
 def network_inputs(batch: Batch, *, raw: bool) -> Inputs:
-    """Inputs of a network: raw inputs where there are any and they are wanted, else frozen features."""
+    """Inputs of a network: raw inputs where they are present and requested, else frozen features."""
     return optimization.to_inputs(**({**batch.features, **batch.raw} if raw else batch.features))
 
 

@@ -64,8 +64,8 @@ def encoder_inputs(session: Session, encoder: Encoder) -> EncoderInputs:
 def reads_sentences(session: Session, encoder: Encoder) -> bool:
     """Whether :func:`encode_text` accepts sentences for this encoder.
 
-    Encoders of texts do, and those of images whose space is shared with texts: of a CLIP, frozen or trained, and of a
-    dual encoder.
+    True for encoders of texts, and for encoders of images that share a space with texts: those of a CLIP, frozen or
+    trained, and of a dual encoder.
 
     Parameters
     ----------

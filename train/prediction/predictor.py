@@ -127,7 +127,7 @@ class Predictor:
         model
             As ``registry.model_store.resolve_model`` gives it.
         folds
-            Whether the models of the folds are wanted, which the spread is taken over.
+            Whether to load the models of the folds, which give the spread.
 
         Raises
         ------

@@ -18,7 +18,7 @@ from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
 from registry.model_store import resolve_model
 from tests.train.conftest import RECIPE, SmallRegistry
-from train.analysis.attribution import integrated_gradients, shapley
+from train.analysis.attribution import Outer, integrated_gradients, shapley
 from train.analysis.explanation import Explanation, _scaled, _unscaled, explain
 from train.config.kinds import parse_config
 from train.prediction.predictor import Predictor
@@ -57,7 +57,7 @@ def test_an_attribution_needs_parts() -> None:
 
 
 @pytest.mark.parametrize("outer", [None, lambda t: np.where(t > 5, 3 * t, t)])
-def test_integrated_gradients_are_complete(outer: Callable[[torch.Tensor], NDArray[np.float64]] | None) -> None:
+def test_integrated_gradients_are_complete(outer: Outer | None) -> None:
     start, end = torch.tensor([0.0, 1.0, -1.0]), torch.tensor([2.0, 1.0, 3.0])
     path = integrated_gradients(lambda x: (x**2 * torch.tensor([1.0, 5.0, 1.0])).sum(1), start, end, outer=outer,
                                 tolerance=1e-3, relative_tolerance=0.0)  # fmt: skip
