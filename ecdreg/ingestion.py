@@ -1,4 +1,4 @@
-"""Ingestion: crystals of a source into the registry, and what an ingest of the Materials Project would download."""
+"""Ingestion: crystals of a source into the registry, and the preview of downloads from the Materials Project."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def run_ingest(registry: Registry, plan: IngestPlan, *, progress: Progress | Non
 
 
 def preview_ingest(settings: Settings, plan: IngestPlan, *, progress: Progress | None = None) -> IngestPreview:
-    """Find out what an ingest of the Materials Project would download; nothing is written.
+    """List the downloads of an ingest of the Materials Project; nothing is written.
 
     Parameters
     ----------

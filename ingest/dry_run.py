@@ -1,4 +1,4 @@
-"""Dry run of an ingest from the Materials Project: what would be downloaded, without downloading it."""
+"""Dry run of an ingest from the Materials Project: a list of the downloads, without downloading."""
 
 from __future__ import annotations
 

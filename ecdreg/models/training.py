@@ -217,7 +217,7 @@ def _note_options_without_effect(options: ModelOptions, configs: Sequence[TrainC
 
 
 def _prepare_split(session: Session, kind: str, target: str, name: str, options: ModelOptions, notes: Notes) -> None:
-    """Find the split, or make the default one; note what a new one contains, and what an old one does not."""
+    """Find the split, or make the default one; note the members of a new one, and crystals that an old one lacks."""
     exists = any(summary.name == name and summary.target == target for summary in list_splits(session))
     if name != DEFAULT_SPLIT or exists:
         split = find_split(session, name, target)

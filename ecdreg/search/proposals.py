@@ -30,7 +30,7 @@ __all__ = ["Proposals", "ProposedCrystal", "propose"]
 
 @dataclass(frozen=True)
 class ProposedCrystal:
-    """A crystal that is not in the registry, and what models predict of it."""
+    """A crystal that is not in the registry, with its predictions."""
 
     rank: int
     """From 1."""

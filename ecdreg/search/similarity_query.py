@@ -297,7 +297,7 @@ class SimilarityQuery:
         )
 
     def _file_encoder(self) -> Encoder:
-        """The encoder of files: the default if the files contain what it reads, else a frozen one.
+        """The encoder of files: the default if the files contain its inputs, else a frozen one.
 
         Of a structure alone that is the composition on Pettifor's scale, which finds better neighbours than a text,
         or else a text.

@@ -1,4 +1,4 @@
-"""Checks of what a source provides: structure against density cell, formula, space group, densities."""
+"""Checks of the data of a source: structure against density cell, formula, space group, densities."""
 
 from __future__ import annotations
 

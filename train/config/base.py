@@ -76,7 +76,7 @@ def validated(model: type[Model], values: Mapping[str, Any], *, where: str = "")
 
 
 def _message(error: ValidationError, model: type[ConfigModel], where: str) -> str:
-    """One line for the first fault: which field, which value, what to do."""
+    """One line for the first fault: field, value and remedy."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in ((where,) if where else ()) + first["loc"])
     kind, value = first["type"], first.get("input")

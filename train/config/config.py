@@ -1,4 +1,4 @@
-"""Base of the configurations of models: what every kind of model states about itself.
+"""Base of the configurations of models: the properties that every kind of model has.
 
 :data:`train.config.kinds.MODEL_KINDS` lists the kinds; :func:`train.config.kinds.parse_config` reads any of them. A
 configuration holds no seed: runs of one configuration with several seeds share its checksum.

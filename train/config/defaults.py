@@ -1,4 +1,4 @@
-"""Default towers and joins of each kind of model: what cross-validation chose (docs/results.md).
+"""Default towers and joins of each kind of model, chosen by cross-validation (docs/results.md).
 
 The types of :mod:`train.config.schema` have the paper's protocol with substitute backbones as their defaults. This
 module contains the values that were measured to be better; requested values take precedence over them.

@@ -100,7 +100,7 @@ Join = Annotated[NetworkJoin | RegressorJoin, Field(discriminator="type")]
 
 
 class TowerPart(ConfigModel):
-    """A tower of a stack: one modality, its features, and what reads them."""
+    """A tower of a stack: one modality, its features, and its network or regressor."""
 
     modality: Name
     """Name in ``MODALITIES``."""

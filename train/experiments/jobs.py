@@ -205,7 +205,7 @@ def _context(settings: Settings) -> ExperimentContext:
 
 
 def _close() -> None:
-    """Close what this worker keeps."""
+    """Close the objects that this worker keeps."""
     if getattr(_kept, "settings", None) is not None:
         _kept.context.engine.dispose()
         _kept.settings = _kept.context = None

@@ -58,7 +58,7 @@ def config_of(experiment: Experiment) -> TrainConfig:
 def read_result(
     session: Session, experiment: Experiment, outcome: str, started: float, needed: Sequence[ExperimentResult]
 ) -> ExperimentResult:
-    """The result of a finished experiment, from what it wrote.
+    """The result of a finished experiment, from its stored records.
 
     Parameters
     ----------

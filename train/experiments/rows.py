@@ -1,4 +1,4 @@
-"""Rows of a split: what models are fitted to, and the holdout, which is separate by construction.
+"""Rows of a split: the rows to fit, and the holdout, which is separate by construction.
 
 A fit receives :attr:`SplitRows.cv` alone; :attr:`SplitRows.holdout` is read once, by the refit, after everything has
 been fitted. Values are in the unit of the target: whatever is fitted to them belongs to a model version.

@@ -69,7 +69,7 @@ def run_experiment(
     again: bool = False,
     baselines: bool = True,
 ) -> ExperimentResult:
-    """Train a model on a split, and first what it needs: the baselines, and for a stack its towers.
+    """Train a model on a split, after the baselines and, for a stack, its towers.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _inputs(context: ExperimentContext, config: TrainConfig, rows: SplitRows) ->
 
 
 def _input_checksums(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
-    """Checksums of what a configuration names: another recipe, backbone, text or value is another experiment."""
+    """Checksums of the inputs of a configuration: another recipe, backbone, text or value is another experiment."""
     cv, columns = rows.cv, rows.cv.columns
     absent = [None] * len(cv)
     read: list[Any] = [

@@ -204,7 +204,7 @@ def _stack(config: StackConfig) -> tuple[Parameter, ...]:
 
 
 def _joined(config: StackConfig) -> tuple[Parameter, ...]:
-    """The space of a stack that a regressor joins: which of its towers, joined how, and what they read."""
+    """Space of a stack that a regressor joins: selection of its towers, join, and features of the towers."""
     names = config.modalities
     subsets = ["-".join(towers) for n in range(len(names), 1, -1) for towers in combinations(names, n)]
     # A stack that joins features has no regressors of single towers to search; elsewhere these stay as they are.

@@ -129,7 +129,7 @@ def tune(
 
 @dataclass
 class _Search:
-    """One search: where it begins, what it varies, and the rows that it scores on."""
+    """One search: first configuration, search space, and scored rows."""
 
     config: TrainConfig
     space: tuple[Parameter, ...]

@@ -334,7 +334,7 @@ def check_known(featurizer: Featurizer, known: Mapping[str, Any]) -> None:
 
 
 def input_sha256(crystals: CrystalInputs, row: int, modalities: Sequence[str]) -> str | None:
-    """Checksum of what an encoder reads of one crystal; None where a modality is missing.
+    """Checksum of the inputs of an encoder for one crystal; None where a modality is missing.
 
     Parameters
     ----------

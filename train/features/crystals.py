@@ -1,4 +1,4 @@
-"""Crystals of the registry and what models read of them, one column for each modality."""
+"""Crystals of the registry with the inputs of models, one column for each modality."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_crystals(
     *,
     trained_on: Mapping[str, Any] | None = None,
 ) -> CrystalInputs:
-    """Read what models read of crystals: one query, and one for each modality.
+    """Read the inputs of models for crystals: one query, and one for each modality.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class Featurizer(Protocol):
         """Features of N inputs, (N, D)."""
 
     def preprocessing(self) -> dict[str, Any]:
-        """JSON description of what is done to an input before the weights, and to their output; identifies encoders."""
+        """JSON description of the processing before and after the weights; identifies encoders."""
 
     def spec(self) -> dict[str, Any]:
         """JSON arguments of :func:`train.modalities.restore_featurizer`."""

@@ -211,7 +211,7 @@ class Modality(ABC, Generic[C]):
     def check(
         self, crystal: str, column: Column, row: int, config: C, trained_on: Mapping[str, Any], *, model: str
     ) -> None:
-        """Refuse a crystal of the registry that lacks what a model reads.
+        """Refuse a crystal of the registry that lacks an input of a model.
 
         Parameters
         ----------

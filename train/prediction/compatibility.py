@@ -1,4 +1,4 @@
-"""Compatibility: what a model reads of a crystal, and the refusal of what it was not trained on.
+"""Compatibility: the inputs of a model for a crystal, and refusal of inputs unlike its training data.
 
 Another recipe, density kind, level of theory or text level gives numbers that mean nothing. Each modality checks its
 own input (:class:`train.modalities.Modality`); the message states what to give instead.
@@ -25,7 +25,7 @@ def read_inputs(
     model: str,
     modalities: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """By modality, what a model reads of N crystals: pixels (N, C, H, W), texts, formulas, densities.
+    """Inputs of a model for N crystals, by modality: pixels (N, C, H, W), texts, formulas, densities.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def read_inputs(
 
 
 def check_stored(crystals: CrystalInputs, config: TrainConfig, trained_on: Mapping[str, Any], *, model: str) -> None:
-    """Refuse crystals of the registry that lack what a model reads.
+    """Refuse crystals of the registry that lack inputs of a model.
 
     Parameters
     ----------

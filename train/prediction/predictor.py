@@ -234,7 +234,7 @@ class Predictor:
         return self._predict(self._batch(inputs), confidence=confidence)
 
     def encode(self, inputs: Sequence[CrystalData]) -> NDArray[np.float32]:
-        """Vectors of such crystals under the refit, (N, width): what it would write as embeddings.
+        """Vectors of such crystals under the refit, (N, width), equal to the embeddings that it would write.
 
         Raises
         ------
@@ -378,7 +378,7 @@ class Predictor:
         return self._batch_of(read, len(crystals))
 
     def _batch_of(self, read: Mapping[str, Any], n: int) -> Batch:
-        """The inputs of the model, from what it reads of N crystals by modality."""
+        """Batch of N crystals from the inputs of each modality."""
         features, raw = {}, {}
         for name, values in read.items():
             if self._refit.reads_raw and MODALITIES[name].trains_backbone:

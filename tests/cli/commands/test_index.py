@@ -18,7 +18,7 @@ def test_build_status_and_drop(
     assert answer.stdout.splitlines()[1].split() == ["circle:metric", "3", "24", "not", "needed"]
     answer = invoke("index", "build")
     assert answer.exit_code == 0
-    assert "no encoder has so many vectors" in answer.stderr
+    assert "no encoder has enough vectors" in answer.stderr
 
     monkeypatch.setattr(vector_indexes, "INDEX_ROWS", 20)
     answer = invoke("index", "status")
