@@ -34,9 +34,9 @@ def open_engine(*, check_schema: bool = True) -> Engine:
     Raises
     ------
     EcdregError
-        As :func:`registry.database.connect`; the error boundary turns it into an exit code.
+        As :func:`ecdreg.database.connect`; the error boundary turns it into an exit code.
     """
-    from registry.database import connect
+    from ecdreg.database import connect
 
     chosen = settings()
     if chosen.embedded and not (chosen.postgres_data / "PG_VERSION").exists():

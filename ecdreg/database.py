@@ -23,6 +23,7 @@ __all__ = [
     "Grant",
     "Psql",
     "SchemaChange",
+    "connect",
     "database_exists",
     "database_status",
     "database_url",

@@ -17,7 +17,8 @@ from registry.model_store import resolve_model
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
     from registry.jobs.progress import Progress
-    from train.analysis.explanation import Explanation, Parts
+    from train.analysis.explanation import Explanation
+    from train.analysis.explanation import Parts as Parts
 
 __all__ = ["ExplainedPrediction", "explain"]
 

@@ -21,7 +21,7 @@ from registry.splits.reading import MemberRow, SplitSummary
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
 
-__all__ = ["SplitMembers", "create_split", "import_split", "list_splits", "show_split"]
+__all__ = ["SplitMembers", "SplitSummary", "create_split", "import_split", "list_splits", "show_split"]
 
 
 @dataclass(frozen=True)

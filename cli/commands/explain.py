@@ -12,8 +12,7 @@ from cli.connections import open_registry
 from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
-    from ecdreg.explanation import ExplainedPrediction
-    from train.analysis.explanation import Parts
+    from ecdreg.explanation import ExplainedPrediction, Parts
 
 __all__ = ["explain"]
 

@@ -13,7 +13,7 @@ from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
     from ecdreg.results import Results
-    from registry.search.indexes import VectorIndex
+    from ecdreg.search.indexes import VectorIndex
 
 __all__ = ["group"]
 

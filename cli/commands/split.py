@@ -13,7 +13,7 @@ from cli import output
 from cli.connections import open_registry
 from cli.groups import command_group
 from cli.options.arguments import JsonOption, RecipeOption, SeedOption, TargetOption, TextLevelOption, none_or
-from registry.splits.reading import SplitSummary
+from ecdreg.splits import SplitSummary
 
 __all__ = ["group"]
 

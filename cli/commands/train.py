@@ -250,7 +250,7 @@ def baseline(run: RunOptions) -> None:
 
 def _train(kind: str, run: RunOptions, model: ModelRunOptions, *sets: object, **options: Any) -> None:
     """Train models of a kind with the options of the command, and print the leaderboard."""
-    from train.config.options import ModelOptions
+    from ecdreg.models.options import ModelOptions
 
     known = {field.name for field in fields(ModelOptions)}
     given = {name: value for one in (model, *sets) for name, value in vars(one).items() if name in known}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from registry.search.constraints import PropertyEstimate
+    from ecdreg.search.property_search import PropertyEstimate
 
 __all__ = [
     "AllElementsOption",

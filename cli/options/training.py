@@ -1,6 +1,6 @@
 """Options of ``ecdreg train ...``, in sets that its commands share.
 
-Fields that are named as those of :class:`train.config.options.ModelOptions` are passed to it.
+Fields that are named as those of :class:`ecdreg.models.options.ModelOptions` are passed to it.
 """
 
 from __future__ import annotations

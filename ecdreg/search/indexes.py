@@ -16,7 +16,7 @@ from registry.search.indexes import BuildOptions, VectorIndex
 if TYPE_CHECKING:
     from ecdreg.registry import Registry
 
-__all__ = ["build_indexes", "drop_indexes", "index_status"]
+__all__ = ["VectorIndex", "build_indexes", "drop_indexes", "index_status"]
 
 
 def index_status(registry: Registry, encoder: str | None = None, *, metric: str | None = None) -> Results[VectorIndex]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FoundCrystal",
     "FoundCrystals",
+    "PropertyEstimate",
     "element_filter",
     "parse_constraints",
     "parse_objectives",
