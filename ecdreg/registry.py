@@ -110,7 +110,7 @@ class Registry:
         return cls(connect(settings, application_name="ecdreg notebook"), settings)
 
     def close(self) -> None:
-        """Close the connections; an embedded database goes on running for others."""
+        """Close the connections; an embedded database keeps running for other processes."""
         self.engine.dispose()
 
     def __enter__(self) -> Self:

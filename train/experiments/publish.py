@@ -48,7 +48,7 @@ def publish_encoder(
     inputs
         Of all crystals.
     preprocessing
-        What happens to an input before the weights see it.
+        Processing of inputs before the weights.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class SplitRows:
 
     @property
     def targets(self) -> NDArray[np.float64]:
-        """Targets of the fit: (N,), or (N, 1 + A) with the auxiliary targets behind."""
+        """Targets of the fit: (N,), or (N, 1 + A) where A auxiliary targets follow."""
         return np.column_stack([self.cv.values, self.auxiliary]) if self.auxiliary.shape[1] else self.cv.values
 
     @property

@@ -1,10 +1,10 @@
 """Search spaces: the parameters that tuning varies, for each kind of model.
 
-Of a network these are how it is trained; a regressor finds its own parameters, so that there they are which regressor
-reads which features, and which towers a stack joins. A parameter is named by the path to its field, as
-``training.readout.learning_rate`` or ``towers.image.features.backbone``; widths are written ``512-256``, towers
-``text-density``. Whatever is not in the space stays as the configuration has it. The configuration's own value always
-belongs to the space, so that it can be the first trial.
+For networks these are the parameters of training. Regressors find their own parameters, so that the space then contains
+the choice of the regressor, of its features, and of the towers that a stack joins. A parameter is named by the path to
+its field, as ``training.readout.learning_rate`` or ``towers.image.features.backbone``; widths are written ``512-256``,
+towers ``text-density``. Fields outside the space keep the values of the configuration. The configuration's own value
+always belongs to the space, so that it can be the first trial.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def out_of_fold_features(
     full
         The full tower.
     groups
-        What must stay together, for each row: its material.
+        Group of each row, which is not divided: its material.
     n_groups
         Number of inner towers.
 
@@ -65,7 +65,7 @@ def out_of_fold_predictions(context: FitContext, *, groups: Sequence[str], n_gro
     context
         Of the full tower: its configuration, the N rows that it was fitted to, and the epochs of its phases.
     groups
-        What must stay together, for each row: its material.
+        Group of each row, which is not divided: its material.
     n_groups
         Number of inner towers.
 

@@ -3,7 +3,7 @@
 A trial is a configuration whose folds are trained and scored as :func:`train.experiments.run.run_experiment` does it:
 the same seeds, the same inner rows of early stopping. No trial is refitted, none reads the holdout, and nothing of a
 trial but its numbers is kept. Trials are stored in the same PostgreSQL, in a schema of Optuna; an interrupted search
-goes on with the trials that it would have made (T. Akiba et al., KDD 2019; J. Bergstra et al., NIPS 2011).
+continues with the same trials as without the interruption (T. Akiba et al., KDD 2019; J. Bergstra et al., NIPS 2011).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from train.models.fitted import derived_seed
 __all__ = ["SCHEMA", "TuneResult", "tune"]
 
 SCHEMA = "optuna"
-"""Schema of the registry's database that holds the trials; nothing else touches it."""
+"""Schema of the registry's database for the trials; no other code uses it."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _one_trial(study: Any, search: _Search) -> str | None:
             return None
         if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial(left[0])
-    # Each trial has its own generator: an interrupted search goes on with the trials that it would have made.
+    # Each trial has its own generator: an interrupted search continues with the same trials.
     number = len(_finished(study))
     study.sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "trial", number), n_startup_trials=10)
     trial = study.ask()

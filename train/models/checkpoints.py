@@ -1,4 +1,4 @@
-"""A trained network as bytes, and back: safetensors, never pickle.
+"""Conversion of trained networks to bytes and back: safetensors, never pickle.
 
 What is stored: every weight and statistic of the network (feature scalers among them), and
 in the metadata the config, the target's scaler and the identity of each backbone. A frozen

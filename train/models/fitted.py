@@ -95,7 +95,7 @@ class FitContext:
     batch: Batch
     """The N rows to fit."""
     targets: NDArray[np.float64]
-    """(N,) in the unit of the target, or (N, 1 + A) with the values of A auxiliary targets behind, in their units, NaN
+    """(N,) in the unit of the target, or (N, 1 + A) where the values of A auxiliary targets follow, in their units, NaN
     where one is not known. Scalers are fitted to these alone."""
     seed: int
     """Seed of the initial weights, the order of the rows and dropout."""

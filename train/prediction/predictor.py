@@ -1,7 +1,7 @@
 """Prediction with a trained model, for crystals of the registry or crystals that were read from files.
 
 A model refuses what it was not trained on: another recipe, density kind, level of theory or text level.
-:mod:`train.prediction.stored` answers for crystals of the model's split.
+:mod:`train.prediction.stored` predicts for crystals of the model's split.
 """
 
 from __future__ import annotations
