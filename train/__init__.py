@@ -1,4 +1,4 @@
 """Training: splits, features, models, experiments, prediction, analysis, and discovery.
 
-It imports ``registry`` alone. ``ecdreg`` and ``cli`` may import it; ``ingest`` may not.
+It imports ``registry`` only. ``ecdreg`` imports it; ``ingest`` may not.
 """

@@ -1,4 +1,4 @@
 """Splits: fixed assignment of crystals to cv, holdout or excluded, by rule or from a file.
 
-It reads and writes tables of ``registry``. ``train``, ``ecdreg`` and ``cli`` import it.
+It reads and writes tables of ``registry``. ``train`` and ``ecdreg`` import it.
 """
