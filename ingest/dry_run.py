@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from ingest.preparation.checksums import input_sha256
 from ingest.preparation.options import IngestOptions
@@ -37,10 +36,6 @@ class DryRunReport:
     """Materials with a text of the Materials Project."""
     troubles: list[str] = field(default_factory=list)
     """Objects of unknown size, with the reason."""
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return asdict(self)
 
 
 def dry_run(

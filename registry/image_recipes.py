@@ -13,7 +13,7 @@ from registry.checksums import json_sha256
 from registry.errors import NotFoundError
 from registry.models import ImageRecipe, SliceImage
 
-__all__ = ["ensure_recipe", "ensure_recipes", "find_recipe", "recipe_sha256"]
+__all__ = ["ensure_recipes", "find_recipe", "recipe_sha256"]
 
 
 def recipe_sha256(parameters: Mapping[str, Any]) -> str:
@@ -27,31 +27,16 @@ def recipe_sha256(parameters: Mapping[str, Any]) -> str:
     return json_sha256(parameters)
 
 
-def ensure_recipe(session: Session, name: str, parameters: Mapping[str, Any], unit: str | None) -> int:
-    """Id of the recipe with these parameters; a new recipe is added.
-
-    Parameters
-    ----------
-    name
-        Name of a new recipe. Recipes are identified by their parameters only.
-    parameters
-        JSON values.
-    unit
-        Unit of the pixels; None for imported and fourier images.
-    """
-    sha256 = recipe_sha256(parameters)
-    return ensure_recipes(session, {sha256: (name, parameters, unit)})[sha256]
-
-
 def ensure_recipes(
     session: Session, recipes: Mapping[str, tuple[str, Mapping[str, Any], str | None]]
 ) -> dict[str, int]:
-    """Ids of several recipes, as :func:`ensure_recipe`; one statement if all of them exist.
+    """Ids of recipes with these parameters; new recipes are added. One statement if all of them exist.
 
     Parameters
     ----------
     recipes
-        (name, parameters, unit) of each recipe, by :func:`recipe_sha256` of the parameters.
+        (name, parameters, unit) of each recipe, by :func:`recipe_sha256` of the parameters, which identify it. The
+        name is that of a new recipe; the unit of the pixels is None for imported and fourier images.
 
     Returns
     -------

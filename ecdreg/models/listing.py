@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,6 @@ __all__ = [
     "CoverageRow",
     "CrossValidation",
     "ModelCard",
-    "ModelComparison",
     "ModelSummary",
     "VersionCard",
     "compare_models",
@@ -126,32 +125,6 @@ class ModelCard:
     """Coverage of the stored 90 % intervals by subset; see :func:`ecdreg.models.scores.coverages`."""
     versions: list[VersionCard]
     encoders: list[str]
-
-
-@dataclass(frozen=True)
-class ModelComparison:
-    """Two models on the rows that both predicted; see :class:`train.analysis.comparison.Comparison`."""
-
-    model: str
-    other: str
-    target: str
-    unit: str
-    splits: tuple[str, ...]
-    n_rows: int
-    """Predictions of each model, over all splits and runs."""
-    n_crystals: int
-    """Materials among them."""
-    rmse: float
-    """RMSE of the model, in ``unit``."""
-    other_rmse: float
-    difference: float
-    """RMSE of the model minus that of the other."""
-    low: float
-    """Lower end of the 95 % interval of the difference."""
-    high: float
-    """Upper end of it."""
-    verdict: str
-    """``better``, ``worse`` or ``tie``."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +245,7 @@ def compare_models(
     targets: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     cv: bool = False,
-) -> Results[ModelComparison]:
+) -> Results[Comparison]:
     """Compare a model with others on the rows that both predicted; see :mod:`train.analysis.comparison`.
 
     Parameters
@@ -308,7 +281,7 @@ def compare_models(
             except NotFoundError:
                 if targets or (target == TARGETS[-1] and not any(made.other == other for made in found)):
                     raise
-    return Results(tuple(ModelComparison(**asdict(one), verdict=one.verdict) for one in found))
+    return Results(tuple(found))
 
 
 def set_alias(registry: Registry, model: str, alias: str) -> Results[Aliased]:

@@ -108,10 +108,6 @@ class Proposals(Results[ProposedCrystal]):
 
     properties: tuple[str, ...] = ()
     """Properties of the constraints and objectives, each once."""
-    n_compositions: int = 0
-    """Compositions that are not in the registry, all of which were ranked."""
-    n_parents: int = 0
-    """Crystals of which elements were replaced."""
     substitutions: tuple[Proposal, ...] = field(default=(), repr=False)
     """Proposals of which the rows are made, in their order."""
 
@@ -274,8 +270,6 @@ def propose(
         tuple(_row(place, proposals[one.place], one) for place, one in enumerate(best, start=1)),
         tuple(notes),
         properties=tuple(names),
-        n_compositions=len(proposals),
-        n_parents=len(parents),
         substitutions=tuple(proposals[one.place] for one in best),
     )
     if target is not None:

@@ -6,7 +6,6 @@ repeated end point: ``values[i, j, k]`` is the value at the fractional point (i/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,6 @@ __all__ = [
     "MAX_SPACING",
     "MIN_POINTS",
     "check_count",
-    "check_densities",
     "check_density",
     "check_lattice",
     "check_same_crystal",
@@ -115,27 +113,6 @@ def check_density(density: DensityData, structure: Structure, *, electrons: floa
             f"deformation density of {_formula(structure)} integrates to {count:.3f} e instead of 0 "
             f"({number:.3f} electrons); its reference is of other atoms, another cell or another unit"
         )
-
-
-def check_densities(densities: Iterable[DensityData], structure: Structure) -> None:
-    """Apply :func:`check_density` to all densities of one crystal, for each level of theory separately.
-
-    Spin and deformation are compared with the electrons of the total density of the same level.
-
-    Raises
-    ------
-    InputError
-        From the first density that fails, or if a kind occurs twice.
-    """
-    found: dict[tuple[str, str], DensityData] = {}
-    for density in densities:
-        key = (density.level_of_theory, density.kind)
-        if key in found:
-            raise InputError(f"two {density.kind} densities at level of theory {density.level_of_theory}; keep one")
-        found[key] = density
-    for (level_of_theory, kind), density in found.items():
-        total = found.get((level_of_theory, "total")) if kind != "total" else None
-        check_density(density, structure, electrons=None if total is None else total.n_electrons)
 
 
 def check_count(found: float, stated: float) -> None:

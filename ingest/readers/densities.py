@@ -65,7 +65,7 @@ def read_densities(
     ------
     InputError
         If a file cannot be read, is truncated, does not match its reference, or contains another
-        number of electrons than it states. :func:`ingest.densities.checks.check_densities` checks
+        number of electrons than it states. :func:`ingest.densities.checks.check_density` checks
         whether the densities are possible for the structure.
     """
     name = plain_name(path).lower()

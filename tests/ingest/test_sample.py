@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.densities.checks import check_densities
+from ingest.densities.checks import check_density
 from ingest.readers.densities import read_densities
 from ingest.readers.structures import read_structure
 from ingest.slices.space_groups import space_group
@@ -87,7 +87,8 @@ def test_densities_pass_the_checks(rows: dict[str, dict[str, str]]) -> None:
     magnetic = 0
     for ident in rows:
         structure, densities = read_densities(SAMPLE / "densities" / f"{ident}.h5")
-        check_densities(densities, structure)
+        for density in densities:
+            check_density(density, structure, electrons=densities[0].n_electrons)
         kinds = {density.kind for density in densities}
         assert kinds >= {"total", "deformation"}
         assert {density.level_of_theory for density in densities} == {"GGA"}

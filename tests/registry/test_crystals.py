@@ -23,7 +23,7 @@ from registry.crystals import (
 )
 from registry.errors import AmbiguousIdError, InputError, NotFoundError, UnknownNameError
 from registry.files.grids import GridStore
-from registry.image_recipes import ensure_recipe, find_recipe, recipe_sha256
+from registry.image_recipes import ensure_recipes, find_recipe, recipe_sha256
 from registry.models import (
     Base,
     Crystal,
@@ -276,11 +276,16 @@ def test_an_empty_registry_gives_the_command_to_fill_it(session: Session) -> Non
         find_recipe(session, "metric")
 
 
+def recipe_id(session: Session, parameters: dict[str, object]) -> int:
+    sha256 = recipe_sha256(parameters)
+    return ensure_recipes(session, {sha256: ("metric", parameters, "e/Å^3")})[sha256]
+
+
 def test_recipe_versions_are_their_parameters(session: Session, add_crystal: AddCrystal) -> None:
     assert recipe_sha256({"a": 1, "b": [1, 2]}) == recipe_sha256({"b": (1, 2), "a": 1})
-    first = ensure_recipe(session, "metric", {"window": 12.0}, "e/Å^3")
-    assert ensure_recipe(session, "metric", {"window": 12.0}, "e/Å^3") == first
-    second = ensure_recipe(session, "metric", {"window": 13.0}, "e/Å^3")
+    first = recipe_id(session, {"window": 12.0})
+    assert recipe_id(session, {"window": 12.0}) == first
+    second = recipe_id(session, {"window": 13.0})
     assert second != first
     assert session.get_one(ImageRecipe, first).unit == "e/Å^3"
     add_crystal("a", recipe="metric", parameters={"window": 12.0})

@@ -8,7 +8,8 @@ interval. If the interval contains zero, the comparison is a tie.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,6 +54,10 @@ class Comparison:
         if self.high < 0:
             return "better"
         return "worse" if self.low > 0 else "tie"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values, and the verdict."""
+        return asdict(self) | {"verdict": self.verdict}
 
 
 _ROWS = """

@@ -47,7 +47,6 @@ __all__ = [
     "clopper_pearson",
     "coverage",
     "cv_plus",
-    "interval_score",
 ]
 
 CONFIDENCE = 0.9
@@ -110,11 +109,6 @@ class Coverage:
     def share(self) -> float:
         """Empirical coverage: ``covered / n``."""
         return self.covered / self.n
-
-    @property
-    def is_nominal(self) -> bool:
-        """Whether the nominal coverage is inside the binomial interval."""
-        return self.low <= self.confidence <= self.high
 
 
 class Domain:
@@ -403,25 +397,6 @@ def clopper_pearson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float,
 
     interval = binomtest(k, n).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)
-
-
-def interval_score(intervals: Intervals, truth: ArrayLike) -> float:
-    """Mean interval score, in the unit of the target; smaller is better.
-
-    Width plus ``2 / a`` times the distance of a true value outside the interval (T. Gneiting and A. E. Raftery, Journal
-    of the American Statistical Association 102, 359 (2007), equation 43). Unlike the coverage alone, it weighs narrow
-    intervals against missed values.
-
-    Parameters
-    ----------
-    intervals
-        Of n crystals.
-    truth
-        (n,), true values.
-    """
-    values = np.asarray(truth, dtype=np.float64)
-    outside = np.maximum(intervals.lower - values, 0) + np.maximum(values - intervals.upper, 0)
-    return float(np.mean(intervals.upper - intervals.lower + 2 / (1 - intervals.confidence) * outside))
 
 
 class _Space:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.common import VolumetricData
 from pymatgen.io.vasp.outputs import Chgcar
 
-from ingest.densities.checks import check_densities
+from ingest.densities.checks import check_density
 from ingest.readers.cube import BOHR, read_cube
 from ingest.readers.densities import read_densities
 from ingest.readers.vasp import read_vasp
@@ -26,6 +26,13 @@ SHAPE = (12, 14, 16)  # three numbers: a transposed grid would show
 TOTAL = {"Na": (1.0, 0.5), "Cl": (7.0, 0.6)}
 ATOMS = {"Na": (1.2, 0.8), "Cl": (6.8, 0.6)}
 SPIN = {"Na": (0.0, 0.5), "Cl": (0.5, 0.6)}
+
+
+def check_all(densities: Sequence[DensityData], structure: Structure) -> None:
+    """Check each density of a file, and compare those of spin and deformation with the electrons of the total one."""
+    total = next(density for density in densities if density.kind == "total")
+    for density in densities:
+        check_density(density, structure, electrons=None if density is total else total.n_electrons)
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def test_chgcar(tmp_path: Path, total: DensityData, augmentation: bool, packed: 
     np.testing.assert_allclose(density.values, total.values, atol=1e-9)
     np.testing.assert_allclose(density.lattice, CELL.lattice.matrix, atol=1e-6)
     assert density.n_electrons == pytest.approx(8.0, abs=1e-6)
-    check_densities([density], structure)
+    check_density(density, structure)
 
 
 @pytest.mark.parametrize("augmentation", [False, True])
@@ -104,7 +111,7 @@ def test_spin_polarised_chgcar(tmp_path: Path, total: DensityData, gaussian_dens
     assert {density.level_of_theory for density in densities} == {"GGA+U"}
     np.testing.assert_allclose(densities[1].values, spin.values, atol=1e-9)
     assert densities[1].n_electrons == pytest.approx(0.5, abs=1e-6)
-    check_densities(densities, structure)
+    check_all(densities, structure)
 
 
 def test_non_collinear_chgcar_has_no_single_spin_density(tmp_path: Path, total: DensityData) -> None:
@@ -132,7 +139,7 @@ def test_reference_beside_a_chgcar_gives_the_deformation(
     np.testing.assert_allclose(densities[1].values, total.values - atoms.values, atol=1e-9)
     assert densities[1].n_electrons == pytest.approx(0.0, abs=1e-6)
     assert densities[1].provenance == "VASP CHGCAR minus CHGCAR.reference"
-    check_densities(densities, structure)
+    check_all(densities, structure)
     moved = reference.rename(tmp_path / ("atoms_CHGCAR.gz" if packed else "atoms_CHGCAR"))
     assert len(read_densities(path)[1]) == 1
     assert len(read_densities(path, reference=moved)[1]) == 2
@@ -242,7 +249,7 @@ def test_nan_in_a_chgcar_is_refused_by_the_check(tmp_path: Path, total: DensityD
     path.write_text("\n".join(lines) + "\n")
     structure, densities = read_densities(path)
     with pytest.raises(InputError, match="1 of 2688 values that are not finite"):
-        check_densities(densities, structure)
+        check_all(densities, structure)
 
 
 def test_values_equal_those_of_pymatgen(tmp_path: Path, total: DensityData) -> None:
@@ -266,7 +273,7 @@ def test_cube(tmp_path: Path, total: DensityData, unit: float, packed: bool) -> 
     np.testing.assert_allclose(density.values, total.values, atol=1e-8)
     np.testing.assert_allclose(structure.lattice.matrix, CELL.lattice.matrix, atol=1e-8)
     np.testing.assert_allclose(structure.frac_coords, CELL.frac_coords, atol=1e-8)
-    check_densities([density], structure)
+    check_density(density, structure)
 
 
 def test_origin_of_a_cube_becomes_that_of_the_cell(tmp_path: Path, total: DensityData) -> None:
@@ -284,7 +291,7 @@ def test_cubes_beside_a_cube(tmp_path: Path, total: DensityData, gaussian_densit
     structure, densities = read_densities(path)
     assert [density.kind for density in densities] == ["total", "spin", "deformation"]
     np.testing.assert_allclose(densities[2].values, total.values - atoms.values, atol=1e-8)
-    check_densities(densities, structure)
+    check_all(densities, structure)
     _, (alone,) = read_densities(tmp_path / "x.spin.cube.gz")
     assert alone.kind == "spin"
     write_cube(tmp_path / "x.deformation.cube", CELL, np.zeros((12, 12, 12)))
@@ -348,7 +355,7 @@ def test_hdf5(tmp_path: Path, total: DensityData, gaussian_density: Make) -> Non
     for density, expected in zip(densities, (total.values, spin, deformation), strict=True):
         np.testing.assert_allclose(density.values, expected, atol=1e-12)
         assert (density.level_of_theory, density.provenance) == ("GGA", stated)
-    check_densities(densities, structure)
+    check_all(densities, structure)
     assert read_densities(path, level_of_theory="r2SCAN")[1][0].level_of_theory == "r2SCAN"
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from registry.database import session_scope
 from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, ModelError, NotFoundError
-from registry.image_recipes import ensure_recipe, find_recipe
+from registry.image_recipes import ensure_recipes, find_recipe
 from registry.jobs.progress import Silent
 from tests.train.conftest import SmallRegistry
 from train.backbones.base import Backbone
@@ -146,8 +146,9 @@ def test_channels_are_named_by_what_they_show(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
         metric = find_recipe(session, "metric").id
         assert recipe_channels(session, metric) == ("total", "deformation")
-        fourier = ensure_recipe(session, "metric-fourier", {"fourier": True}, None)
-        imported = ensure_recipe(session, "imported", {"imported": True}, None)
+        names = ("metric-fourier", "imported", "none")
+        ids = ensure_recipes(session, {f"{i:064x}": (name, {name: True}, None) for i, name in enumerate(names)})
+        fourier, imported, none = (ids[f"{i:064x}"] for i in range(3))
         for recipe_id in (fourier, imported):
             session.execute(
                 text(
@@ -167,7 +168,7 @@ def test_channels_are_named_by_what_they_show(small: SmallRegistry) -> None:
         assert recipe_channels(session, fourier) == ("fourier", "fourier")
         assert recipe_channels(session, imported) == ("imported", "imported")
         with pytest.raises(NotFoundError, match="no images under recipe"):
-            recipe_channels(session, ensure_recipe(session, "none", {"none": 1}, None))
+            recipe_channels(session, none)
 
 
 def test_a_modality_that_no_crystal_has_is_refused(small: SmallRegistry) -> None:

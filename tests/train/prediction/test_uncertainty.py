@@ -15,7 +15,6 @@ from train.prediction.uncertainty import (
     clopper_pearson,
     coverage,
     cv_plus,
-    interval_score,
 )
 
 FOLDS = 5
@@ -99,7 +98,7 @@ def test_a_bound_removes_impossible_values_and_keeps_the_coverage(confidence: fl
         assert ((after.lower <= predicted) & (predicted <= after.upper)).all()
         assert (after.upper >= 0).all()
         assert coverage(after, y).covered == coverage(before, y).covered
-        assert interval_score(after, y) < interval_score(before, y)
+        assert (after.upper - after.lower).mean() < (before.upper - before.lower).mean()
         inside = before.lower >= 0
         assert (after.lower[inside] == before.lower[inside]).all()
         assert (after.upper[inside] == before.upper[inside]).all()
@@ -172,8 +171,7 @@ def test_coverage_counts() -> None:
     intervals = Intervals(0.9, np.zeros(4), np.array([1.0, 1.0, 1.0, 3.0]), None)
     found = coverage(intervals, [0.5, 1.0, 1.5, -0.1])
     assert (found.n, found.covered, found.share, found.median_width) == (4, 2, 0.5, 1.0)
-    assert found.is_nominal  # of four anything can be
-    assert interval_score(intervals, [0.5, 1.0, 1.5, -0.1]) == pytest.approx(6 / 4 + 20 * (0.5 + 0.1) / 4)
+    assert found.low < found.confidence < found.high, "of four anything can be"
 
 
 def test_confidences_that_need_more_rows_raise() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ModelError
+from train.models.scalers import FEATURE_LIMIT, StandardScaler
 
-__all__ = ["Regressor", "RegressorKind", "checked_rows"]
+__all__ = ["Regressor", "RegressorKind", "checked_rows", "clamped_features"]
 
 
 class Regressor(Protocol):
@@ -50,3 +51,13 @@ def checked_rows(features: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.flo
     if not np.isfinite(x).all() or not np.isfinite(y).all():
         raise ModelError("features and values of a regressor must be finite; exclude other rows")
     return x, y
+
+
+def clamped_features(
+    scaler: StandardScaler, features: NDArray[np.float64], limit: float = FEATURE_LIMIT
+) -> NDArray[np.float32]:
+    """Features (N, D), standardised and clamped to ``limit`` standard deviations.
+
+    A feature that is nearly constant over the training rows can be very large for a new crystal once standardised.
+    """
+    return np.clip(scaler.transform(features), -limit, limit).astype(np.float32)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from registry.errors import ArtifactError, ModelError
-from train.models.regressors.base import checked_rows
+from train.models.regressors.base import checked_rows, clamped_features
 from train.models.safetensors_io import pack, unpack
 from train.models.scalers import StandardScaler
 
@@ -99,7 +99,7 @@ class GaussianProcessRegressor:
                 f"{len(x)} rows are too many for a Gaussian process ({_MAX_ROWS} at most); use trees or ridge"
             )
         scaler, target = StandardScaler.fit(x), StandardScaler.fit(y)
-        landmarks = _clamped(scaler, x)
+        landmarks = clamped_features(scaler, x, _LIMIT)
         of_feature = list(groups) or ["features"] * x.shape[1]
         varies = np.ptp(landmarks, axis=0) > 0
         names = tuple(dict.fromkeys(name for name, v in zip(of_feature, varies, strict=True) if v))
@@ -130,17 +130,11 @@ class GaussianProcessRegressor:
             raise ModelError(f"features of shape {x.shape}; give (N, {len(self.members)})")
         if not self.groups:
             return np.full(len(x), float(self.values.mean))
-        rows = _blocks(_clamped(self.scaler, x), self.members, len(self.groups))
+        rows = _blocks(clamped_features(self.scaler, x, _LIMIT), self.members, len(self.groups))
         landmarks = _blocks(self.landmarks, self.members, len(self.groups))
         with torch.no_grad():
             kernel = _kernel(rows, landmarks, torch.from_numpy(self.parameters))
             return np.asarray(self.values.inverse((kernel @ torch.from_numpy(self.weights)).numpy()))
-
-    def relevance(self) -> dict[str, tuple[float, float]]:
-        """Inverse length scale and linear weight of each group, for standardised features and values."""
-        n = len(self.groups)
-        lengths, linear = np.exp(self.parameters[:n]), np.exp(self.parameters[n : 2 * n])
-        return {name: (float(1 / lengths[i]), float(linear[i])) for i, name in enumerate(self.groups)}
 
     def to_bytes(self) -> bytes:
         """The regressor as safetensors."""
@@ -180,10 +174,6 @@ class GaussianProcessRegressor:
             )
         except KeyError as error:
             raise ArtifactError(f"a Gaussian process without {error}; train it again") from None
-
-
-def _clamped(scaler: StandardScaler, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.clip(scaler.transform(features), -_LIMIT, _LIMIT).astype(np.float32)
 
 
 def _blocks(rows: NDArray[np.float32], members: NDArray[np.int64], n: int) -> list[Tensor]:

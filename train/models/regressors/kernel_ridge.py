@@ -13,9 +13,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from registry.errors import ArtifactError, ModelError
-from train.models.regressors.base import checked_rows
+from train.models.regressors.base import checked_rows, clamped_features
 from train.models.safetensors_io import pack, unpack
-from train.models.scalers import FEATURE_LIMIT, StandardScaler
+from train.models.scalers import StandardScaler
 
 __all__ = ["KernelRegressor"]
 
@@ -56,7 +56,7 @@ class KernelRegressor:
         """
         x, y = checked_rows(features, values)
         scaler, target = StandardScaler.fit(x), StandardScaler.fit(y)
-        landmarks = _clamped(scaler, x)
+        landmarks = clamped_features(scaler, x)
         distances = _distances(landmarks, landmarks)
         z = target.transform(y)
         best = (np.inf, _LENGTHS[0], z)
@@ -83,7 +83,7 @@ class KernelRegressor:
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != self.landmarks.shape[1]:
             raise ModelError(f"features of shape {x.shape}; give (N, {self.landmarks.shape[1]})")
-        near = _matern(_distances(_clamped(self.scaler, x), self.landmarks), self.length)
+        near = _matern(_distances(clamped_features(self.scaler, x), self.landmarks), self.length)
         return self.values.inverse(near @ self.weights)
 
     def to_bytes(self) -> bytes:
@@ -120,11 +120,6 @@ class KernelRegressor:
             )
         except KeyError as error:
             raise ArtifactError(f"a kernel regressor without {error}; train it again") from None
-
-
-def _clamped(scaler: StandardScaler, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    # A feature that is nearly constant over the rows can be very large for a new crystal once standardised.
-    return np.clip(scaler.transform(features), -FEATURE_LIMIT, FEATURE_LIMIT).astype(np.float32)
 
 
 def _distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

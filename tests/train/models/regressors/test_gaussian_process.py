@@ -30,8 +30,8 @@ def test_group_lengths_suppress_irrelevant_features() -> None:
     grouped = GaussianProcessRegressor.fit(x, y, groups=GROUPS)
     assert error(grouped.predict(unseen), truth) < 0.1
     assert error(GaussianProcessRegressor.fit(x, y).predict(unseen), truth) > 0.3
-    relevance = grouped.relevance()
-    assert relevance["useful"][0] > 4 * relevance["idle"][0]
+    lengths = dict(zip(grouped.groups, np.exp(grouped.parameters[: len(grouped.groups)]), strict=True))
+    assert lengths["idle"] > 4 * lengths["useful"]
 
 
 def test_interactions_of_two_groups_are_learned() -> None:
