@@ -89,21 +89,19 @@ def create_split(
         As :func:`registry.splits.creation.create_split`.
     """
     chosen = list(dict.fromkeys(targets or TARGETS))
+    rule = creation.SplitRule(
+        seed=seed,
+        n_folds=folds,
+        holdout=holdout,
+        recipe=recipe,
+        text_level=text_level,
+        iqr=iqr,
+        iqr_kind=iqr_kind,
+        sources=sources or None,
+    )
     with session_scope(registry.engine) as session:
         for target in chosen:
-            creation.create_split(
-                session,
-                name,
-                target=target,
-                seed=seed,
-                n_folds=folds,
-                holdout=holdout,
-                recipe=recipe,
-                text_level=text_level,
-                iqr=iqr,
-                iqr_kind=iqr_kind,
-                sources=sources or None,
-            )
+            creation.create_split(session, name, target=target, rule=rule)
         return Results(tuple(s for s in reading.split_summary(session, name) if s.target in chosen))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from registry.models import Encoder, EncoderAlias
 __all__ = [
     "DEFAULT_ALIAS",
     "FEATURIZERS",
+    "EncoderKey",
     "assign_name",
     "ensure_encoder",
     "read_embeddings",
@@ -40,22 +42,46 @@ FEATURIZERS = ("fingerprint", "pettifor", "magpie", "elements", "density-statist
 """Encoders without trained weights, which ``ecdreg encoders add`` creates."""
 
 
+@dataclass(frozen=True)
+class EncoderKey:
+    """Identity of an encoder: its weights, its input, and the preprocessing of the input."""
+
+    weights_sha256: str
+    preprocessing: Mapping[str, Any]
+    """JSON values."""
+    recipe_id: int | None = None
+    """Image recipe of the input."""
+    text_level: str | None = None
+    """Text level of the input."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The identity by the columns of the unique constraint."""
+        return {
+            "weights_sha256": self.weights_sha256,
+            "recipe_id": self.recipe_id,
+            "text_level": self.text_level,
+            "preprocessing_sha256": json_sha256(self.preprocessing),
+        }
+
+
 def ensure_encoder(
     session: Session,
+    key: EncoderKey,
     *,
     name: str,
     modality: str,
     dim: int,
-    weights_sha256: str,
-    preprocessing: Mapping[str, Any],
-    recipe_id: int | None = None,
-    text_level: str | None = None,
     model_version_id: int | None = None,
 ) -> Encoder:
     """The encoder with this identity; a new encoder is added.
 
     Parameters
     ----------
+    session
+        A new encoder is added to it.
+    key
+        The identity.
     name
         Name of a new encoder. If another encoder has this name, ``-`` and eight digits of the checksum of the identity
         are appended.
@@ -63,8 +89,6 @@ def ensure_encoder(
         image, text, composition, density or stacked.
     dim
         Length of the vectors.
-    weights_sha256, preprocessing, recipe_id, text_level
-        The identity: the weights, the input, and the preprocessing of the input (JSON values).
     model_version_id
         The refit that the encoder is part of; None for a frozen backbone.
 
@@ -73,33 +97,23 @@ def ensure_encoder(
     ModelError
         If the identity exists with another length of the vectors.
     """
-    preprocessing_sha256 = json_sha256(preprocessing)
-    identity = (weights_sha256, recipe_id, text_level, preprocessing_sha256)
+    identity = key.columns
     # NULL equals NULL, as in the unique constraint.
-    same = [
-        column.is_not_distinct_from(value)
-        for column, value in zip(
-            (Encoder.weights_sha256, Encoder.recipe_id, Encoder.text_level, Encoder.preprocessing_sha256),
-            identity,
-            strict=True,
-        )
-    ]
-    query = select(Encoder).where(*same)
+    query = select(Encoder).where(
+        *(getattr(Encoder, column).is_not_distinct_from(value) for column, value in identity.items())
+    )
     encoder = session.scalars(query).one_or_none()
     if encoder is None:
         taken = session.scalar(select(Encoder.id).where(Encoder.name == name))
         session.execute(
             postgresql.insert(Encoder)
             .values(
-                name=name if taken is None else _suffixed(name, identity),
+                name=name if taken is None else _suffixed(name, tuple(identity.values())),
                 modality=modality,
                 dim=dim,
-                weights_sha256=weights_sha256,
-                recipe_id=recipe_id,
-                text_level=text_level,
-                preprocessing=dict(preprocessing),
-                preprocessing_sha256=preprocessing_sha256,
+                preprocessing=dict(key.preprocessing),
                 model_version_id=model_version_id,
+                **identity,
             )
             # Two processes may add the same backbone at the same time.
             .on_conflict_do_nothing()
@@ -286,7 +300,7 @@ def resolve_encoder(session: Session, name: str | None = None) -> Encoder:
     raise NotFoundError(f"no {what}; {hint}")
 
 
-def _suffixed(name: str, identity: tuple[str, int | None, str | None, str]) -> str:
+def _suffixed(name: str, identity: Sequence[str | int | None]) -> str:
     return f"{name}-{json_sha256(identity)[:8]}"
 
 

@@ -12,7 +12,7 @@ from registry.database import session_scope
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 
 __all__ = ["SALTS", "SUSPECT", "UNKNOWN", "baseline", "bulk_modulus", "salts"]
 
@@ -68,6 +68,8 @@ def baseline(engine: Engine, settings: Settings, salts: list[str]) -> None:
 
     for target in ("k_vrh", "formation_energy_per_atom"):
         with session_scope(engine) as session:
-            create_split(session, "default", target=target, holdout=0.15, n_folds=3, recipe=None, text_level=None)
+            create_split(
+                session, "default", target=target, rule=SplitRule(holdout=0.15, n_folds=3, recipe=None, text_level=None)
+            )
         config = BaselineConfig(target=target, name="magpie", n_estimators=20)
         run_experiment(ExperimentContext.open(engine, settings), config, split="default")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData, DensityData, DescriptionData, PropertyData, SliceData, write_crystal
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.files.artifacts import ArtifactStore
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
@@ -28,7 +28,7 @@ from registry.model_store import (
 )
 from registry.models import Crystal, CrystalRevision
 from registry.provenance import finish_run, start_run
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from registry.splits.reading import members
 
 __all__ = ["bulk_modulus", "crystal", "crystals", "models", "sha", "vectors"]
@@ -113,12 +113,12 @@ def vectors(engine: Engine, crystals: dict[str, int]) -> dict[str, list[float]]:
     with session_scope(engine) as session:
         image = ensure_encoder(
             session,
+            EncoderKey(
+                weights_sha256=sha("circle"), preprocessing={"none": True}, recipe_id=find_recipe(session, "metric").id
+            ),
             name="circle:metric",
             modality="image",
             dim=3,
-            weights_sha256=sha("circle"),
-            preprocessing={"none": True},
-            recipe_id=find_recipe(session, "metric").id,
         )
         write_embeddings(session, image, [(crystals[i], v, sha(i)) for i, v in made.items()])
         set_encoder_alias(session, "default", image)
@@ -130,7 +130,7 @@ def models(engine: Engine, crystals: dict[str, int], home: Path) -> SimpleNamesp
     """Split ``default`` for k_vrh, ``image`` of two versions and ``baseline-mean``, with every kind of row."""
     store = ArtifactStore(home / "artifacts")
     with session_scope(engine) as session:
-        split = create_split(session, "default", target="k_vrh", holdout=0.25, n_folds=3)
+        split = create_split(session, "default", target="k_vrh", rule=SplitRule(holdout=0.25, n_folds=3))
         for error in (8.0, 4.0):
             _experiment(session, store, "image", split.id, error=error)
         _experiment(session, store, "baseline-mean", split.id, error=40.0)

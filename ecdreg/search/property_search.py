@@ -146,17 +146,13 @@ def search(
     """
     ranges, senses = parse_constraints(constraints), parse_objectives(objectives)
     elements = element_filter(elements_any, elements_all, without)
-    from train.discovery.property_search import check_constraints, find_materials
+    from train.discovery.property_search import PropertyQuery, check_constraints, find_materials
 
     names = check_constraints(ranges, senses)
     answer = find_materials(
         registry.engine,
         registry.settings,
-        constraints=ranges,
-        objectives=senses,
-        elements=elements,
-        where=where,
-        k=k,
+        PropertyQuery(ranges, senses, elements, where=where, k=k),
         predict=not known_only,
         split=split,
         progress=progress,

@@ -26,6 +26,7 @@ from registry.splits.reading import count_reasons, members
 
 __all__ = [
     "DEFAULT_SPLIT",
+    "SplitRule",
     "create_split",
     "ensure_default_split",
     "import_split",
@@ -37,47 +38,73 @@ DEFAULT_SPLIT = "default"
 """Name of the split that training creates where none is named."""
 
 
-def create_split(
-    session: Session,
-    name: str,
-    *,
-    target: str,
-    seed: int = 0,
-    n_folds: int = 5,
-    holdout: float = 0.15,
-    recipe: str | None = "metric",
-    text_level: str | None = "keywords",
-    iqr: float | None = None,
-    iqr_kind: str | None = None,
-    sources: Sequence[str] | None = None,
-) -> Split:
+@dataclass(frozen=True)
+class SplitRule:
+    """Rule that assigns crystals to cv, holdout or excluded."""
+
+    seed: int = 0
+    """Seed of the hash; another one gives another assignment."""
+    n_folds: int = 5
+    """Folds of the cross-validation, numbered from 0."""
+    holdout: float = 0.15
+    """Share of the materials that no model is fitted to, between 0 and 1."""
+    recipe: str | None = "metric"
+    """Image recipe of which every member must have a slice; None where no image is needed."""
+    text_level: str | None = "keywords"
+    """Text level of the description that every member must have; None where no text is needed."""
+    iqr: float | None = None
+    """Exclude crystals with a slice maximum or minimum more than ``iqr`` interquartile ranges outside the quartiles of
+    cv (Tukey's fences; 1.5 is usual); None excludes none."""
+    iqr_kind: str | None = None
+    """Slices that ``iqr`` applies to: spin, total or deformation (the recipes ``paper``, ``paper-total``,
+    ``paper-deformation``), or any recipe, as ``NAME`` or ``NAME:CHANNEL``. None: those of ``recipe``."""
+    sources: Sequence[str] | None = None
+    """Only crystals of these sources; None: of all."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.n_folds <= 1000:
+            raise ConfigurationError(f"{self.n_folds} folds; give 2 to 1000")
+        if not 0 < self.holdout < 1:
+            raise ConfigurationError(f"a holdout of {self.holdout:g} of the materials; give a share between 0 and 1")
+        if self.iqr is not None and not 0 <= self.iqr < float("inf"):
+            raise ConfigurationError(f"an IQR factor of {self.iqr:g}; give a positive number, 1.5 is usual")
+        if self.iqr is None and self.iqr_kind is not None:
+            raise ConfigurationError(f"slices {self.iqr_kind!r} to clean by, but no IQR factor; give one, 1.5 is usual")
+        if self.iqr is not None and self.iqr_kind is None and self.recipe is None:
+            raise ConfigurationError(
+                "an IQR factor, but no slices to look at; name spin, total, deformation or a recipe"
+            )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The rule as it is stored with a split, without seed and folds, which have columns of their own."""
+        return {
+            "holdout": self.holdout,
+            "recipe": self.recipe,
+            "text_level": self.text_level,
+            "iqr": self.iqr,
+            "iqr_kind": self.iqr_kind,
+            "sources": sorted(self.sources) if self.sources is not None else None,
+        }
+
+    def assign(self, candidate: Candidate) -> tuple[str, int | None]:
+        """Subset and fold of a candidate."""
+        return assign(candidate, seed=self.seed, n_folds=self.n_folds, holdout=self.holdout)
+
+
+def create_split(session: Session, name: str, *, target: str, rule: SplitRule | None = None) -> Split:
     """Create a split by rule, or return the existing one of the same rule and crystals.
 
     Parameters
     ----------
+    session
+        The split is added to it.
     name
         Name of the split; one name may serve several targets.
     target
         Property that models are trained on.
-    seed
-        Seed of the hash; another one gives another assignment.
-    n_folds
-        Folds of the cross-validation, numbered from 0.
-    holdout
-        Share of the materials that no model is fitted to, between 0 and 1.
-    recipe
-        Image recipe of which every member must have a slice; None where no image is needed.
-    text_level
-        Text level of the description that every member must have; None where no text is needed.
-    iqr
-        Exclude crystals with a slice maximum or minimum more than ``iqr`` interquartile ranges outside
-        the quartiles of cv (Tukey's fences; 1.5 is usual); None excludes none.
-    iqr_kind
-        Slices that ``iqr`` applies to: spin, total or deformation (the recipes ``paper``,
-        ``paper-total``, ``paper-deformation``), or any recipe, as ``NAME`` or ``NAME:CHANNEL``. None: those of
-        ``recipe``.
-    sources
-        Only crystals of these sources; None: of all.
+    rule
+        Rule of the assignment; default: ``SplitRule()``.
 
     Raises
     ------
@@ -88,28 +115,24 @@ def create_split(
     SplitError
         If a fold or the holdout would be empty, or the name is taken by another split.
     ConfigurationError
-        If an option is out of range.
+        If the name is empty.
     """
-    _check_options(name, n_folds=n_folds, holdout=holdout, iqr=iqr, iqr_kind=iqr_kind, recipe=recipe)
-    parameters: dict[str, Any] = {
-        "holdout": holdout,
-        "recipe": recipe,
-        "text_level": text_level,
-        "iqr": iqr,
-        "iqr_kind": iqr_kind,
-        "sources": sorted(sources) if sources is not None else None,
-    }
-    found = candidates(session, target, parameters)
-    rule: dict[str, Any] = {"seed": seed, "n_folds": n_folds, "holdout": holdout}
+    if not name.strip():
+        raise ConfigurationError("a split needs a name")
+    rule = rule or SplitRule()
+    found = candidates(session, target, rule.parameters)
     bounds = None
-    if iqr is not None:
-        held_out = {c.revision_id for c in found if assign(c, **rule)[0] == "holdout"}
-        found, bounds = exclude_outliers(session, found, factor=iqr, slices=iqr_kind or recipe or "", held_out=held_out)
-    rows = [_member_row(candidate, *assign(candidate, **rule)) for candidate in found]
-    split = Split(name=name, target=target, origin="rule", parameters=parameters, seed=seed, n_folds=n_folds)
+    if rule.iqr is not None:
+        held_out = {c.revision_id for c in found if rule.assign(c)[0] == "holdout"}
+        slices = rule.iqr_kind or rule.recipe or ""
+        found, bounds = exclude_outliers(session, found, factor=rule.iqr, slices=slices, held_out=held_out)
+    rows = [_member_row(candidate, *rule.assign(candidate)) for candidate in found]
+    split = Split(
+        name=name, target=target, origin="rule", parameters=rule.parameters, seed=rule.seed, n_folds=rule.n_folds
+    )
     if bounds is not None:  # None would be stored as JSON's null, which differs from SQL's
         split.iqr_bounds = bounds
-    return _store(session, split, rows, folds=range(n_folds))
+    return _store(session, split, rows, folds=range(rule.n_folds))
 
 
 def import_split(
@@ -214,7 +237,9 @@ def ensure_default_split(
         As in :func:`create_split`.
     """
     split = session.scalars(select(Split).where(Split.name == DEFAULT_SPLIT, Split.target == target)).one_or_none()
-    return split or create_split(session, DEFAULT_SPLIT, target=target, recipe=recipe, text_level=text_level)
+    return split or create_split(
+        session, DEFAULT_SPLIT, target=target, rule=SplitRule(recipe=recipe, text_level=text_level)
+    )
 
 
 @dataclass(frozen=True)
@@ -223,23 +248,6 @@ class _Entry:
     ident: str
     subset: str
     fold: int | None
-
-
-def _check_options(
-    name: str, *, n_folds: int, holdout: float, iqr: float | None, iqr_kind: str | None, recipe: str | None
-) -> None:
-    if not name.strip():
-        raise ConfigurationError("a split needs a name")
-    if not 2 <= n_folds <= 1000:
-        raise ConfigurationError(f"{n_folds} folds; give 2 to 1000")
-    if not 0 < holdout < 1:
-        raise ConfigurationError(f"a holdout of {holdout:g} of the materials; give a share between 0 and 1")
-    if iqr is not None and not 0 <= iqr < float("inf"):
-        raise ConfigurationError(f"an IQR factor of {iqr:g}; give a positive number, 1.5 is usual")
-    if iqr is None and iqr_kind is not None:
-        raise ConfigurationError(f"slices {iqr_kind!r} to clean by, but no IQR factor; give one, 1.5 is usual")
-    if iqr is not None and iqr_kind is None and recipe is None:
-        raise ConfigurationError("an IQR factor, but no slices to look at; name spin, total, deformation or a recipe")
 
 
 def _read_file(path: Path) -> tuple[list[_Entry], str]:

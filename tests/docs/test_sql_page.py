@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from docs.generate.sql_page import EXAMPLES, Example, examples, query, refresh, sql_reference
 from registry.crystals import CrystalData, DescriptionData, PropertyData, write_crystal
 from registry.database import connect, session_scope
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
@@ -62,7 +62,11 @@ def sample(clones: Clones, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         random = np.random.default_rng(0)
         for name, dim in (("efficientnet_lite0:metric", 8), ("minilm:keywords", 6)):
             encoder = ensure_encoder(
-                session, name=name, modality="image", dim=dim, weights_sha256=SHA, preprocessing={"name": name}
+                session,
+                EncoderKey(weights_sha256=SHA, preprocessing={"name": name}),
+                name=name,
+                modality="image",
+                dim=dim,
             )
             write_embeddings(session, encoder, [(r, random.normal(size=dim), SHA) for r in revisions])
             if dim == 8:

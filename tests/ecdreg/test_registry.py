@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ecdreg import Registry
 from registry.crystals import CrystalData, PropertyData, write_crystal
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, NotFoundError, QueryError, UnknownNameError
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
@@ -30,7 +30,11 @@ def registry(engine: Engine, home: Path, cluster_url: str) -> Iterator[Registry]
     with session_scope(engine) as session:
         run = start_run(session, source="test", source_release=None, parameters={})
         encoder = ensure_encoder(
-            session, name="plane", modality="composition", dim=2, weights_sha256=sha("plane"), preprocessing={}
+            session,
+            EncoderKey(weights_sha256=sha("plane"), preprocessing={}),
+            name="plane",
+            modality="composition",
+            dim=2,
         )
         set_encoder_alias(session, "default", encoder)
         for ident, (formula, k_vrh, vector) in known.items():

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
 from registry.encoders import (
+    EncoderKey,
     assign_name,
     ensure_encoder,
     read_embeddings,
@@ -33,8 +34,9 @@ def revisions(add_crystal: Callable[..., WrittenCrystal]) -> list[int]:
 
 
 def _encoder(session: Session, **changes: Any) -> Encoder:
-    identity = {"name": "net", "modality": "image", "dim": 4, "weights_sha256": SHA, "preprocessing": {"size": 160}}
-    return ensure_encoder(session, **(identity | changes))
+    key = {"weights_sha256": SHA, "preprocessing": {"size": 160}, "recipe_id": None, "text_level": None}
+    given = {"name": "net", "modality": "image", "dim": 4} | {n: v for n, v in changes.items() if n not in key}
+    return ensure_encoder(session, EncoderKey(**{name: changes.get(name, v) for name, v in key.items()}), **given)
 
 
 def test_the_same_identity_is_the_same_encoder(session: Session) -> None:

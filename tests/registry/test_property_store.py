@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from registry.database import connect, session_scope
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, DatabaseError, QueryError, UnknownNameError
 from registry.models import Property
 from registry.postgres.roles import grant
@@ -158,7 +158,7 @@ class TestTargets:
         add_property(engine, replace(HARDNESS, target=True))
         assert target_names() == (*TARGETS, "hardness_vickers")
         encoder = ensure_encoder(
-            session, name="plane", modality="composition", dim=2, weights_sha256=SHA, preprocessing={}
+            session, EncoderKey(weights_sha256=SHA, preprocessing={}), name="plane", modality="composition", dim=2
         )
         set_encoder_alias(session, "default", encoder)
         rows = []

@@ -26,7 +26,7 @@ from registry.models import Crystal, CrystalRevision
 from registry.postgres.embedded import EmbeddedServer
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from train.backbones.image import ImageBackbone
 from train.backbones.image_loaders import load_image_backbone
 from train.backbones.text import TextBackbone, load_text_backbone
@@ -322,7 +322,7 @@ def small_template(cluster: EmbeddedServer, tmp_path_factory: pytest.TempPathFac
     write_small(engine, home, (small_crystal(i) for i in range(40)))
     with session_scope(engine) as session:
         for target in ("k_vrh", "efermi"):
-            create_split(session, "small", target=target, n_folds=3, holdout=0.2)
+            create_split(session, "small", target=target, rule=SplitRule(n_folds=3, holdout=0.2))
     engine.dispose()
     return name
 

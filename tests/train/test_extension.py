@@ -26,7 +26,7 @@ from registry.model_store import resolve_model
 from registry.models import CrystalRevision, Encoder
 from registry.properties import PropertyDefinition
 from registry.property_store import add_property
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry, flat_config, small_crystal
 from train.config.config import TrainConfig
 from train.config.features import FeatureConfig
@@ -227,7 +227,7 @@ def test_an_added_target_is_trained_on_by_name(small: SmallRegistry) -> None:
                 " WHERE property = 'k_vrh'"
             )
         )
-        create_split(session, "hard", target="hardness_vickers", n_folds=3)
+        create_split(session, "hard", target="hardness_vickers", rule=SplitRule(n_folds=3))
     result = small.run(flat_config("baseline-magpie", "hardness_vickers"), split="hard")
     assert result.cv["r2"] > 0.3
     with Session(small.engine) as session:

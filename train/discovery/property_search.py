@@ -35,7 +35,7 @@ from train.experiments.results import config_of
 from train.features.crystals import read_crystals
 from train.prediction.stored import predict_crystals
 
-__all__ = ["Elements", "FoundMaterial", "FoundMaterials", "check_constraints", "find_materials"]
+__all__ = ["Elements", "FoundMaterial", "FoundMaterials", "PropertyQuery", "check_constraints", "find_materials"]
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,36 @@ def check_constraints(constraints: Sequence[Constraint], objectives: Sequence[Ob
     return list(dict.fromkeys([one.property for one in constraints] + [one.property for one in objectives]))
 
 
+@dataclass(frozen=True)
+class PropertyQuery:
+    """Query of a search by properties; :mod:`registry.search.constraints` describes the ranking.
+
+    Raises
+    ------
+    ConfigurationError
+        As :func:`check_constraints`; or if ``k`` is less than 1.
+    """
+
+    constraints: Sequence[Constraint]
+    objectives: Sequence[Objective] = ()
+    elements: Elements = Elements()
+    """Filter on elements."""
+    where: str | None = None
+    """Filter in the syntax of :mod:`registry.search.filters`."""
+    k: int = 10
+    """Number of results."""
+
+    def __post_init__(self) -> None:
+        check_constraints(self.constraints, self.objectives)
+        if self.k < 1:
+            raise ConfigurationError(f"k is {self.k}; give at least 1")
+
+
 def find_materials(
     engine: Engine,
     settings: Settings,
+    query: PropertyQuery,
     *,
-    constraints: Sequence[Constraint],
-    objectives: Sequence[Objective] = (),
-    elements: Elements | None = None,
-    where: str | None = None,
-    k: int = 10,
     predict: bool = True,
     split: str | None = None,
     progress: Progress | None = None,
@@ -164,14 +185,8 @@ def find_materials(
         New predictions are stored through it.
     settings
         Location of the weights.
-    constraints, objectives
-        Constraints and objectives, of which :mod:`registry.search.constraints` describes the ranking.
-    elements
-        Filter on elements.
-    where
-        Filter in the syntax of :mod:`registry.search.filters`.
-    k
-        Number of results.
+    query
+        Constraints, objectives and filters.
     predict
         Whether unknown values are predicted.
     split
@@ -181,16 +196,13 @@ def find_materials(
 
     Raises
     ------
-    ConfigurationError
-        As :func:`check_constraints`; or if ``k`` is less than 1.
     QueryError
         If the filter cannot be used.
     """
+    constraints, objectives = query.constraints, query.objectives
     names = check_constraints(constraints, objectives)
-    if k < 1:
-        raise ConfigurationError(f"k is {k}; give at least 1")
     with Session(engine) as session:
-        rows = _candidates(session, elements or Elements(), where)
+        rows = _candidates(session, query.elements, query.where)
     values = [_known(row, names) for row in rows]
     # A crystal that a known value rules out needs no predictions.
     possible = [i for i in range(len(rows)) if not _ruled_out(constraints, values[i])]
@@ -218,7 +230,7 @@ def find_materials(
             notes.append(f"{lost} crystals that could meet the constraints have no {name} and are excluded")
     ordered = rank_by_constraints(constraints, objectives, [values[i] for i in complete])
     found = []
-    for place, meets, front in ordered[:k]:
+    for place, meets, front in ordered[: query.k]:
         i = complete[place]
         row, own = rows[i], values[i]
         chances = [probability(constraint, own[constraint.property]) for constraint in constraints]

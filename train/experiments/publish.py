@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.model_store import ResolvedModel, set_alias
 from registry.models import Embedding, Encoder, EncoderAlias, Experiment, Metric, ModelVersion
 from train.features.inputs import ModelInputs
@@ -60,13 +60,15 @@ def publish_encoder(
     identities = [MODALITIES[name].encoder(config.inputs[name], columns[name]) for name in config.embedded]
     encoder = ensure_encoder(
         session,
+        EncoderKey(
+            weights_sha256=version.artifact_sha256 or "",
+            recipe_id=next((one.recipe_id for one in identities if one.recipe_id is not None), None),
+            text_level=next((one.text_level for one in identities if one.text_level is not None), None),
+            preprocessing=dict(preprocessing),
+        ),
         name=f"{experiment.name}:{experiment.target}@{experiment.version}",
         modality=config.kind if config.embedded == config.modalities else config.embedded[0],
         dim=model.network.width,
-        weights_sha256=version.artifact_sha256 or "",
-        recipe_id=next((one.recipe_id for one in identities if one.recipe_id is not None), None),
-        text_level=next((one.text_level for one in identities if one.text_level is not None), None),
-        preprocessing=dict(preprocessing),
         model_version_id=version.id,
     )
     written = 0

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from registry.checksums import json_sha256
 from registry.database import session_scope
-from registry.encoders import assign_name, ensure_encoder, read_embeddings, write_embeddings
+from registry.encoders import EncoderKey, assign_name, ensure_encoder, read_embeddings, write_embeddings
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
@@ -212,13 +212,15 @@ class FeatureCache:
         with session_scope(self._engine) as session:
             encoder = ensure_encoder(
                 session,
+                EncoderKey(
+                    weights_sha256=identity["weights_sha256"],
+                    recipe_id=named.recipe_id,
+                    text_level=named.text_level,
+                    preprocessing=identity["preprocessing"],
+                ),
                 name=named.name,
                 modality=modality,
                 dim=identity["dim"],
-                weights_sha256=identity["weights_sha256"],
-                recipe_id=named.recipe_id,
-                text_level=named.text_level,
-                preprocessing=identity["preprocessing"],
             )
             # Features by a rule keep their name for the present rule.
             renames = newest and not MODALITIES[modality].trains_backbone

@@ -19,7 +19,7 @@ from registry.jobs.progress import Progress, Silent
 from registry.model_store import METRICS
 from registry.models import Experiment, Property, Split, SplitMember
 from registry.settings import Settings
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from train.experiments.context import ExperimentContext
 from train.experiments.jobs import JobOutcome, run_jobs
 from train.experiments.results import config_of, read_result
@@ -157,10 +157,7 @@ def ensure_splits(engine: Engine, plan: Plan, *, make: bool, iqr: float | None =
                 session,
                 name,
                 target=target,
-                seed=seed,
-                recipe=recipe,
-                text_level=level,
-                iqr=iqr if recipe is not None else None,
+                rule=SplitRule(seed=seed, recipe=recipe, text_level=level, iqr=iqr if recipe is not None else None),
             )
             members = session.scalars(select(SplitMember.subset).where(SplitMember.split_id == split.id)).all()
         counts = {subset: members.count(subset) for subset in ("cv", "holdout", "excluded")}

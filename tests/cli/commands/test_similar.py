@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, write_embeddings
 from tests.conftest import Invoke
 
 Timed = Callable[..., tuple[float, subprocess.CompletedProcess[str]]]
@@ -101,7 +101,7 @@ def test_encoders_are_listed_and_chosen(
 ) -> None:
     with session_scope(engine) as session:
         other = ensure_encoder(
-            session, name="line", modality="composition", dim=2, weights_sha256="0" * 64, preprocessing={}
+            session, EncoderKey(weights_sha256="0" * 64, preprocessing={}), name="line", modality="composition", dim=2
         )
         write_embeddings(
             session, other, [(r, [1.0, float(ident == "mp-9")], "1" * 64) for ident, r in crystals.items()]
@@ -264,7 +264,7 @@ def two(engine: Engine, crystals: dict[str, int], vectors: dict[str, list[float]
     """A second encoder, ``back``, under which crystal n-1 is nearest to n + 1, and so on, around crystal 12."""
     with session_scope(engine) as session:
         back = ensure_encoder(
-            session, name="back", modality="composition", dim=2, weights_sha256="3" * 64, preprocessing={}
+            session, EncoderKey(weights_sha256="3" * 64, preprocessing={}), name="back", modality="composition", dim=2
         )
         rows = [(r, [1.0, 0.3 * (int(ident[3:]) % 6)], "4" * 64) for ident, r in crystals.items()]
         write_embeddings(session, back, rows)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from registry.database import connect
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import ConfigurationError, DatabaseError, NotFoundError
 from registry.models import Base
 from registry.postgres.roles import READER, WRITER, grant, granted_roles
@@ -47,7 +47,9 @@ def roles(engine: Engine) -> Iterator[None]:
 @pytest.fixture
 def filled(session: Session, add_crystal: AddCrystal, roles: None) -> None:
     """Three crystals with vectors and texts, and tables that do not belong to the registry."""
-    encoder = ensure_encoder(session, name="e", modality="text", dim=2, weights_sha256=SHA, preprocessing={})
+    encoder = ensure_encoder(
+        session, EncoderKey(weights_sha256=SHA, preprocessing={}), name="e", modality="text", dim=2
+    )
     set_encoder_alias(session, "default", encoder)
     rows = [
         (add_crystal(f"mp-{i}", densities=False, text=f"rock salt {i}").revision_id, [1.0, float(i)], SHA)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ecdreg.benchmarks.vectors import fill
 from registry.database import connect
-from registry.encoders import ensure_encoder, resolve_encoder, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, resolve_encoder, write_embeddings
 from registry.errors import ConfigurationError, NotFoundError, QueryError
 from registry.search import indexes as vector_indexes
 from registry.search.indexes import BuildOptions, build_index, drop_indexes, index_advice, index_status
@@ -294,7 +294,7 @@ class TestBuild:
     def test_index_of_an_encoder_that_is_gone(self, engine: Engine) -> None:
         with Session(engine) as session, session.begin():
             gone = ensure_encoder(
-                session, name="gone", modality="text", dim=3, weights_sha256="c" * 64, preprocessing={}
+                session, EncoderKey(weights_sha256="c" * 64, preprocessing={}), name="gone", modality="text", dim=3
             )
             first = session.scalar(text("SELECT min(id) FROM crystal_revisions"))
             write_embeddings(session, gone, [(first, [1.0, 2.0, 3.0], "0" * 64)])
@@ -310,7 +310,7 @@ class TestBuild:
     def test_vectors_that_half_precision_cannot_represent(self, engine: Engine) -> None:
         with Session(engine) as session, session.begin():
             large = ensure_encoder(
-                session, name="large", modality="text", dim=2, weights_sha256="d" * 64, preprocessing={}
+                session, EncoderKey(weights_sha256="d" * 64, preprocessing={}), name="large", modality="text", dim=2
             )
             first = session.scalar(text("SELECT min(id) FROM crystal_revisions"))
             write_embeddings(session, large, [(first, [1e6, 2.0], "0" * 64)])
@@ -329,7 +329,11 @@ class TestBuild:
         with Session(engine) as session, session.begin():
             for name, dim in (("wide", 4001), ("empty", 2)):
                 ensure_encoder(
-                    session, name=name, modality="text", dim=dim, weights_sha256="e" * 64, preprocessing={"n": name}
+                    session,
+                    EncoderKey(weights_sha256="e" * 64, preprocessing={"n": name}),
+                    name=name,
+                    modality="text",
+                    dim=dim,
                 )
         with pytest.raises(QueryError, match="4001 dimensions"):
             build_index(engine, "wide")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData, write_crystal
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import EcdregError, NotFoundError, QueryError
 from registry.files.grids import GridStore
 from registry.postgres.roles import READER, grant
@@ -57,7 +57,9 @@ def user_session(
     with session_scope(engine) as session:
         run = start_run(session, source="test", source_release=None, parameters={})
         store = GridStore((tmp_path / "grids").as_uri())
-        encoder = ensure_encoder(session, name="e", modality="text", dim=3, weights_sha256=SHA, preprocessing={})
+        encoder = ensure_encoder(
+            session, EncoderKey(weights_sha256=SHA, preprocessing={}), name="e", modality="text", dim=3
+        )
         set_encoder_alias(session, "default", encoder)
         rows = []
         for i in range(N):

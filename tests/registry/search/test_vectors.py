@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from registry.crystals import WrittenCrystal
-from registry.encoders import ensure_encoder, set_encoder_alias, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, set_encoder_alias, write_embeddings
 from registry.errors import AmbiguousIdError, NotFoundError, QueryError
 from registry.search.vectors import similar_to_crystal, similar_to_vector
 
@@ -24,7 +24,9 @@ def _vector(degrees: float) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def plane(session: Session, add_crystal: Callable[..., WrittenCrystal]) -> None:
-    encoder = ensure_encoder(session, name="plane", modality="image", dim=3, weights_sha256=SHA, preprocessing={})
+    encoder = ensure_encoder(
+        session, EncoderKey(weights_sha256=SHA, preprocessing={}), name="plane", modality="image", dim=3
+    )
     set_encoder_alias(session, "default", encoder)
     rows = []
     for i, (ident, angle) in enumerate(ANGLES.items()):

@@ -16,7 +16,7 @@ from registry.crystals import WrittenCrystal
 from registry.errors import ConfigurationError, NotFoundError, SplitError, UnknownNameError
 from registry.models import Split
 from registry.splits.candidates import Candidate, assign, candidates
-from registry.splits.creation import create_split, ensure_default_split, import_split
+from registry.splits.creation import SplitRule, create_split, ensure_default_split, import_split
 from registry.splits.reading import MemberRow, find_split, growth_since, list_splits, members, split_summary
 
 AddCrystal = Callable[..., WrittenCrystal]
@@ -82,13 +82,13 @@ def test_one_material_under_two_sources_is_in_one_subset_and_fold(
     parts = _parts(session, create_split(session, "s", target="k_vrh"))
     assert len(parts) == 80
     assert all(parts[f"test:mp-{i}"] == parts[f"other:mp-{i}"] for i in range(1, 41))
-    only = create_split(session, "only", target="k_vrh", sources=["other"])
+    only = create_split(session, "only", target="k_vrh", rule=SplitRule(sources=["other"]))
     assert {name.partition(":")[0] for name in _parts(session, only)} == {"other"}
 
 
 def test_another_seed_assigns_differently_and_targets_agree(session: Session, forty: None) -> None:
     first = _parts(session, create_split(session, "a", target="k_vrh"))
-    assert _parts(session, create_split(session, "b", target="k_vrh", seed=1)) != first
+    assert _parts(session, create_split(session, "b", target="k_vrh", rule=SplitRule(seed=1))) != first
     assert _parts(session, create_split(session, "a", target="efermi")) == first
 
 
@@ -111,7 +111,7 @@ def test_unusable_crystals_are_excluded_with_the_reason(session: Session, forty:
     # Per target: its Fermi energy is all right.
     efermi = create_split(session, "s", target="efermi")
     assert _member(session, efermi, "test:mp-1787").subset != "excluded"
-    bare = create_split(session, "bare", target="k_vrh", recipe=None, text_level=None)
+    bare = create_split(session, "bare", target="k_vrh", rule=SplitRule(recipe=None, text_level=None))
     assert {m.source_id for m in members(session, bare.id) if m.subset == "excluded"} == {"test:mp-1787", "test:mp-100"}
 
 
@@ -132,7 +132,7 @@ def test_iqr_excludes_slices_beyond_the_fences(session: Session, add_crystal: Ad
     for i, peak in peaks.items():
         add_crystal(f"mp-{i}", pixel_max=peak, densities=False)
     add_crystal("mp-42", pixel_max=1e6, values={"k_vrh": -1.0})  # suspect: does not affect the fences
-    split = create_split(session, "s", target="k_vrh", iqr=1.5)
+    split = create_split(session, "s", target="k_vrh", rule=SplitRule(iqr=1.5))
     out = {m.source_id: m.reason or "" for m in members(session, split.id) if m.subset == "excluded"}
     assert out.keys() == {"test:mp-41", "test:mp-42"}
     assert out["test:mp-41"].startswith("IQR: maximum 500 of channel 0, recipe 'metric', is outside [")
@@ -151,16 +151,16 @@ def test_iqr_excludes_slices_beyond_the_fences(session: Session, add_crystal: Ad
 
 def test_iqr_of_other_slices(session: Session, forty: None, add_crystal: AddCrystal) -> None:
     _add(add_crystal, range(1, 40), recipe="paper", parameters={"px": 186})
-    split = create_split(session, "s", target="k_vrh", iqr=1.5, iqr_kind="spin")
+    split = create_split(session, "s", target="k_vrh", rule=SplitRule(iqr=1.5, iqr_kind="spin"))
     assert _member(session, split, "test:mp-40").reason == "no slice image of recipe 'paper'"
     assert _parts(session, split)["test:mp-39"][0] != "excluded"
-    one = create_split(session, "one", target="k_vrh", iqr=1.5, iqr_kind="metric:1")
+    one = create_split(session, "one", target="k_vrh", rule=SplitRule(iqr=1.5, iqr_kind="metric:1"))
     assert one.iqr_bounds is not None
     assert list(one.iqr_bounds["channels"]) == ["1"]
     with pytest.raises(ConfigurationError, match="channel 7"):
-        create_split(session, "two", target="k_vrh", iqr=1.5, iqr_kind="metric:7")
+        create_split(session, "two", target="k_vrh", rule=SplitRule(iqr=1.5, iqr_kind="metric:7"))
     with pytest.raises(NotFoundError, match="'paper-total'"):
-        create_split(session, "two", target="k_vrh", iqr=1.5, iqr_kind="total")
+        create_split(session, "two", target="k_vrh", rule=SplitRule(iqr=1.5, iqr_kind="total"))
 
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
@@ -178,14 +178,14 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
 def test_options_out_of_range(session: Session, forty: None) -> None:
     for options, message in BAD_OPTIONS:
         with pytest.raises(ConfigurationError, match=message):
-            create_split(session, "s", target="k_vrh", **options)
+            create_split(session, "s", target="k_vrh", rule=SplitRule(**options))
 
 
 def test_unknown_names(session: Session, forty: None) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'k_vrh'"):
         create_split(session, "s", target="k_vhr")
     with pytest.raises(NotFoundError, match="no images of recipe 'metrik'; there are: metric"):
-        create_split(session, "s", target="k_vrh", recipe="metrik")
+        create_split(session, "s", target="k_vrh", rule=SplitRule(recipe="metrik"))
     with pytest.raises(NotFoundError, match="no split 's' for k_vrh; `ecdreg split create`"):
         find_split(session, "s", "k_vrh")
     create_split(session, "s", target="k_vrh")
@@ -208,7 +208,7 @@ def test_a_split_never_changes(session: Session, forty: None, add_crystal: AddCr
     split = create_split(session, "s", target="k_vrh")
     assert create_split(session, "s", target="k_vrh").id == split.id
     with pytest.raises(SplitError, match="choose another name"):
-        create_split(session, "s", target="k_vrh", seed=1)
+        create_split(session, "s", target="k_vrh", rule=SplitRule(seed=1))
     add_crystal("mp-41")
     with pytest.raises(SplitError, match="choose another name"):
         create_split(session, "s", target="k_vrh")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData, PropertyData, write_crystal
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, write_embeddings
+from registry.encoders import EncoderKey, ensure_encoder, write_embeddings
 from registry.errors import ConfigurationError, NotFoundError
 from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
@@ -40,7 +40,11 @@ def line(engine: Engine, tmp_path: object) -> Engine:
         angles = 0.1 * np.arange(8)
         for name, turned in (("sorted", angles), ("shuffled", angles[[0, 4, 1, 5, 2, 6, 3, 7]])):
             encoder = ensure_encoder(
-                session, name=name, modality="image", dim=2, weights_sha256=f"{len(name):064x}", preprocessing={}
+                session,
+                EncoderKey(weights_sha256=f"{len(name):064x}", preprocessing={}),
+                name=name,
+                modality="image",
+                dim=2,
             )
             rows = [(r, [np.cos(a), np.sin(a)], "0" * 64) for r, a in zip(revisions, turned, strict=True)]
             write_embeddings(session, encoder, rows)
@@ -84,11 +88,14 @@ def test_queries_of_trained_encoders_are_the_holdout(line: Engine) -> None:
     from registry.files.artifacts import StoredArtifact
     from registry.model_store import add_model_version, start_experiment
     from registry.models import Encoder
-    from registry.splits.creation import create_split
+    from registry.splits.creation import SplitRule, create_split
 
     with session_scope(line) as session:
         split = create_split(
-            session, "s", target="k_vrh", seed=SEED, n_folds=2, holdout=0.4, recipe=None, text_level=None
+            session,
+            "s",
+            target="k_vrh",
+            rule=SplitRule(seed=SEED, n_folds=2, holdout=0.4, recipe=None, text_level=None),
         )
         run = start_experiment(
             session, name="image", target="k_vrh", kind="image", config={}, seed=0, split_id=split.id

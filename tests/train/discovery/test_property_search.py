@@ -9,7 +9,7 @@ from registry.errors import ConfigurationError
 from registry.search.constraints import parse_constraint, parse_objective
 from registry.settings import Settings
 from tests.rock_salts import SUSPECT, UNKNOWN, bulk_modulus
-from train.discovery.property_search import Elements, check_constraints, find_materials
+from train.discovery.property_search import Elements, PropertyQuery, check_constraints, find_materials
 
 
 def test_filters_of_elements() -> None:
@@ -37,7 +37,9 @@ def test_each_property_has_one_constraint_and_one_objective() -> None:
 def test_known_values_are_ranked_and_unknown_ones_excluded(
     engine: Engine, settings: Settings, salts: list[str]
 ) -> None:
-    found = find_materials(engine, settings, constraints=[parse_constraint("k_vrh=100:")], k=len(salts), predict=False)
+    found = find_materials(
+        engine, settings, PropertyQuery([parse_constraint("k_vrh=100:")], k=len(salts)), predict=False
+    )
     usable = [formula for formula in salts if formula not in (UNKNOWN, SUSPECT)]
     assert [found.n_candidates, len(found.found)] == [len(salts), len(usable)]
     met = [one.formula for one in found.found if one.meets]
@@ -45,4 +47,4 @@ def test_known_values_are_ranked_and_unknown_ones_excluded(
     assert (found.n_met, found.models) == (len(met), {})
     assert found.notes == ["2 crystals that could meet the constraints have no k_vrh and are excluded"]
     with pytest.raises(ConfigurationError, match="k is 0"):
-        find_materials(engine, settings, constraints=[parse_constraint("k_vrh=100:")], k=0)
+        PropertyQuery([parse_constraint("k_vrh=100:")], k=0)

@@ -18,7 +18,7 @@ from registry.errors import ArtifactError, IncompatibleInputError, NotFoundError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe
 from registry.properties import FREE_ATOMS
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry
 from train.config.features import DensityFeatures, FeatureConfig, ImageFeatures, TextFeatures
 from train.experiments.rows import Rows, inner_stop, load_rows
@@ -70,7 +70,7 @@ def test_the_preferred_level_of_theory_is_learnt(
     both = (PropertyData("k_vrh", 111.0, "LDA"), *crystal.properties, PropertyData("k_vrh", 99.0, "GGA_GGA+U"))
     write(dataclasses.replace(crystal, source="two", source_id="mp-900", material_key="two", properties=both))
     with session_scope(small.engine) as session:
-        create_split(session, "two", target="k_vrh", n_folds=2)
+        create_split(session, "two", target="k_vrh", rule=SplitRule(n_folds=2))
         rows = load_rows(session, "two", target="k_vrh", inputs={})
         part = rows.cv if "two:mp-900" in rows.cv.source_ids else rows.holdout
         assert part.values[part.source_ids.index("two:mp-900")] == 99.0

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from registry.crystals import CrystalData
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, resolve_encoder, set_encoder_alias
+from registry.encoders import EncoderKey, ensure_encoder, resolve_encoder, set_encoder_alias
 from registry.errors import ModelError, NotFoundError
 from registry.model_store import resolve_model
 from registry.models import (
@@ -25,7 +25,7 @@ from registry.models import (
     Prediction,
     SplitMember,
 )
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry
 from train.experiments.locks import run_key, run_lock
 from train.experiments.publish import update_default_encoder
@@ -236,7 +236,7 @@ def test_best_is_chosen_by_cross_validation_alone(small: SmallRegistry) -> None:
 
 def test_best_is_the_best_on_the_split_of_the_newest(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
-        create_split(session, "other", target="k_vrh", n_folds=3, holdout=0.2, seed=1)
+        create_split(session, "other", target="k_vrh", rule=SplitRule(n_folds=3, holdout=0.2, seed=1))
     config = small.config("image")
     poor = {"learning_rate": 1e-6, "max_epochs": 1}
     good = small.run(config)
@@ -258,7 +258,9 @@ def test_best_is_the_best_on_the_split_of_the_newest(small: SmallRegistry) -> No
 
 def test_an_encoder_without_vectors_is_never_the_default(small: SmallRegistry) -> None:
     with session_scope(small.engine) as session:
-        ensure_encoder(session, name="empty", modality="image", dim=3, weights_sha256="ab" * 32, preprocessing={})
+        ensure_encoder(
+            session, EncoderKey(weights_sha256="ab" * 32, preprocessing={}), name="empty", modality="image", dim=3
+        )
         assert update_default_encoder(session) is None
     small.run(small.config("text"))
     with session_scope(small.engine) as session:

@@ -44,7 +44,7 @@ from registry.database import session_scope
 from registry.files.artifacts import ArtifactStore
 from registry.image_recipes import find_recipe
 from registry.models import Epoch, Metric, ModelVersion, SplitMember
-from registry.splits.creation import create_split
+from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry
 from train.backbones.image_loaders import load_image_backbone
 from train.config.kinds import parse_config
@@ -258,7 +258,7 @@ def test_trap_9_suspect_labels_take_no_part(
     broken = (PropertyData("k_vrh", -181.7, "GGA"),)
     write(dataclasses.replace(crystal, source="bad", source_id="mp-1787", material_key="bad", properties=broken))
     with session_scope(small.engine) as session:
-        create_split(session, "all", target="k_vrh", n_folds=3)
+        create_split(session, "all", target="k_vrh", rule=SplitRule(n_folds=3))
         rows = load_rows(session, "all", target="k_vrh", inputs=small.config("image").inputs)
         assert "bad:mp-1787" not in (*rows.cv.source_ids, *rows.holdout.source_ids)
         reason = session.scalar(select(SplitMember.reason).where(SplitMember.source_id == "bad:mp-1787"))

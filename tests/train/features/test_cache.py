@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry.database import session_scope
-from registry.encoders import ensure_encoder, read_embeddings, resolve_encoder
+from registry.encoders import EncoderKey, ensure_encoder, read_embeddings, resolve_encoder
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.image_recipes import ensure_recipes, find_recipe
 from registry.jobs.progress import Silent
@@ -115,7 +115,8 @@ def test_features_that_are_made_otherwise_now_take_the_name(small: SmallRegistry
 
     identity: dict[str, Any] = {"weights_sha256": "ab" * 32, "dim": 7, "preprocessing": {"name": "pettifor"}}
     with session_scope(small.engine) as session:
-        old = ensure_encoder(session, name="pettifor", modality="composition", **identity).id
+        key = EncoderKey(identity["weights_sha256"], identity["preprocessing"])
+        old = ensure_encoder(session, key, name="pettifor", modality="composition", dim=identity["dim"]).id
     listening = Listening()
     config: FeatureConfig = CompositionFeatures(backbone="pettifor")
     inputs = read(small, {"composition": config})
