@@ -26,7 +26,8 @@ from ecdreg import explanation, ingestion, prediction
 from ecdreg import properties as _properties
 from ecdreg import splits as _splits
 from ecdreg.models import leaderboard as _leaderboard
-from ecdreg.models import listing, reference_models, reproduction, training, tuning
+from ecdreg.models import listing, reference_models, training, tuning
+from ecdreg.reproduction import paper
 from ecdreg.search import encoders as _encoders
 from ecdreg.search import evaluation, indexes, property_search, proposals, similarity
 
@@ -64,8 +65,8 @@ class Registry:
     set_alias = listing.set_alias
     model_coverage = listing.model_coverage
     score_reference_model = reference_models.score_reference_model
-    reproduce_paper = reproduction.reproduce_paper
-    reproduce_ablation = reproduction.reproduce_ablation
+    reproduce_paper = paper.reproduce_paper
+    reproduce_ablation = paper.reproduce_ablation
     predict = prediction.predict
     explain = explanation.explain
     similar = similarity.similar

@@ -21,9 +21,9 @@ from registry.models import Experiment
 from registry.postgres.embedded import EmbeddedServer, binary
 from registry.postgres.schema import schema_status
 from registry.settings import Settings
+from train.config.stored import config_of
 from train.config.version1 import to_version_1
 from train.experiments.context import ExperimentContext
-from train.experiments.results import config_of
 from train.experiments.run import run_experiment
 from train.prediction.predictor import Predictor
 

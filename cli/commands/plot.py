@@ -55,7 +55,7 @@ def scores(
 
     def make(registry: Registry) -> Figure:
         from ecdreg.figures.scores import scores_figure
-        from ecdreg.models.reproduction import plan_reproduction
+        from ecdreg.reproduction.paper import plan_reproduction
 
         plan = plan_reproduction(targets=target, seeds=seed, split=split, recipes=[recipe], text_levels=text_level)
         return scores_figure(registry, plan)

@@ -15,7 +15,7 @@ from cli.connections import open_registry
 from cli.groups import command_group
 from cli.options.arguments import JsonOption, TargetOption
 from cli.options.sets import with_option_sets
-from ecdreg.models.reproduction import ABLATION, SPLIT, ReproductionResult
+from ecdreg.reproduction.paper import ABLATION, SPLIT, ReproductionResult
 
 __all__ = ["SeedsOption", "SplitTemplateOption", "TextLevelsOption", "group"]
 
@@ -192,7 +192,7 @@ def _run(run: RunOptions) -> dict[str, Any]:
 
 
 def _print(result: ReproductionResult, run: RunOptions) -> None:
-    from ecdreg.report import reproduction
+    from ecdreg.reproduction import report
 
     for warning in result.warnings:
         output.warn(warning)
@@ -200,17 +200,17 @@ def _print(result: ReproductionResult, run: RunOptions) -> None:
     if run.json:
         output.json(result.to_dict())
     elif run.csv:
-        output.csv(reproduction.flat_rows(made.lines))
+        output.csv(report.flat_rows(made.lines))
     else:
         for target in made.plan.targets:
             if lines := [line for line in made.lines if line.target == target]:
-                rows = reproduction.table_rows(lines, phases=run.phases)
-                output.table(rows, reproduction.COLUMNS, title=f"{target} [{lines[0].unit}]")
+                rows = report.table_rows(lines, phases=run.phases)
+                output.table(rows, report.COLUMNS, title=f"{target} [{lines[0].unit}]")
                 output.line()
-        if folds := reproduction.fold_rows(made.lines):
-            output.table(folds, reproduction.FOLD_COLUMNS, title="First fold only")
+        if folds := report.fold_rows(made.lines):
+            output.table(folds, report.FOLD_COLUMNS, title="First fold only")
             output.line()
-        for line in reproduction.notes(made.lines):
+        for line in report.notes(made.lines):
             output.note(line)
     if run.out is not None:
         output.note(f"wrote {run.out}")

@@ -149,7 +149,7 @@ def _why_none(session: Session, model: ResolvedModel) -> str:
     if is_reference_model(experiment):
         return f"{model.name} was trained elsewhere, without a learning curve"
     from train.config.schema import StackConfig, TowerConfig
-    from train.experiments.results import config_of
+    from train.config.stored import config_of
 
     config = config_of(experiment)
     if config.is_network:
@@ -182,7 +182,7 @@ def _with_epochs(session: Session, stack: Experiment, tower: TrainConfig) -> str
         )
         .order_by(Experiment.created_at.desc(), Experiment.id.desc())
     )
-    from train.experiments.results import config_of
+    from train.config.stored import config_of
 
     for one in found:
         if config_of(one) == tower:

@@ -1,4 +1,4 @@
-"""Models: training, tuning and reproduction of the paper; lists, cards, scores and comparisons; reference models.
+"""Models: training and tuning; lists, cards, scores and comparisons; reference models.
 
 ``ecdreg.registry``, ``ecdreg.report``, ``ecdreg.figures`` and ``cli`` import it.
 """

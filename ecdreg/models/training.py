@@ -23,9 +23,10 @@ from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
 from registry.splits.reading import find_split, growth_since, list_splits, split_summary
 
 if TYPE_CHECKING:
+    from train.config.options import ModelOptions
+
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
-    from train.config.options import ModelOptions
     from train.experiments.results import ExperimentResult
 
 __all__ = ["BASELINES", "TrainingResult", "train", "views_of"]
@@ -169,8 +170,9 @@ def _model_options(recipe: str | None, text_level: str | None, given: Mapping[st
 
 
 def _configs(kind: str, targets: Sequence[str], options: ModelOptions, file: Path | None) -> list[TrainConfig]:
-    from train.config.files import read_config
     from train.config.options import ModelOptions, build_config
+
+    from train.config.files import read_config
 
     modalities = _modalities(kind, options)
     if "image" in modalities and options.recipe is None:

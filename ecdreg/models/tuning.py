@@ -19,9 +19,10 @@ from registry.splits.creation import DEFAULT_SPLIT
 from registry.splits.reading import find_split
 
 if TYPE_CHECKING:
+    from train.config.options import ModelOptions
+
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
-    from train.config.options import ModelOptions
     from train.experiments.tuning import TuneResult
 
 __all__ = ["DEFAULT_TRIALS", "TunedModel", "tune"]
@@ -139,8 +140,9 @@ def tune(
 
 def _options(kind: str, recipe: str, text_level: str, config: Path | None, *, dense: bool) -> ModelOptions:
     """Options of the first trial: those that training has by default, or those of a file."""
-    from train.config.files import read_config
     from train.config.options import ModelOptions
+
+    from train.config.files import read_config
 
     clip = _PUBLISHED_CLIP if kind == "clip" else None
     if config is not None:

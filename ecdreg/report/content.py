@@ -32,7 +32,7 @@ from registry.models import (
     Split,
     SplitMember,
 )
-from train.experiments.results import config_of
+from train.config.stored import config_of
 
 __all__ = ["CalibrationPoint", "Curve", "LeaderboardEntry", "Point", "ReportContent", "Sample", "read_content"]
 

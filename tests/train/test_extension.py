@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+from train.config.features import FeatureConfig
 
 from registry.checksums import json_sha256
 from registry.crystals import CrystalData
@@ -29,7 +30,6 @@ from registry.property_store import add_property
 from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry, flat_config, small_crystal
 from train.config.config import TrainConfig
-from train.config.features import FeatureConfig
 from train.config.kinds import MODEL_KINDS, ModelKind, parse_config
 from train.features.batch import Batch
 from train.featurizers.catalog import Featurizer, FixedFeaturizer

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from registry.errors import ModelError
-from train.models.devices import choose_device
+from train.backbones.devices import choose_device
 
 __all__ = ["Backbone", "tensors_sha256"]
 

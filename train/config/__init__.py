@@ -1,4 +1,4 @@
-"""Configurations of models: their types, their defaults, and their files.
+"""Configurations of models: their types, the kinds of models, their versions, and their files.
 
-It imports nothing else of ``train``, so that every other package of ``train`` may import it.
+It imports ``train.modalities``. Features, models and everything above import it.
 """

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from registry.errors import ConfigurationError
-from train.config.base import ConfigModel, Name
-from train.config.features import FeatureConfig
 from train.config.phases import PhaseConfig, TrainingConfig
+from train.config_base import ConfigModel, Name
+from train.modalities.features import FeatureConfig
 
 __all__ = ["VERSION", "TrainConfig"]
 

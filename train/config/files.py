@@ -10,7 +10,7 @@ import tomli_w
 
 from registry.errors import ConfigurationError
 from train.config.config import TrainConfig
-from train.config.version1 import from_version_1
+from train.config.version1 import KINDS_1, from_version_1
 
 __all__ = ["read_config", "toml_of"]
 
@@ -43,6 +43,8 @@ def read_config(file: Path, kind: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} is not TOML: {error}; `ecdreg tune` writes such files") from error
     found.pop("target", None)
+    if "type" not in found and "kind" not in found and kind not in KINDS_1:
+        return found  # of an added kind, which version 1 did not have
     if "type" not in found:
         if (of := found.get("kind", kind)) != kind:
             raise _other_kind(file, of, kind)

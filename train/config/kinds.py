@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from registry.catalog import Catalog
 from registry.errors import ConfigurationError
-from train.config.base import validated
 from train.config.config import VERSION, TrainConfig
 from train.config.schema import BaselineConfig, ContrastiveConfig, StackConfig, TowerConfig
 from train.config.version1 import from_version_1
+from train.config_base import validated
 
 if TYPE_CHECKING:
+    from train.config.parameters import Parameter
     from train.models.fitted import FitContext, FittedModel, RestoreContext
 
 __all__ = ["MODEL_KINDS", "ModelKind", "parse_config"]
@@ -35,6 +36,8 @@ class ModelKind:
     """Fits a model from fresh weights; yields it after each phase, and changes it in the next."""
     restore: Callable[[TrainConfig, bytes, RestoreContext], FittedModel]
     """Reads the model that :meth:`FittedModel.to_bytes` wrote."""
+    space: Callable[[TrainConfig], tuple[Parameter, ...]] | None = None
+    """Parameters that a search varies; None: it varies nothing."""
 
 
 MODEL_KINDS: Catalog[ModelKind] = Catalog("model kinds")
@@ -84,4 +87,5 @@ for _type, _config, _module in (
     ("contrastive", ContrastiveConfig, "train.models.kinds.contrastive"),
     ("baseline", BaselineConfig, "train.models.kinds.baselines"),
 ):
-    MODEL_KINDS.add(_type, ModelKind(_config, _lazy(_module, "fit"), _lazy(_module, "restore")))
+    _space = _lazy("train.models.kinds.spaces", f"{_type}_space")
+    MODEL_KINDS.add(_type, ModelKind(_config, _lazy(_module, "fit"), _lazy(_module, "restore"), _space))

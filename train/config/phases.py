@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from train.config.base import ConfigModel, Fraction, Whole
+from train.config_base import ConfigModel, Fraction, Whole
 
 __all__ = ["PhaseConfig", "TrainingConfig"]
 

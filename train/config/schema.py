@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from registry.errors import ConfigurationError
-from train.config.base import ConfigModel, Fraction, Name, Whole, Widths, validated
 from train.config.config import TrainConfig
-from train.config.features import (
+from train.config.phases import PhaseConfig, TrainingConfig
+from train.config_base import ConfigModel, Fraction, Name, Whole, Widths, validated
+from train.modalities import MODALITIES, modality_order
+from train.modalities.features import (
     ClipImageFeatures,
     ClipTextFeatures,
     CompositionFeatures,
@@ -18,8 +20,6 @@ from train.config.features import (
     ImageFeatures,
     TextFeatures,
 )
-from train.config.phases import PhaseConfig, TrainingConfig
-from train.modalities import MODALITIES, modality_order
 
 __all__ = [
     "NETWORK",
@@ -332,11 +332,11 @@ class DualEncoder(ConfigModel):
 
     type: Literal["dual"] = "dual"
     image_backbone: Name = "efficientnet_lite0"
-    """As of :class:`train.config.features.ImageFeatures`."""
+    """As of :class:`train.modalities.features.ImageFeatures`."""
     image_size: int | None = None
     """Pixels a side that the image backbone reads; None: its default."""
     text_backbone: Name = "minilm"
-    """As of :class:`train.config.features.TextFeatures`."""
+    """As of :class:`train.modalities.features.TextFeatures`."""
     projection_dim: Whole = 512
     """Dimension of the shared space."""
     projection_dropout: Fraction = 0.5

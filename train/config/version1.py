@@ -7,7 +7,6 @@ from typing import Any
 
 from registry.errors import ConfigurationError
 from train.config.config import TrainConfig
-from train.config.features import FeatureConfig, ImageFeatures, TextFeatures
 from train.config.schema import (
     BaselineConfig,
     ClipEncoder,
@@ -18,10 +17,14 @@ from train.config.schema import (
     StackConfig,
     TowerConfig,
 )
+from train.modalities.features import FeatureConfig, ImageFeatures, TextFeatures
 
-__all__ = ["from_version_1", "to_version_1"]
+__all__ = ["KINDS_1", "from_version_1", "to_version_1"]
 
 _TOWERS = ("image", "text", "composition", "density")
+
+KINDS_1 = (*_TOWERS, "stacked", "clip", "dual-encoder", "baseline-mean", "baseline-magpie")
+"""Kinds of models that version 1 had."""
 _READ_FEATURES = ("gaussian-process",)
 """Regressors of release 0.1.0 that a stack fits to features; all others were fitted to predictions."""
 
@@ -80,10 +83,7 @@ def from_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
             **_taken(left, {"n_estimators": "n_estimators"}),
         }
     else:
-        raise ConfigurationError(
-            f"kind is {kind!r}; choose from {', '.join((*_TOWERS, 'stacked', 'clip', 'dual-encoder'))},"
-            " baseline-mean, baseline-magpie"
-        )
+        raise ConfigurationError(f"kind is {kind!r}; choose from {', '.join(KINDS_1)}")
     if left:
         raise ConfigurationError(f"{next(iter(left))} has no effect on kind {kind!r}; leave it out")
     return made

@@ -30,8 +30,8 @@ from registry.search.constraints import (
 from registry.search.filters import materials, parse
 from registry.settings import Settings
 from train.config.config import TrainConfig
+from train.config.stored import config_of
 from train.discovery.best_models import RankedModel, best_models
-from train.experiments.results import config_of
 from train.features.crystals import read_crystals
 from train.prediction.stored import predict_crystals
 

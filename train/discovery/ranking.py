@@ -17,8 +17,8 @@ from registry.errors import InputError, NotFoundError
 from registry.jobs.progress import Progress, Silent
 from registry.search.constraints import Constraint, Objective, PropertyEstimate, probability, rank_by_constraints
 from registry.settings import Settings
+from train.config.stored import config_of
 from train.discovery.best_models import RankedModel, best_models
-from train.experiments.results import config_of
 from train.prediction.predictor import Predictor
 
 __all__ = ["COMPOSITION_ALONE", "NO_DENSITY", "PredictedProperties", "PropertyModels", "RankedCrystal", "rank"]

@@ -11,10 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.models import Experiment, Metric, ModelVersion
-from train.config.config import TrainConfig
-from train.config.kinds import parse_config
+from train.config.stored import config_of
 
-__all__ = ["ExperimentResult", "config_of", "read_result"]
+__all__ = ["ExperimentResult", "read_result"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,6 @@ class ExperimentResult:
     def model(self) -> str:
         """``name:target@version``, as ``ecdreg predict`` takes it."""
         return f"{self.name}:{self.target}@{self.version}"
-
-
-def config_of(experiment: Experiment) -> TrainConfig:
-    """The configuration of an experiment; the checksums of its inputs are stored beside it.
-
-    Raises
-    ------
-    ConfigurationError
-        If it was written by another version of this code, with fields that are not known here.
-    """
-    return parse_config({name: value for name, value in experiment.config.items() if name != "inputs"})
 
 
 def read_result(

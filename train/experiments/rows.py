@@ -20,10 +20,10 @@ from registry.errors import SplitError
 from registry.models import Crystal, CrystalRevision, Property
 from registry.properties import property_named
 from registry.splits.reading import find_split, members
-from train.config.features import FeatureConfig
 from train.features.crystals import CrystalInputs, read_crystals
 from train.features.labels import Label, read_labels
 from train.modalities import MODALITIES
+from train.modalities.features import FeatureConfig
 
 __all__ = ["Rows", "SplitRows", "inner_stop", "load_rows"]
 

@@ -8,6 +8,7 @@ missing.
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -57,6 +58,8 @@ from train.models.optimization import EpochRecord
 from train.prediction.intervals import keep_intervals
 
 __all__ = ["run_experiment", "single_thread"]
+
+_log = logging.getLogger("train")
 
 
 def run_experiment(
@@ -118,15 +121,23 @@ def run_experiment(
         with session_scope(context.engine) as session:
             finished = None if again else _finished(session, config, identity, checksums)
             if finished is not None:
+                _log.info("%s:%s is finished as version %d", name, config.target, finished.version)
                 return read_result(session, finished, "unchanged", started, needed)
             experiment, resumed = begin_run(session, config, stored, identity, again=again)
             experiment_id = experiment.id
+            _log.info(
+                "%s experiment %d, %s:%s@%d, seed %d, on split %r: %d cross-validated rows, %d holdout rows",
+                "resuming" if resumed else "beginning",
+                *(experiment_id, name, config.target, experiment.version, seed, split),
+                *(len(rows.cv), len(rows.holdout)),
+            )
         towers = {result.name: result.experiment_id for result in needed if result.name in config.modalities}
         try:
             with single_thread(config):
                 _Run(context, inputs, rows, seed, experiment_id, towers).all(f"{name} · {config.target}")
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
+            _log.info("experiment %d %s", experiment_id, "failed" if status == "failed" else "was interrupted")
             with session_scope(context.engine) as session:
                 finish_experiment(session, experiment_id, status)
             raise
@@ -266,6 +277,7 @@ class _Run:
             for fold in folds:
                 self._where = f"fold {fold}"
                 note = self._fold(fold)
+                _log.debug("experiment %d, %s", self.experiment_id, note)
                 progress.advance(1, note)
             self._where = "refit"
             self._refit()

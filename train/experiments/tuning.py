@@ -8,6 +8,7 @@ continues with the same trials as without the interruption (T. Akiba et al., KDD
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,12 +25,13 @@ from registry.checksums import json_sha256
 from registry.errors import ConfigurationError, ModelError
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
+from train.config.parameters import Parameter
 from train.experiments.context import ExperimentContext
 from train.experiments.cross_validation import FoldScore, TowerMemory, cross_validate
 from train.experiments.locks import run_lock
 from train.experiments.rows import Rows, load_rows
 from train.experiments.run import single_thread
-from train.experiments.search_spaces import Parameter, apply, every_choice, space_of
+from train.experiments.search_spaces import apply, every_choice, space_of
 from train.features.batch import Batch
 from train.features.inputs import ModelInputs
 from train.featurizers.catalog import Featurizer
@@ -37,6 +39,8 @@ from train.modalities.image import ImageColumn
 from train.models.fitted import derived_seed
 
 __all__ = ["SCHEMA", "TuneResult", "tune"]
+
+_log = logging.getLogger("train")
 
 SCHEMA = "optuna"
 """Schema of the registry's database for the trials; no other code uses it."""
@@ -109,6 +113,7 @@ def tune(
     with run_lock(context.engine, "tune", search.name), _storage(context.engine) as storage:
         study = _study(storage, search)
         before = len(_finished(study))
+        _log.info("study %s: %d trials are finished, %d parameters vary", search.name, before, len(search.space))
         progress.begin(f"tune {config.kind} · {config.target}", trials)
         progress.advance(min(before, trials or before), "")
         try:
@@ -118,6 +123,7 @@ def tune(
                 outcome = _one_trial(study, search)
                 if outcome is None:  # every choice has been tried
                     break
+                _log.debug("study %s: %s", search.name, outcome)
                 progress.advance(1, outcome)
         finally:
             progress.end()

@@ -10,6 +10,7 @@ most.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,15 @@ from registry.encoders import EncoderKey, assign_name, ensure_encoder, read_embe
 from registry.errors import ArtifactError, ModelError, NotFoundError
 from registry.files.grids import GridStore
 from registry.jobs.progress import Progress
-from train.config.base import validated
-from train.config.features import FeatureConfig
+from train.config_base import validated
 from train.features.crystals import CrystalInputs, read_crystals
 from train.featurizers.catalog import DENSITY_FEATURIZERS, CombinedFeaturizer, Featurizer
 from train.modalities import MODALITIES, restore_featurizer
+from train.modalities.features import FeatureConfig
 
 __all__ = ["FeatureCache", "FeatureTable", "add_encoder", "check_known", "described", "input_sha256"]
+
+_log = logging.getLogger("train")
 
 _BATCH = 64
 """Crystals between two commits."""
@@ -256,6 +259,7 @@ class FeatureCache:
             stored = read_embeddings(session, encoder_id, list(wanted))
         vectors = {rid: vector for rid, (sha256, vector) in stored.items() if sha256 == wanted[rid][1]}
         missing = [rid for rid in wanted if rid not in vectors]
+        _log.info("encoder %s: %d vectors are stored, %d are missing", encoder_name, len(vectors), len(missing))
         if missing:
             self._progress.begin(f"features of {encoder_name}", len(missing))
             try:

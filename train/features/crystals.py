@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from registry.errors import NotFoundError
 from registry.models import Crystal, CrystalRevision
-from train.config.features import FeatureConfig
 from train.modalities import MODALITIES, Column
+from train.modalities.features import FeatureConfig
 
 __all__ = ["CrystalInputs", "read_crystals"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.errors import ModelError
-from train.config.features import FeatureConfig
+from train.modalities.features import FeatureConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

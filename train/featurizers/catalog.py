@@ -69,7 +69,7 @@ class FixedFeaturizer:
     name
         Name of the rule in its catalog.
     modality
-        ``composition``, for formulas, or ``density``, for :class:`train.features.densities.DensityGrids`.
+        ``composition``, for formulas, or ``density``, for :class:`train.modalities.density_grids.DensityGrids`.
     dim
         Number of features D.
     compute

@@ -1,8 +1,8 @@
 """Modalities: how each kind of input is found, loaded, checked, and read from a file.
 
 :data:`MODALITIES` lists them; another package adds an entry through the entry-point group
-``ecdreg.modalities``. It imports ``train.config.base``, ``train.config.features`` and ``train.features.densities``;
-everything else of ``train`` may import it.
+``ecdreg.modalities``. It imports ``train.backbones``, ``train.featurizers`` and ``train.config_base``; everything else
+of ``train`` may import it.
 """
 
 from train.modalities.base import MODALITIES, Column, EncoderIdentity, Modality, modality_order, restore_featurizer
@@ -13,6 +13,5 @@ from train.modalities.text import TextModality
 
 __all__ = ["MODALITIES", "Column", "EncoderIdentity", "Modality", "modality_order", "restore_featurizer"]
 
-# The order in which a stack joins its towers.
 for _modality in (ImageModality(), TextModality(), CompositionModality(), DensityModality()):
     MODALITIES.add(_modality.name, _modality)

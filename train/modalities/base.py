@@ -17,7 +17,7 @@ from registry.crystals import CrystalData
 from registry.errors import ModelError
 from registry.files.grids import GridStore
 from registry.models import Encoder
-from train.config.features import FeatureConfig
+from train.modalities.features import FeatureConfig
 
 if TYPE_CHECKING:
     from train.featurizers.catalog import Featurizer
@@ -67,6 +67,8 @@ class Modality(ABC, Generic[C]):
     name: ClassVar[str]
     config: type[C]
     """Type of its features in a configuration."""
+    place: ClassVar[int] = 100
+    """Place among the modalities: a stack joins its towers in this order, and then by name."""
     widths: ClassVar[tuple[int, ...]] = (512, 512, 256)
     """Default widths of dense layers."""
     dropout: ClassVar[float] = 0.1
@@ -248,9 +250,8 @@ MODALITIES: Catalog[Modality[Any]] = Catalog("modalities")
 
 
 def modality_order(name: str) -> tuple[int, str]:
-    """Place of a modality among all: the order in which a stack joins its towers."""
-    first = ("image", "text", "composition", "density")
-    return (first.index(name) if name in first else len(first), name)
+    """What modalities are sorted by: their place, then their name."""
+    return MODALITIES[name].place, name
 
 
 def restore_featurizer(spec: Mapping[str, Any], *, models: Path | None = None) -> Featurizer:

@@ -12,9 +12,9 @@ from registry.checksums import text_sha256
 from registry.crystals import CrystalData
 from registry.files.grids import GridStore
 from registry.models import Encoder
-from train.config.features import CompositionFeatures
 from train.featurizers.catalog import Featurizer, load_featurizer
 from train.modalities.base import Column, EncoderIdentity, Modality
+from train.modalities.features import CompositionFeatures
 
 __all__ = ["CompositionModality"]
 
@@ -23,6 +23,7 @@ class CompositionModality(Modality[CompositionFeatures]):
     """The reduced formula, which every crystal has."""
 
     name: ClassVar[str] = "composition"
+    place = 2
     config = CompositionFeatures
 
     def find(

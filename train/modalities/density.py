@@ -15,10 +15,10 @@ from registry.errors import IncompatibleInputError, ModelError
 from registry.files.grids import GridStore
 from registry.models import Encoder
 from registry.properties import FREE_ATOMS
-from train.config.features import DensityFeatures
-from train.features.densities import DENSITY_KINDS, DensityFiles, DensityGrids, grids_of, load_densities
 from train.featurizers.catalog import Featurizer, load_featurizer
 from train.modalities.base import Column, EncoderIdentity, Modality
+from train.modalities.density_grids import DENSITY_KINDS, DensityFiles, DensityGrids, grids_of, load_densities
+from train.modalities.features import DensityFeatures
 
 __all__ = ["DensityModality"]
 
@@ -45,6 +45,7 @@ class DensityModality(Modality[DensityFeatures]):
     """The charge densities of a crystal, on their native grids."""
 
     name: ClassVar[str] = "density"
+    place = 3
     config = DensityFeatures
 
     def find(

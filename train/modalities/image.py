@@ -18,8 +18,8 @@ from registry.errors import IncompatibleInputError, NotFoundError
 from registry.files.grids import GridStore
 from registry.image_recipes import find_recipe, recipe_sha256
 from registry.models import Encoder, ImageRecipe, SliceImage, SliceInput
-from train.config.features import ClipImageFeatures, ImageFeatures
 from train.modalities.base import Column, EncoderIdentity, Modality
+from train.modalities.features import ClipImageFeatures, ImageFeatures
 
 if TYPE_CHECKING:
     from train.featurizers.catalog import Featurizer
@@ -58,6 +58,7 @@ class ImageModality(Modality[ImageFeatures]):
     """The slice images of a crystal under one recipe."""
 
     name: ClassVar[str] = "image"
+    place = 0
     config = ImageFeatures
     widths: ClassVar[tuple[int, ...]] = (1024, 512, 256)
     dropout: ClassVar[float] = 0.2

@@ -14,8 +14,8 @@ from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError
 from registry.files.grids import GridStore
 from registry.models import Description, Encoder
-from train.config.features import ClipTextFeatures, TextFeatures
 from train.modalities.base import Column, EncoderIdentity, Modality
+from train.modalities.features import ClipTextFeatures, TextFeatures
 
 if TYPE_CHECKING:
     from train.featurizers.catalog import Featurizer
@@ -27,6 +27,7 @@ class TextModality(Modality[TextFeatures]):
     """The description of a crystal at one text level."""
 
     name: ClassVar[str] = "text"
+    place = 1
     config = TextFeatures
     trains_backbone: ClassVar[bool] = True
 

@@ -8,9 +8,9 @@ import torch
 
 from registry.errors import ModelError
 from train.config.config import TrainConfig
-from train.config.features import FeatureConfig
 from train.config.schema import ClipEncoder, ContrastiveConfig, NetworkHead, NetworkJoin, StackConfig, TowerConfig
 from train.features.views import views_of
+from train.modalities.features import FeatureConfig
 from train.models.contrastive_networks import ContrastiveNetwork, Projection
 from train.models.networks import Readout, StackedNetwork, Tower
 

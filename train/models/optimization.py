@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from registry.errors import ModelError
+from train.backbones.devices import choose_device
 from train.config.phases import PhaseConfig
-from train.models.devices import choose_device
 from train.models.networks import Inputs, Network, StackedNetwork
 
 __all__ = ["EpochRecord", "FitResult", "encode", "fit", "predict", "take", "to_inputs"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from registry.errors import ConfigurationError
 from registry.properties import TARGETS
 from train.config.config import TrainConfig
-from train.config.features import TOKEN_LIMITS
-from train.config.options import ModelOptions, build_config
+from train.modalities.features import TOKEN_LIMITS
+from train.models.options import ModelOptions, build_config
 
 __all__ = ["PAPER_SEEDS", "PAPER_SPLIT", "STAGES", "Job", "Plan", "TableRow", "enumerate_jobs"]
 

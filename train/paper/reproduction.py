@@ -20,9 +20,10 @@ from registry.model_store import METRICS
 from registry.models import Experiment, Property, Split, SplitMember
 from registry.settings import Settings
 from registry.splits.creation import SplitRule, create_split
+from train.config.stored import config_of
 from train.experiments.context import ExperimentContext
 from train.experiments.jobs import JobOutcome, run_jobs
-from train.experiments.results import config_of, read_result
+from train.experiments.results import read_result
 from train.paper.matrix import Job, Plan, TableRow, enumerate_jobs
 from train.paper.reference_models import KIND_PREFIX
 

@@ -20,10 +20,10 @@ from registry.errors import IncompatibleInputError, ModelError
 from registry.model_store import ResolvedModel
 from registry.models import Encoder, Experiment, ImageRecipe, ModelVersion, SliceImage
 from registry.settings import Settings
-from train.config.features import CLIP_TOKENS
-from train.experiments.results import config_of
+from train.config.stored import config_of
 from train.featurizers.catalog import Featurizer
 from train.modalities import MODALITIES, restore_featurizer
+from train.modalities.features import CLIP_TOKENS
 from train.prediction.predictor import Predictor
 
 __all__ = [

@@ -24,7 +24,7 @@ from registry.model_store import ResolvedModel
 from registry.models import ModelVersion
 from registry.settings import Settings
 from train.config.config import TrainConfig
-from train.experiments.results import config_of
+from train.config.stored import config_of
 from train.features.batch import Batch
 from train.features.cache import FeatureCache, check_known
 from train.features.crystals import read_crystals

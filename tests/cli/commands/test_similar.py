@@ -169,9 +169,9 @@ def features(engine: Engine, home: Path, cluster_url: str) -> list[str]:
     from ingest.sources import open_source
     from registry.files.grids import GridStore
     from registry.jobs.progress import Silent
-    from train.config.features import FeatureConfig, ImageFeatures, TextFeatures
     from train.features.cache import FeatureCache
     from train.features.crystals import read_crystals
+    from train.modalities.features import FeatureConfig, ImageFeatures, TextFeatures
 
     source = open_source("sample")
     ingest(engine, source, IngestOptions(limit=3, workers=0), grids=GridStore((home / "grids").as_uri()))

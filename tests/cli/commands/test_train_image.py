@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from train.config.options import ModelOptions, build_config
 
 from ecdreg.models.training import views_of
 from tests.conftest import Invoke
-from train.config.options import ModelOptions, build_config
 
 
 def test_the_image_tower_is_the_one_that_cross_validation_chose(
@@ -45,7 +45,7 @@ def test_views_are_those_of_the_recipe_unless_others_are_given(
         given.append(options)
         return build_config(kind, target, options)
 
-    monkeypatch.setattr("train.config.options.build_config", build)
+    monkeypatch.setattr("train.models.options.build_config", build)
     failed = invoke("train", "image", "--target", "k_vrh", "--recipe", "metric-views", *options)
     assert "no images of recipe 'metric-views'" in failed.stderr
     assert given[-1].views == views

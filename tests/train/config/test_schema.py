@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from registry.errors import ConfigurationError, UnknownNameError
 from train.config.config import TrainConfig
-from train.config.features import ImageFeatures, TextFeatures
 from train.config.kinds import MODEL_KINDS, parse_config
 from train.config.phases import PhaseConfig
 from train.config.schema import BaselineConfig, NetworkHead, NetworkJoin, StackConfig, TowerConfig
+from train.modalities.features import ImageFeatures, TextFeatures
 
 TOWER: dict[str, Any] = {"type": "tower", "target": "k_vrh", "modality": "image"}
 STACK: dict[str, Any] = {

@@ -20,11 +20,11 @@ from registry.image_recipes import find_recipe
 from registry.properties import FREE_ATOMS
 from registry.splits.creation import SplitRule, create_split
 from tests.train.conftest import SmallRegistry
-from train.config.features import DensityFeatures, FeatureConfig, ImageFeatures, TextFeatures
 from train.experiments.rows import Rows, inner_stop, load_rows
 from train.features.crystals import read_crystals
-from train.features.densities import grids_of, load_densities
 from train.features.labels import known_values
+from train.modalities.density_grids import grids_of, load_densities
+from train.modalities.features import DensityFeatures, FeatureConfig, ImageFeatures, TextFeatures
 from train.modalities.image import load_images
 
 IMAGE: dict[str, FeatureConfig] = {"image": ImageFeatures()}

@@ -12,12 +12,12 @@ from registry.errors import ConfigurationError
 from tests.train.conftest import SmallRegistry, flat_config
 from train.config.config import TrainConfig
 from train.config.kinds import parse_config
-from train.config.options import KINDS, build_config
 from train.experiments import tuning
 from train.experiments.cross_validation import cross_validate
 from train.experiments.rows import load_rows
 from train.experiments.search_spaces import apply, space_of
 from train.experiments.tuning import tune
+from train.models.options import KINDS, build_config
 from train.models.regressors.catalog import REGRESSORS
 
 

@@ -16,10 +16,10 @@ from registry.image_recipes import ensure_recipes, find_recipe
 from registry.jobs.progress import Silent
 from tests.train.conftest import SmallRegistry
 from train.backbones.base import Backbone
-from train.config.features import CompositionFeatures, FeatureConfig
 from train.features.cache import FeatureCache, check_known, described, input_sha256
 from train.features.crystals import CrystalInputs, read_crystals
 from train.featurizers.catalog import Featurizer
+from train.modalities.features import CompositionFeatures, FeatureConfig
 from train.modalities.image import load_images, recipe_channels
 
 

@@ -60,10 +60,10 @@ def test_stored_parts_give_what_files_give_and_searches_use_it(invoke: Invoke, e
 
     from registry.encoders import read_embeddings, resolve_encoder
     from registry.files.grids import GridStore
-    from train.config.features import DensityFeatures
     from train.features.crystals import read_crystals
-    from train.features.densities import load_densities
     from train.featurizers.catalog import load_featurizer
+    from train.modalities.density_grids import load_densities
+    from train.modalities.features import DensityFeatures
 
     assert invoke("ingest", "--source", "sample", "--limit", "4", "--workers", "0").exit_code == 0
     assert invoke("encoders", "add", "pettifor").exit_code == 0

@@ -11,13 +11,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-
-from registry.checksums import text_sha256
-from registry.crystals import CrystalData
-from registry.errors import IncompatibleInputError, UnknownNameError
-from registry.files.grids import GridStore
-from registry.models import Crystal, CrystalRevision
-from tests.train.conftest import RECIPE, SmallRegistry, small_crystal
 from train.config.features import (
     CompositionFeatures,
     DensityFeatures,
@@ -25,6 +18,13 @@ from train.config.features import (
     ImageFeatures,
     TextFeatures,
 )
+
+from registry.checksums import text_sha256
+from registry.crystals import CrystalData
+from registry.errors import IncompatibleInputError, UnknownNameError
+from registry.files.grids import GridStore
+from registry.models import Crystal, CrystalRevision
+from tests.train.conftest import RECIPE, SmallRegistry, small_crystal
 from train.modalities import MODALITIES, Column, modality_order, restore_featurizer
 
 CONFIGS: dict[str, FeatureConfig] = {

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from registry.errors import ConfigurationError, ModelError
 from tests.train.conftest import flat_config
+from train.backbones.devices import choose_device
 from train.config.phases import PhaseConfig
 from train.models.building import build_network
-from train.models.devices import choose_device
 from train.models.networks import Network
 from train.models.optimization import EpochRecord, fit, predict, take, to_inputs
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from ecdreg.report.reproduction import fold_rows, notes, table_rows
+from ecdreg.reproduction.report import fold_rows, notes, table_rows
 from registry.errors import ConfigurationError, ModelError
 from tests.train.conftest import SmallRegistry
 from train.paper.matrix import Plan

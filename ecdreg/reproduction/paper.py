@@ -55,7 +55,7 @@ class ReproductionResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, and the failed experiments, as the command line prints them with ``--json``."""
-        from ecdreg.report.reproduction import flat_rows
+        from ecdreg.reproduction.report import flat_rows
 
         return {
             "rows": flat_rows(self.made.lines),
@@ -263,7 +263,7 @@ def _reproduce(
     command: str,
     progress: Progress | None,
 ) -> ReproductionResult:
-    from ecdreg.report.reproduction import check_reproduction_path, write_reproduction
+    from ecdreg.reproduction.report import check_reproduction_path, write_reproduction
     from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
     if output is not None:

@@ -1,7 +1,7 @@
 """Options of a model as users give them, and the configuration that they make.
 
 The command line, Python and the web name the same options; what is left out has the default of
-:mod:`train.config.defaults`.
+:mod:`train.models.defaults`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from typing import Any
 
 from registry.errors import ConfigurationError
 from registry.properties import TARGETS
+from train.backbones.devices import has_accelerator
 from train.config.config import TrainConfig
-from train.config.defaults import ALL_TOWERS, PUBLISHED_TOWERS, RECOMMENDED_JOIN, recommended_tower
-from train.config.kinds import parse_config
+from train.config.kinds import MODEL_KINDS, parse_config
 from train.config.schema import NETWORK, ContrastiveConfig, DualEncoder, NetworkHead, StackConfig, TowerConfig
 from train.modalities import MODALITIES
-from train.models.devices import has_accelerator
+from train.models.defaults import ALL_TOWERS, PUBLISHED_TOWERS, RECOMMENDED_JOIN, recommended_tower
 from train.models.regressors.catalog import REGRESSORS
 
-__all__ = ["KINDS", "ModelOptions", "build_config"]
+__all__ = ["KINDS", "ModelOptions", "all_kinds", "build_config"]
 
 KINDS = (*ALL_TOWERS, "stacked", "clip", "dual-encoder", "baseline-mean", "baseline-magpie")
-"""Kinds of models of this project; every modality is a kind as well."""
+"""Kinds of models of this project."""
+
+_TYPES = ("tower", "stack", "contrastive", "baseline")
+"""Entries of ``MODEL_KINDS`` that make the kinds of this project."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,19 @@ class ModelOptions:
     omitted fields follow the paper's protocol with substitute backbones."""
 
 
+def all_kinds() -> tuple[str, ...]:
+    """Kinds of models: those of this project, and the modalities and the model kinds that other packages add."""
+    added = {*MODALITIES, *MODEL_KINDS} - {*KINDS, *_TYPES}
+    return (*KINDS, *sorted(added))
+
+
 def build_config(kind: str, target: str, options: ModelOptions | None = None) -> TrainConfig:
     """Configuration of a model of this kind with these options.
 
     Parameters
     ----------
     kind
-        One of :data:`KINDS`, or another modality.
+        One of :func:`all_kinds`.
     target
         Property that the model predicts.
     options
@@ -94,8 +103,8 @@ def build_config(kind: str, target: str, options: ModelOptions | None = None) ->
     chosen = options or ModelOptions()
     if kind == "clip" and chosen.clip is None:
         kind = "dual-encoder"
-    if kind not in KINDS and kind not in MODALITIES:
-        raise ConfigurationError(f"kind is {kind!r}; choose from {', '.join(KINDS)}")
+    if kind not in all_kinds():
+        raise ConfigurationError(f"kind is {kind!r}; choose from {', '.join(all_kinds())}")
     values = _merged({"target": target, **_values(kind, chosen)}, chosen.fields)
     config = parse_config(values)
     _check_effects(kind, config, chosen)
@@ -125,6 +134,8 @@ def _values(kind: str, chosen: ModelOptions) -> dict[str, Any]:
         return {"type": "baseline", "name": kind.removeprefix("baseline-")}
     if kind in ("clip", "dual-encoder"):
         return {"type": "contrastive", **_contrastive(kind, chosen)}
+    if kind in MODEL_KINDS:
+        return {"type": kind}
     published = chosen.dense or bool(chosen.fields)
     if kind != "stacked":
         dense = published or chosen.multi_task or (kind == "image" and bool(chosen.finetune))

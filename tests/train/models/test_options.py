@@ -10,8 +10,8 @@ import pytest
 from registry.errors import ConfigurationError
 from train.config.files import read_config, toml_of
 from train.config.kinds import parse_config
-from train.config.options import KINDS, ModelOptions, build_config
 from train.config.schema import ContrastiveConfig, DualEncoder, NetworkHead, StackConfig, TowerConfig
+from train.models.options import KINDS, ModelOptions, build_config
 
 
 def tower(kind: str, **options: Any) -> TowerConfig:

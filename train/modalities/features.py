@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from train.config.base import ConfigModel, Name, Whole
+from train.config_base import ConfigModel, Name, Whole
 
 __all__ = [
     "CLIP_TOKENS",

@@ -1,0 +1,4 @@
+"""Reproduction of the paper: its experiments in this registry, and the report on them.
+
+It imports ``train.paper``, ``ecdreg.figures`` and ``ecdreg.output``. ``ecdreg.registry`` and ``cli`` import it.
+"""
