@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -246,6 +247,21 @@ def baseline(run: RunOptions) -> None:
       ecdreg train baseline --target k_vrh --seed 1
     """
     _train("baseline", run, ModelRunOptions())
+
+
+def _added(kind: str) -> Callable[..., None]:
+    """Command of a modality or a model kind that another package adds."""
+
+    @with_option_sets
+    def command(run: RunOptions, model: TowerRunOptions) -> None:
+        _train(kind, run, model)
+
+    command.__doc__ = f"Train {kind}, which another package adds; --config gives the fields of its configuration."
+    return command
+
+
+for _entry in (*entry_points(group="ecdreg.modalities"), *entry_points(group="ecdreg.model_kinds")):
+    group.command(_entry.name)(_added(_entry.name))
 
 
 def _train(kind: str, run: RunOptions, model: ModelRunOptions, *sets: object, **options: Any) -> None:

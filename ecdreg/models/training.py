@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.experiments.results import ExperimentResult
+    from train.models.options import ModelOptions
 
 __all__ = ["BASELINES", "TrainingResult", "train", "views_of"]
 
@@ -81,7 +82,8 @@ def train(
     registry
         An open registry; committed to after each fold.
     kind
-        ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``clip`` or ``baseline``.
+        ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``clip`` or ``baseline``; or a modality or a
+        model kind that another package adds.
     targets
         Properties to predict, a model for each; None: the three of the paper.
     split
@@ -101,7 +103,7 @@ def train(
     progress
         Receives folds, epochs and notes.
     **options
-        Options of the model, as ``join="network"``: fields of :class:`train.config.options.ModelOptions`. What is left
+        Options of the model, as ``join="network"``: fields of :class:`train.models.options.ModelOptions`. What is left
         out is as recommended for the kind.
 
     Raises
@@ -161,7 +163,7 @@ def views_of(recipe: str | None) -> int | None:
 
 
 def _model_options(recipe: str | None, text_level: str | None, given: Mapping[str, Any]) -> ModelOptions:
-    from train.config.options import ModelOptions
+    from train.models.options import ModelOptions
 
     known = [field.name for field in fields(ModelOptions) if field.name not in ("recipe", "text_level")]
     if unknown := set(given) - set(known):
@@ -170,9 +172,8 @@ def _model_options(recipe: str | None, text_level: str | None, given: Mapping[st
 
 
 def _configs(kind: str, targets: Sequence[str], options: ModelOptions, file: Path | None) -> list[TrainConfig]:
-    from train.config.options import ModelOptions, build_config
-
     from train.config.files import read_config
+    from train.models.options import ModelOptions, build_config
 
     modalities = _modalities(kind, options)
     if "image" in modalities and options.recipe is None:

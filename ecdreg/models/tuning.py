@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.experiments.tuning import TuneResult
+    from train.models.options import ModelOptions
 
 __all__ = ["DEFAULT_TRIALS", "TunedModel", "tune"]
 
@@ -75,7 +76,7 @@ def tune(
         An open registry; features and trials are written to it.
     kind
         ``image``, ``text``, ``composition``, ``density``, ``stacked``, ``dual-encoder``, ``clip`` or
-        ``baseline-magpie``.
+        ``baseline-magpie``; or a modality or a model kind that another package adds.
     targets
         Properties to predict, a search for each; None: the three of the paper.
     split
@@ -140,9 +141,8 @@ def tune(
 
 def _options(kind: str, recipe: str, text_level: str, config: Path | None, *, dense: bool) -> ModelOptions:
     """Options of the first trial: those that training has by default, or those of a file."""
-    from train.config.options import ModelOptions
-
     from train.config.files import read_config
+    from train.models.options import ModelOptions
 
     clip = _PUBLISHED_CLIP if kind == "clip" else None
     if config is not None:
@@ -156,7 +156,7 @@ def _options(kind: str, recipe: str, text_level: str, config: Path | None, *, de
 
 
 def _first_trials(kind: str, targets: Sequence[str], options: ModelOptions) -> list[TrainConfig]:
-    from train.config.options import build_config
+    from train.models.options import build_config
 
     return [build_config(kind, target, options) for target in targets]
 
