@@ -23,12 +23,11 @@ from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
 from registry.splits.reading import find_split, growth_since, list_splits, split_summary
 
 if TYPE_CHECKING:
-    from train.config.options import ModelOptions
-
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.experiments.results import ExperimentResult
     from train.models.options import ModelOptions
+
 
 __all__ = ["BASELINES", "TrainingResult", "train", "views_of"]
 

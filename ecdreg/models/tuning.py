@@ -19,12 +19,11 @@ from registry.splits.creation import DEFAULT_SPLIT
 from registry.splits.reading import find_split
 
 if TYPE_CHECKING:
-    from train.config.options import ModelOptions
-
     from ecdreg.registry import Registry
     from train.config.config import TrainConfig
     from train.experiments.tuning import TuneResult
     from train.models.options import ModelOptions
+
 
 __all__ = ["DEFAULT_TRIALS", "TunedModel", "tune"]
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from ecdreg.models.reproduction import ReproductionResult, plan_reproduction
 
 from ecdreg import Registry
+from ecdreg.reproduction.paper import ReproductionResult, plan_reproduction
 from ecdreg.results import Results
 from registry.errors import ConfigurationError
 from registry.settings import Settings

@@ -122,7 +122,7 @@ def load_text_backbone(name: str, *, max_tokens: int, models: Path | None = None
         Name in :data:`TEXT_BACKBONES`; otherwise a folder in transformers' layout, as a path or under
         ``ECDREG_MODELS``; otherwise a hub id such as ``FacebookAI/roberta-base``.
     max_tokens
-        Largest number of tokens of a text, including special tokens; see ``train.config.features.TOKEN_LIMITS``.
+        Largest number of tokens of a text, including special tokens; see ``train.modalities.features.TOKEN_LIMITS``.
     models
         Folder of pre-trained backbones; None is ``ECDREG_MODELS``.
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from train.config.options import ModelOptions, build_config
 
 from ecdreg.models.training import views_of
 from tests.conftest import Invoke
+from train.models.options import ModelOptions, build_config
 
 
 def test_the_image_tower_is_the_one_that_cross_validation_chose(

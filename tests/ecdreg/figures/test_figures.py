@@ -28,7 +28,7 @@ from registry.files.grids import GridStore
 from registry.provenance import finish_run, start_run
 from registry.settings import Settings
 from tests.conftest import Invoke
-from tests.ecdreg.report.test_reproduction import line
+from tests.ecdreg.reproduction.test_report import line
 from tests.small_registry import crystal
 
 if TYPE_CHECKING:

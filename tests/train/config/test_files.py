@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from train.config.options import KINDS
 
 from registry.errors import ConfigurationError
 from tests.train.conftest import flat_config
 from train.config.files import read_config, toml_of
 from train.config.kinds import parse_config
+from train.models.options import KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)

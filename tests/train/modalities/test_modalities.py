@@ -11,13 +11,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from train.config.features import (
-    CompositionFeatures,
-    DensityFeatures,
-    FeatureConfig,
-    ImageFeatures,
-    TextFeatures,
-)
 
 from registry.checksums import text_sha256
 from registry.crystals import CrystalData
@@ -26,6 +19,13 @@ from registry.files.grids import GridStore
 from registry.models import Crystal, CrystalRevision
 from tests.train.conftest import RECIPE, SmallRegistry, small_crystal
 from train.modalities import MODALITIES, Column, modality_order, restore_featurizer
+from train.modalities.features import (
+    CompositionFeatures,
+    DensityFeatures,
+    FeatureConfig,
+    ImageFeatures,
+    TextFeatures,
+)
 
 CONFIGS: dict[str, FeatureConfig] = {
     "image": ImageFeatures(),

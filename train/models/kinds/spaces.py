@@ -1,7 +1,7 @@
 """Search spaces of towers, stacks, contrastive models and baselines.
 
-Of a network the parameters are how it is trained; a regressor finds its own parameters, so that there they are which
-regressor reads which features, and which towers a stack joins.
+For networks these are the parameters of training. Regressors find their own parameters, so that the space then contains
+the choice of the regressor, of its features, and of the towers that a stack joins.
 """
 
 from __future__ import annotations

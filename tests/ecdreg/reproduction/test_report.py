@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ecdreg.report.reproduction import COLUMNS, fold_rows, reproduction_markdown, reproduction_page, table_rows
-
+from ecdreg.reproduction.report import COLUMNS, fold_rows, reproduction_markdown, reproduction_page, table_rows
 from train.paper.matrix import Plan, TableRow
 from train.paper.reproduction import Line, Reproduction, Stat
 
