@@ -250,7 +250,7 @@ MODALITIES: Catalog[Modality[Any]] = Catalog("modalities")
 
 
 def modality_order(name: str) -> tuple[int, str]:
-    """What modalities are sorted by: their place, then their name."""
+    """Sort key of a modality: its place among all, then its name."""
     return MODALITIES[name].place, name
 
 

@@ -56,8 +56,17 @@ def checked_rows(features: ArrayLike, values: ArrayLike) -> tuple[NDArray[np.flo
 def clamped_features(
     scaler: StandardScaler, features: NDArray[np.float64], limit: float = FEATURE_LIMIT
 ) -> NDArray[np.float32]:
-    """Features (N, D), standardised and clamped to ``limit`` standard deviations.
+    """Features (N, D), standardised and clamped.
 
     A feature that is nearly constant over the training rows can be very large for a new crystal once standardised.
+
+    Parameters
+    ----------
+    scaler
+        Fitted to the training rows.
+    features
+        (N, D).
+    limit
+        Largest absolute value [standard deviations].
     """
     return np.clip(scaler.transform(features), -limit, limit).astype(np.float32)
