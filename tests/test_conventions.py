@@ -113,6 +113,28 @@ class TestLayout:
                 undocumented.append(name)
         _assert_none("packages without a docstring of their content and their importers", undocumented)
 
+    def test_packages_name_their_importers_and_their_imports(self) -> None:
+        """A docstring that lists importers or imports lists exactly those that exist; ``registry`` is implied."""
+        graph = _import_graph(TREES)
+        wrong = []
+        for package in (_module_name(name) for name in TREES if name.endswith("__init__.py")):
+            importers, imports = _stated_imports(ast.get_docstring(TREES[_package_file(package)]) or "")
+            importing = {m for m, targets in graph.items() if any(_is_inside(t, package) for t in targets)}
+            imported = {t for m, targets in graph.items() if _is_inside(m, package) for t in targets}
+            for stated, real in ((importers, importing), (imports, imported)):
+                outside = {m for m in real if not _is_inside(m, package)}
+                if stated is not None:
+                    wrong += [
+                        f"{package}: {name} is not true" for name in stated if not _covers(name, package, outside)
+                    ]
+                    wrong += [
+                        f"{package}: {module} is missing"
+                        for module in sorted(outside)
+                        if not any(_covers(name, package, {module}) for name in stated)
+                        and (stated is importers or not module.startswith("registry"))
+                    ]
+        _assert_none("errors in docstrings of packages", wrong)
+
 
 class TestImports:
     def test_there_is_no_import_cycle(self) -> None:
@@ -370,6 +392,34 @@ def _exported(tree: ast.Module) -> set[str]:
 
 def _is_overload(node: ast.FunctionDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id == "overload" for d in node.decorator_list)
+
+
+def _stated_imports(documentation: str) -> tuple[list[str] | None, list[str] | None]:
+    """Importers and imports that a docstring names; None where it has no such sentence, or states a permission."""
+    importers: list[str] | None = None
+    imports: list[str] | None = None
+    for sentence in re.split(r"(?<=[.;]) ", " ".join(documentation.split())):
+        if re.search(r"\b(?:may|[Ee]very|[Ee]verything)\b", sentence):
+            continue
+        if re.search(r"\bimports? (?:it|them)\b", sentence):
+            importers = [*(importers or []), *re.findall(r"``([\w.]+)``", sentence)]
+        elif re.search(r"\bimports? ``", sentence):
+            imports = [*(imports or []), *re.findall(r"``([\w.]+)``", sentence[sentence.index("import") :])]
+    return importers, imports
+
+
+def _covers(name: str, package: str, modules: set[str]) -> bool:
+    """Whether one of the modules is in the package that the docstring of another package calls by this name."""
+    prefixes = ("", f"{package}.", f"{package.rpartition('.')[0]}.", f"{package.partition('.')[0]}.")
+    return any(_is_inside(module, prefix + name) for module in modules for prefix in prefixes)
+
+
+def _is_inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _package_file(package: str) -> str:
+    return f"{package.replace('.', '/')}/__init__.py"
 
 
 # -------------------------------------------------------------------------------- imports

@@ -1,4 +1,5 @@
 """Reproduction of the paper: its experiments in this registry, and the report on them.
 
-It imports ``train.paper``, ``ecdreg.figures`` and ``ecdreg.output``. ``ecdreg.registry`` and ``cli`` import it.
+It imports ``train.paper``, ``ecdreg.figures``, ``ecdreg.output`` and ``ecdreg.notes``. ``ecdreg.registry`` and ``cli``
+import it.
 """

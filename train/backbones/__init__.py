@@ -1,4 +1,4 @@
 """Pre-trained networks of images and texts, from a package's resource, a folder or a hub; and the torch device.
 
-It imports nothing else of ``train``. Modalities, models and analysis import it.
+It imports nothing else of ``train``. ``train.modalities``, ``train.models`` and ``train.analysis`` import it.
 """

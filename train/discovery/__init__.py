@@ -1,4 +1,4 @@
 """Discovery: search by properties, and the ranking of proposed crystals by trained models.
 
-It imports ``train.prediction``. ``ecdreg`` imports it.
+It imports ``train.config``, ``train.features`` and ``train.prediction``. ``ecdreg`` imports it.
 """

@@ -1,8 +1,8 @@
 """Modalities: how each kind of input is found, loaded, checked, and read from a file.
 
-:data:`MODALITIES` lists them; another package adds an entry through the entry-point group
-``ecdreg.modalities``. It imports ``train.backbones``, ``train.featurizers`` and ``train.config_base``; everything else
-of ``train`` may import it.
+:data:`MODALITIES` lists them; another package adds an entry through the entry-point group ``ecdreg.modalities``. It
+imports ``train.config_base``, ``train.featurizers`` and ``train.backbones``. ``train.config``, ``train.features``,
+``train.models``, ``train.experiments``, ``train.prediction``, ``train.analysis`` and ``train.paper`` import it.
 """
 
 from train.modalities.base import MODALITIES, Column, EncoderIdentity, Modality, modality_order, restore_featurizer

@@ -1,4 +1,5 @@
 """Regressors that are not networks: ridge, kernel ridge, Gaussian process, trees and baselines.
 
-They import ``train.models.scalers`` and ``train.models.safetensors_io`` only. ``train.models`` and above import them.
+They import ``train.models.safetensors_io`` and ``train.models.scalers``. ``train.models.fitted_regressors``,
+``train.models.kinds``, ``train.models.options`` and ``train.experiments`` import them.
 """
