@@ -184,15 +184,17 @@ def reproduce_paper(
         registry,
         plan_reproduction(**plan),
         "The paper, reproduced",
-        make_splits=make_splits,
-        iqr=iqr,
-        reference_models=reference_models,
-        jobs=jobs,
-        scheduler=scheduler,
-        show=show,
-        output=output,
-        command=command,
-        progress=progress,
+        _Run(
+            make_splits=make_splits,
+            iqr=iqr,
+            reference_models=reference_models,
+            jobs=jobs,
+            scheduler=scheduler,
+            show=show,
+            output=output,
+            command=command,
+            progress=progress or Silent(),
+        ),
     )
 
 
@@ -236,61 +238,70 @@ def reproduce_ablation(
         registry,
         plan_reproduction(recipes=recipes, text_levels=text_levels, stages=stages, **plan),
         "Ablation of the images: density kinds, planes, Fourier transforms",
-        make_splits=make_splits,
-        iqr=iqr,
-        reference_models=(),
-        jobs=jobs,
-        scheduler=scheduler,
-        show=show,
-        output=output,
-        command=command,
-        progress=progress,
+        _Run(
+            make_splits=make_splits,
+            iqr=iqr,
+            reference_models=(),
+            jobs=jobs,
+            scheduler=scheduler,
+            show=show,
+            output=output,
+            command=command,
+            progress=progress or Silent(),
+        ),
     )
 
 
-def _reproduce(
-    registry: Registry,
-    plan: Plan,
-    title: str,
-    *,
-    make_splits: bool,
-    iqr: float | None,
-    reference_models: Sequence[str],
-    jobs: int,
-    scheduler: str | None,
-    show: bool,
-    output: Path | None,
-    command: str,
-    progress: Progress | None,
-) -> ReproductionResult:
+@dataclass(frozen=True)
+class _Run:
+    """Arguments that all reproductions share; see :func:`reproduce_paper`."""
+
+    make_splits: bool
+    iqr: float | None
+    reference_models: Sequence[str]
+    jobs: int
+    scheduler: str | None
+    show: bool
+    output: Path | None
+    command: str
+    progress: Progress
+
+
+def _reproduce(registry: Registry, plan: Plan, title: str, run: _Run) -> ReproductionResult:
     from ecdreg.reproduction.report import check_reproduction_path, write_reproduction
     from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
-    if output is not None:
-        check_reproduction_path(output)
+    if run.output is not None:
+        check_reproduction_path(run.output)
     began = time.perf_counter()
-    progress = progress or Silent()
-    remarks = Notes(progress)
+    remarks = Notes(run.progress)
     warnings: tuple[str, ...] = ()
-    if show:
+    if run.show:
         with Session(registry.engine) as session:
             made = finished(session, plan)
         remarks.add(f"{len(made.jobs) - len(made.failed)} of {len(made.jobs)} experiments are finished")
         made = replace(made, outcomes=tuple(outcome for outcome in made.outcomes if outcome.error is None))
     else:
-        for line in ensure_splits(registry.engine, plan, make=make_splits, iqr=iqr):
+        for line in ensure_splits(registry.engine, plan, make=run.make_splits, iqr=run.iqr):
             remarks.add(line)
         with Session(registry.engine) as session:
             plan, missing = leave_out_missing(session, plan)
         warnings = tuple(str(one) for one in missing)
         for line in warnings:  # before the work that they are about, too
             remarks.add(line)
-        _score_reference_models(registry, plan, reference_models, remarks, progress)
+        _score_reference_models(registry, plan, run.reference_models, remarks, run.progress)
         _log.info("reproducing %s", ", ".join(plan.targets))
-        made = reproduce(registry.engine, registry.settings, plan, workers=jobs, scheduler=scheduler, progress=progress)
+        made = reproduce(
+            registry.engine,
+            registry.settings,
+            plan,
+            workers=run.jobs,
+            scheduler=run.scheduler,
+            progress=run.progress,
+        )
     seconds = time.perf_counter() - began
-    if output is not None:
-        write_reproduction(made, output, title=title, command=command, seconds=seconds)
+    if run.output is not None:
+        write_reproduction(made, run.output, title=title, command=run.command, seconds=seconds)
     return ReproductionResult(title, made, seconds, remarks.lines, warnings)
 
 

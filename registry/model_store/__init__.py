@@ -16,6 +16,7 @@ from registry.model_store.names import ResolvedModel, check_model_name, resolve_
 from registry.model_store.results import (
     METRICS,
     EpochRow,
+    IntervalColumns,
     write_epochs,
     write_intervals,
     write_metrics,
@@ -25,6 +26,7 @@ from registry.model_store.results import (
 __all__ = [
     "METRICS",
     "EpochRow",
+    "IntervalColumns",
     "ResolvedModel",
     "add_model_version",
     "check_model_name",

@@ -86,6 +86,18 @@ def write_metrics(
         session.execute(insert(Metric), rows)
 
 
+@dataclass(frozen=True)
+class IntervalColumns:
+    """Intervals of N predictions; None where there are none."""
+
+    lower: ArrayLike | None = None
+    """(N,), lower end of the 90 % interval, unit of the target."""
+    upper: ArrayLike | None = None
+    """(N,), upper end."""
+    out_of_domain: Sequence[bool] | NDArray[np.bool_] | None = None
+    """(N,), whether a crystal is outside the domain of the training rows; None if that is not known."""
+
+
 def write_predictions(
     session: Session,
     model_version: ModelVersion | int,
@@ -94,9 +106,7 @@ def write_predictions(
     *,
     subset: str,
     spread: ArrayLike | None = None,
-    lower: ArrayLike | None = None,
-    upper: ArrayLike | None = None,
-    out_of_domain: Sequence[bool] | NDArray[np.bool_] | None = None,
+    intervals: IntervalColumns | None = None,
 ) -> None:
     """Write predictions of a model version for N crystals.
 
@@ -113,17 +123,17 @@ def write_predictions(
         train, validation, holdout or none.
     spread
         (N,), standard deviation over the models of the folds, unit of the target.
-    lower, upper
-        (N,), 90 % interval, unit of the target.
-    out_of_domain
-        (N,), whether a crystal is outside the domain of the training rows; None if that is not known.
+    intervals
+        Intervals of the predictions.
 
     Raises
     ------
     ModelError
         If a value is not finite, or the prediction of a crystal in the split exists.
     """
-    columns = {"value": values, "spread": spread, "lower": lower, "upper": upper}
+    intervals = intervals or IntervalColumns()
+    columns = {"value": values, "spread": spread, "lower": intervals.lower, "upper": intervals.upper}
+    out_of_domain = intervals.out_of_domain
     given = {name: np.asarray(v, dtype=np.float64) for name, v in columns.items() if v is not None}
     for name, array in given.items():
         if array.shape != (len(revision_ids),) or not np.isfinite(array).all():

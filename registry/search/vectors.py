@@ -121,7 +121,7 @@ def similar_to_crystal(
     """
     query = bindparam(None, _text(ident), Text(), unique=True)
     try:
-        return _search(session, "similar_crystals", Neighbour, [query], encoder, k, where, within, metric)
+        return _search(session, "similar_crystals", Neighbour, [query], _Options(encoder, k, where, within, metric))
     except NotFoundError:
         from registry.crystals import resolve  # imports all tables, which a successful search does not need
 
@@ -156,7 +156,9 @@ def similar_to_vector(
         If the vector has another length, is not finite, or is zero and has no direction, or if the filter, ``k`` or
         the metric cannot be used.
     """
-    return _search(session, "similar_to_vector", Neighbour, [_vector(vector)], encoder, k, where, within, metric)
+    return _search(
+        session, "similar_to_vector", Neighbour, [_vector(vector)], _Options(encoder, k, where, within, metric)
+    )
 
 
 def similar_to_text(
@@ -194,7 +196,18 @@ def similar_to_text(
         If there are neither words to search for nor a vector, or as in :func:`similar_to_vector`.
     """
     query = [bindparam(None, _text(words), Text(), unique=True), _vector(vector)]
-    return _search(session, "similar_to_text", TextNeighbour, query, encoder, k, where, within, metric)
+    return _search(session, "similar_to_text", TextNeighbour, query, _Options(encoder, k, where, within, metric))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Arguments that all searches share."""
+
+    encoder: str | None
+    k: int
+    where: str | None
+    within: Sequence[int] | None
+    metric: str
 
 
 def _search(
@@ -202,25 +215,21 @@ def _search(
     function: str,
     kind: type[_Answer],
     query: list[ColumnElement[Any]],
-    encoder: str | None,
-    k: int,
-    where: str | None,
-    within: Sequence[int] | None,
-    metric: str,
+    options: _Options,
 ) -> list[_Answer]:
-    if not 1 <= k <= _MOST:
-        raise QueryError(f"k is {k}; give 1 to {_MOST}")
-    if metric not in METRICS:
-        raise QueryError(f"no metric {metric!r}; there are: {', '.join(METRICS)}")
-    name = None if encoder is None else _text(encoder)
+    if not 1 <= options.k <= _MOST:
+        raise QueryError(f"k is {options.k}; give 1 to {_MOST}")
+    if options.metric not in METRICS:
+        raise QueryError(f"no metric {options.metric!r}; there are: {', '.join(METRICS)}")
+    name = None if options.encoder is None else _text(options.encoder)
     targets: tuple[str, ...] = target_names()
     own: list[str] = [field.name for field in fields(kind) if field.name != "properties"]
     answer = getattr(func, function)(
         *query,
         bindparam("encoder", name, Text()),
-        bindparam("k", k, Integer()),
-        _within(where, within),
-        bindparam("metric", metric, Text()),
+        bindparam("k", options.k, Integer()),
+        _within(options.where, options.within),
+        bindparam("metric", options.metric, Text()),
     ).table_valued(*own, *targets)
     # A savepoint: a failed search must not abort its caller's transaction.
     with _registry_errors(), session.begin_nested():

@@ -14,6 +14,7 @@ from registry.errors import ConfigurationError, ModelError, NotFoundError, Unkno
 from registry.files.artifacts import StoredArtifact
 from registry.model_store import (
     EpochRow,
+    IntervalColumns,
     add_model_version,
     config_sha256,
     find_experiment,
@@ -228,7 +229,14 @@ def test_predictions_outside_the_split_can_be_replaced(
     _, refit = trainer.train()
     for shift in (0.0, 1.0):
         values = np.arange(3) + shift
-        write_predictions(session, refit, revisions, values, subset="none", lower=values - 1, upper=values + 1)
+        write_predictions(
+            session,
+            refit,
+            revisions,
+            values,
+            subset="none",
+            intervals=IntervalColumns(lower=values - 1, upper=values + 1),
+        )
     assert _stored(session) == dict(zip(revisions, [1.0, 2.0, 3.0], strict=True))
 
 

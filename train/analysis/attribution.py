@@ -30,7 +30,7 @@ from torch import Tensor
 
 from registry.errors import ModelError
 
-__all__ = ["Outer", "Path", "Shapley", "integrated_gradients", "shapley"]
+__all__ = ["Effort", "Outer", "Path", "Shapley", "integrated_gradients", "shapley"]
 
 Coalitions: TypeAlias = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 """Function from M coalitions (M, n), each a mask of present parts, to their predictions (M,)."""
@@ -98,6 +98,18 @@ def shapley(value: Coalitions, n: int, *, orders: int = 16, seed: int = 0) -> Sh
     return _exact(value, n) if n <= EXACT_PARTS else _sampled(value, n, orders, seed)
 
 
+@dataclass(frozen=True)
+class Effort:
+    """Steps of integrated gradients."""
+
+    steps: int = 32
+    """Initial number of steps."""
+    max_gradients: int = 320
+    """Largest number of gradients; the remaining error is :attr:`Path.gap`."""
+    batch: int = 16
+    """Number of points that are evaluated, and of steps that are halved, at once."""
+
+
 def integrated_gradients(
     model: Callable[[Tensor], Tensor],
     start: Tensor,
@@ -106,9 +118,7 @@ def integrated_gradients(
     outer: Outer | None = None,
     tolerance: float,
     relative_tolerance: float = 0.01,
-    steps: int = 32,
-    max_gradients: int = 320,
-    batch: int = 16,
+    effort: Effort | None = None,
 ) -> Path:
     """Integrated gradients along a straight line, with as many steps as completeness needs.
 
@@ -128,13 +138,11 @@ def integrated_gradients(
         Accepted error of the sum, in the unit of the prediction.
     relative_tolerance
         Accepted error of the sum, relative to the difference of the two predictions; the larger tolerance applies.
-    steps
-        Initial number of steps.
-    max_gradients
-        Largest number of gradients; the remaining error is :attr:`Path.gap`.
-    batch
-        Number of points that are evaluated, and of steps that are halved, at once.
+    effort
+        Number of steps; default: ``Effort()``.
     """
+    effort = effort or Effort()
+    steps, max_gradients, batch = effort.steps, effort.max_gradients, effort.batch
     line = _Line(model, start, end, outer, batch)
     edges = np.linspace(0, 1, steps + 1)
     values = line.values(edges)

@@ -63,9 +63,8 @@ def fit(
     stop: tuple[Inputs, ArrayLike] | None = None,
     epochs: int | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
-    device: str | None = None,
 ) -> FitResult:
-    """Train the parameters that the network's phase leaves trainable, in place.
+    """Train the parameters that the network's phase leaves trainable, in place, on the fastest device available.
 
     Parameters
     ----------
@@ -85,8 +84,11 @@ def fit(
         Without ``stop``, the number of epochs. With it, the largest number of epochs, instead of ``phase.max_epochs``.
     on_epoch
         Called after each epoch.
-    device
-        Device in torch's naming; None for the fastest available. The network is on the CPU afterwards.
+
+    Returns
+    -------
+    FitResult
+        Learning curve and best epoch; the network is on the CPU afterwards.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def fit(
     limit = phase.max_epochs if epochs is None else epochs
     if limit < 1:
         raise ModelError(f"fit for {limit} epochs; give at least 1")
-    place = choose_device(device)
+    place = choose_device(None)
     rows, y = _rows(inputs, targets, place)
     if len(y) < 2:
         raise ModelError(f"fit on {len(y)} row; BatchNorm needs at least 2")

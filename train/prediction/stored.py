@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from registry.crystals import CrystalData, material_key_of
 from registry.database import session_scope
 from registry.jobs.progress import Progress
-from registry.model_store import ResolvedModel, write_predictions
+from registry.model_store import IntervalColumns, ResolvedModel, write_predictions
 from registry.models import Crystal, CrystalRevision, Experiment, ModelVersion, Prediction, SplitMember
 from registry.settings import Settings
 from train.features.labels import known_values, suspect_values
@@ -160,9 +160,7 @@ def _write(
         [result.value for result in results],
         subset=subset,
         spread=column("spread"),
-        lower=column("lower"),
-        upper=column("upper"),
-        out_of_domain=column("out_of_domain"),
+        intervals=IntervalColumns(lower=column("lower"), upper=column("upper"), out_of_domain=column("out_of_domain")),
     )
 
 

@@ -29,7 +29,7 @@ from registry.files.object_cache import CachedObject, ObjectCache
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-__all__ = ["FIELDS", "THERMODYNAMICS", "DensityLocation", "MpRecord", "make_record"]
+__all__ = ["FIELDS", "THERMODYNAMICS", "DensityLocation", "Downloads", "MpRecord", "make_record"]
 
 FIELDS = (
     "material_id",
@@ -231,6 +231,17 @@ class _ChecksumError(InputError):
     """The checksum of the object differs from that in the lock file."""
 
 
+@dataclass(frozen=True)
+class Downloads:
+    """Access to density objects."""
+
+    store: ObjectStore
+    cache: ObjectCache | None = None
+    """Cache of downloaded objects."""
+    refresh: bool = False
+    """Whether a cached object is compared with the store's ETag."""
+
+
 def make_record(
     source: str,
     document: Mapping[str, Any],
@@ -238,9 +249,7 @@ def make_record(
     *,
     release: str | None,
     description: RawDescription | None = None,
-    store: ObjectStore | None = None,
-    cache: ObjectCache | None = None,
-    refresh: bool = False,
+    downloads: Downloads | None = None,
     locked: tuple[str | None, str | None] | None = None,
 ) -> MpRecord:
     """Make the record of a summary document; invalid values become problems of the record.
@@ -257,12 +266,8 @@ def make_record(
         Version of the Materials Project's database.
     description
         Text of the Materials Project.
-    store
-        Store of the densities; None: no densities.
-    cache
-        Cache of downloaded objects.
-    refresh
-        Whether a cached object is compared with the store's ETag.
+    downloads
+        Access to the densities; None: no densities.
     locked
         Task id and checksum in a lock file; task None: there is no density.
     """
@@ -270,9 +275,9 @@ def make_record(
     structure = document.get("structure")
     formula = document.get("formula_pretty")
     density, reason = None, None
-    if store is not None:
-        density, reason = _locate(calculations, store, locked)
-        density = density and replace(density, cache=cache, refresh=refresh)
+    if downloads is not None:
+        density, reason = _locate(calculations, downloads.store, locked)
+        density = density and replace(density, cache=downloads.cache, refresh=downloads.refresh)
     return MpRecord(
         source,
         str(document["material_id"]),
@@ -284,7 +289,7 @@ def make_record(
         density=density,
         no_density=reason,
         problems=tuple(problems),
-        incomplete=store is not None and not calculations.listed,
+        incomplete=downloads is not None and not calculations.listed,
     )
 
 

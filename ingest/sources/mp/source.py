@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from registry.settings import Settings
 if TYPE_CHECKING:
     from ingest.sources.mp.records import MpRecord
 
-__all__ = ["NAME", "MpSelection", "MpSource", "mp_source", "read_ids"]
+__all__ = ["NAME", "MpAccess", "MpSelection", "MpSource", "mp_source", "read_ids"]
 
 NAME = "mp"
 """Name of the source in the registry."""
@@ -96,6 +96,20 @@ class MpSelection:
         return [shared | {"crystal_system": "Cubic"} if self.fcc else shared]
 
 
+@dataclass(frozen=True)
+class MpAccess:
+    """Access to the Materials Project; None: that of the environment."""
+
+    key: str | None = field(default=None, repr=False)
+    """The user's key, 32 characters; None: ``MP_API_KEY``."""
+    limiter: RateLimiter | None = None
+    """Rates, retries and timeouts; None: the default ones."""
+    endpoint: str | None = None
+    """URL of the API."""
+    object_endpoint: str | None = None
+    """URL of the open data store."""
+
+
 class MpSource:
     """Materials of the Materials Project; see :class:`~ingest.sources.base.CrystalSource`.
 
@@ -105,14 +119,10 @@ class MpSource:
     ----------
     selection
         Selected materials.
-    key
-        The user's key, 32 characters; default: ``MP_API_KEY`` of the environment.
     folder
         Folder of cached responses and of the lock files of the rate limiter.
-    limiter
-        Rates, retries and timeouts.
-    endpoint, object_endpoint
-        URLs of the API and of the open data store; None: the default ones.
+    access
+        Key, rates and URLs; default: those of the environment.
     cache
         Cache of density objects; None: no cache.
     refresh
@@ -135,10 +145,7 @@ class MpSource:
         selection: MpSelection,
         *,
         folder: Path,
-        key: str | None = None,
-        limiter: RateLimiter | None = None,
-        endpoint: str | None = None,
-        object_endpoint: str | None = None,
+        access: MpAccess | None = None,
         cache: ObjectCache | None = None,
         refresh: bool = False,
         lock: LockFile | None = None,
@@ -147,7 +154,8 @@ class MpSource:
         from ingest.sources.mp.client import DEFAULT_ENDPOINT, ApiKey, MpClient
         from ingest.sources.mp.objects import ObjectStore
 
-        limiter = limiter or RateLimiter(folder)
+        access = access or MpAccess()
+        limiter = access.limiter or RateLimiter(folder)
         self._selection = selection
         self._folder = folder
         self._lock = lock
@@ -155,13 +163,16 @@ class MpSource:
         self._refresh = refresh
         self._notify = notify or (lambda _line: None)
         self._client = MpClient(
-            ApiKey(os.environ.get("MP_API_KEY") if key is None else key),
+            ApiKey(os.environ.get("MP_API_KEY") if access.key is None else access.key),
             limiter,
-            endpoint=endpoint or os.environ.get("MP_API_ENDPOINT") or DEFAULT_ENDPOINT,
+            endpoint=access.endpoint or os.environ.get("MP_API_ENDPOINT") or DEFAULT_ENDPOINT,
         )
         self._store = ObjectStore(
             limiter,
-            object_endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
+            access.object_endpoint
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or None,
         )
         self._remarks: list[str] = []
 
@@ -224,7 +235,7 @@ class MpSource:
     @cached_property
     def _records(self) -> list[SourceRecord]:
         from ingest.sources.mp.calculations import ResponseCache, request_calculations
-        from ingest.sources.mp.records import MpRecord, make_record
+        from ingest.sources.mp.records import Downloads, MpRecord, make_record
 
         release = self.release
         self._notify(f"requesting the materials of the Materials Project ({release})")
@@ -246,6 +257,7 @@ class MpSource:
                 f"the lock file is of release {self._lock.release}, the Materials Project is at {release}: "
                 "densities are those of the lock, properties may have other values"
             )
+        downloads = Downloads(self._store, self._cache, self._refresh) if self._selection.densities else None
         records: list[SourceRecord] = [
             make_record(
                 NAME,
@@ -253,9 +265,7 @@ class MpSource:
                 responses.calculations(ident),
                 release=release,
                 description=responses.description(ident) if self._selection.texts else None,
-                store=self._store if self._selection.densities else None,
-                cache=self._cache,
-                refresh=self._refresh,
+                downloads=downloads,
                 locked=locked.get(ident),
             )
             for ident in chosen

@@ -18,7 +18,7 @@ from registry.crystals import CrystalData
 from registry.errors import IncompatibleInputError, ModelError
 from registry.model_store import resolve_model
 from tests.train.conftest import RECIPE, SmallRegistry
-from train.analysis.attribution import Outer, integrated_gradients, shapley
+from train.analysis.attribution import Effort, Outer, integrated_gradients, shapley
 from train.analysis.explanation import Explanation, _scaled, _unscaled, explain
 from train.config.kinds import parse_config
 from train.prediction.predictor import Predictor
@@ -77,8 +77,7 @@ def test_steps_are_halved_where_the_kinks_are() -> None:
         torch.ones(2),
         tolerance=1e-4,
         relative_tolerance=0.0,
-        steps=7,
-        batch=2,
+        effort=Effort(steps=7, batch=2),
     )
     assert abs(path.gap) <= 1e-4
     assert path.values == pytest.approx([10 + np.sin(3)] * 2, abs=1e-4)
@@ -92,8 +91,7 @@ def test_the_remaining_error_is_reported() -> None:
         torch.ones(1),
         tolerance=1e-12,
         relative_tolerance=0.0,
-        steps=4,
-        max_gradients=20,
+        effort=Effort(steps=4, max_gradients=20),
     )
     assert rough.gap != 0
     assert rough.values.sum() - (rough.end - rough.start) == pytest.approx(rough.gap)

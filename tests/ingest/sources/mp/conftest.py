@@ -15,7 +15,7 @@ from ingest.pipeline import IngestOptions, IngestReport, ingest
 from ingest.sources.mp.client import ApiKey, MpClient
 from ingest.sources.mp.lock_file import LockFile
 from ingest.sources.mp.rate_limiter import RateLimiter
-from ingest.sources.mp.source import MpSelection, MpSource
+from ingest.sources.mp.source import MpAccess, MpSelection, MpSource
 from registry.files.grids import GridStore
 from registry.models import Crystal, CrystalRevision, Density, PropertyValue
 from tests.ingest.sources.mp_standin import KEY, Material, Standin, material
@@ -88,11 +88,8 @@ def source(standin: Standin, limiter: RateLimiter) -> MakeSource:
         return MpSource(
             selection or MpSelection(fcc=True),
             folder=limiter.folder,
-            key=KEY,
-            limiter=limiter,
-            endpoint=standin.url,
-            object_endpoint=standin.url,
             lock=lock,
+            access=MpAccess(key=KEY, limiter=limiter, endpoint=standin.url, object_endpoint=standin.url),
         )
 
     return make

@@ -21,7 +21,7 @@ from ingest.sources.base import SourceRecord
 from ingest.sources.mp.calculations import number_of
 from ingest.sources.mp.objects import ObjectStore, decode_chgcar, object_key
 from ingest.sources.mp.rate_limiter import RateLimiter
-from ingest.sources.mp.source import MpSelection, MpSource
+from ingest.sources.mp.source import MpAccess, MpSelection, MpSource
 from registry.errors import InputError
 from registry.files.grids import GridStore
 from tests.ingest.sources.mp.conftest import (
@@ -58,10 +58,7 @@ def objects(whole: list[Material], tmp_path_factory: pytest.TempPathFactory) -> 
         source = MpSource(
             MpSelection(fcc=True),
             folder=folder,
-            key=KEY,
-            limiter=limiter,
-            endpoint=standin.url,
-            object_endpoint=standin.url,
+            access=MpAccess(key=KEY, limiter=limiter, endpoint=standin.url, object_endpoint=standin.url),
         )
         yield standin, ListedSource(list(source.records()))
 

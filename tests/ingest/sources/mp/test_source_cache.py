@@ -18,7 +18,7 @@ from ingest.pipeline import IngestOptions, IngestReport, ingest
 from ingest.sources.base import DownloadingSource
 from ingest.sources.mp.lock_file import LockFile
 from ingest.sources.mp.rate_limiter import RateLimiter
-from ingest.sources.mp.source import MpSelection, MpSource
+from ingest.sources.mp.source import MpAccess, MpSelection, MpSource
 from registry.database import connect
 from registry.errors import ConfigurationError
 from registry.files.grids import GridStore
@@ -68,13 +68,10 @@ def source(standin: Standin, limiter: RateLimiter) -> MakeCachedSource:
         return MpSource(
             MpSelection(fcc=True),
             folder=limiter.folder,
-            key=KEY,
-            limiter=limiter,
-            endpoint=standin.url,
-            object_endpoint=standin.url,
             cache=ObjectCache(grids),
             refresh=refresh,
             lock=lock,
+            access=MpAccess(key=KEY, limiter=limiter, endpoint=standin.url, object_endpoint=standin.url),
         )
 
     return make
