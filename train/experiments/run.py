@@ -200,25 +200,25 @@ def _inputs(context: ExperimentContext, config: TrainConfig, rows: SplitRows) ->
     return context.inputs(config, ids, recipe_sha256=recipe)
 
 
+_LISTED = ("image", "text", "density")
+"""Modalities with a place in the checksum of the rows also where a model does not read them, as in release 0.1.0."""
+
+
 def _input_checksums(inputs: ModelInputs, rows: SplitRows) -> dict[str, Any]:
     """Checksums of the inputs of a configuration: another recipe, backbone, text or value is another experiment."""
     cv, columns = rows.cv, rows.cv.columns
     absent = [None] * len(cv)
-    read: list[Any] = [
-        cv.formulas,
-        columns["image"].sha256 if "image" in columns else absent,
-        columns["text"].values if "text" in columns else absent,
-        columns["density"].sha256 if "density" in columns else absent,
-    ]
-    known = ("image", "text", "composition", "density")
-    read += [column.sha256 for name, column in columns.items() if name not in known]
+    listed = {**dict.fromkeys(_LISTED, absent), **{name: column.identity for name, column in columns.items()}}
+    listed.pop("composition", None)  # the formulas, which come first in any case
     # JSON does not have NaN.
     targets = [[value if np.isfinite(value) else None for value in row] for row in rows.targets.reshape(len(cv), -1)]
     images = columns.get("image")
     return {
         "recipe_sha256": images.recipe_sha256 if isinstance(images, ImageColumn) else None,
         "encoders": {name: table.identity_sha256 for name, table in inputs.tables.items()},
-        "rows_sha256": json_sha256([cv.revision_ids.tolist(), cv.folds.tolist(), targets, *read]),
+        "rows_sha256": json_sha256(
+            [cv.revision_ids.tolist(), cv.folds.tolist(), targets, cv.formulas, *listed.values()]
+        ),
     }
 
 

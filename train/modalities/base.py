@@ -39,6 +39,11 @@ class Column:
     def __len__(self) -> int:
         return len(self.sha256)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Part of each crystal in the checksum of the rows of an experiment."""
+        return self.sha256
+
     def take(self, positions: NDArray[np.int64]) -> Self:
         """The given rows, in the given order."""
         return replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from train.featurizers.catalog import Featurizer
 
 __all__ = ["TextModality"]
+
+
+@dataclass(frozen=True)
+class TextColumn(Column):
+    """Texts of N crystals."""
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """The texts themselves, as release 0.1.0 had them in the checksums of its experiments."""
+        return self.values
 
 
 class TextModality(Modality[TextFeatures]):
@@ -50,7 +61,7 @@ class TextModality(Modality[TextFeatures]):
             ).all()
         )
         texts = tuple(found.get(int(i)) for i in revision_ids)
-        return Column(tuple(None if text is None else text_sha256(text) for text in texts), texts)
+        return TextColumn(tuple(None if text is None else text_sha256(text) for text in texts), texts)
 
     def load(
         self,
