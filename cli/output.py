@@ -11,6 +11,7 @@ import dataclasses
 import json as json_module
 import math
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -91,6 +92,9 @@ def table(
 ) -> None:
     """Print the result as a table: by rich on a terminal, as aligned text elsewhere.
 
+    On a terminal that is too narrow for the table, each row is a block with a line for each column. Ids, numbers
+    and headings are never broken over lines; long texts are, between words.
+
     Parameters
     ----------
     rows
@@ -110,17 +114,7 @@ def table(
         for name in names
     ]
     if sys.stdout.isatty():
-        from rich import box
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        drawn = Table(title=escape(title) if title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        for heading, right in zip(headings, numeric, strict=True):
-            drawn.add_column(escape(heading), justify="right" if right else "left", overflow="fold")
-        for row in cells:
-            drawn.add_row(*map(escape, row))
-        Console().print(drawn)
+        _on_terminal(headings, cells, numeric, title=title)
         return
     widths = [max(len(cell) for cell in column) for column in zip(headings, *cells, strict=True)]
     if title:
@@ -168,6 +162,82 @@ def progress() -> Iterator[Progress]:
             yield _Bars(bars)
     else:
         yield _Lines()
+
+
+# ---------------------------------------------------------------------------- terminals
+
+
+def _on_terminal(
+    headings: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], *, title: str | None
+) -> None:
+    """Print a table as wide as its columns, or a block for each row where the terminal is too narrow.
+
+    Parameters
+    ----------
+    headings
+        One for each column.
+    cells
+        Rows of formatted cells.
+    numeric
+        Whether a column has numbers only, which are aligned at the right.
+    title
+        A line above.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    columns = [[row[index] for row in cells] for index in range(len(headings))]
+    for heading, column, right in zip(headings, columns, numeric, strict=True):
+        text = any(_is_text(cell) for cell in column)
+        unbroken = [heading, *(word for cell in column for word in (cell.split() if text else [cell]))]
+        drawn.add_column(
+            escape(heading),
+            justify="right" if right else "left",
+            no_wrap=not text,
+            min_width=max(_TEXT_WIDTH if text else 0, *map(len, unbroken)),
+        )
+    for row in cells:
+        drawn.add_row(*map(escape, row))
+    if title:
+        console.print(Text(title, style="italic"), soft_wrap=True)
+    needed = Measurement.get(console, console.options.update(max_width=sys.maxsize), drawn).minimum
+    if needed <= console.width or not cells:
+        console.print(drawn, width=max(needed, console.width))
+        return
+    for row in cells:
+        line()
+        for heading, cell in zip(headings, row, strict=True):
+            line(_labelled(heading, cell, indent=2 + max(map(len, headings)), width=console.width))
+    line()
+
+
+_TEXT_WIDTH = 40
+"""Cells longer than this that have several words are texts: they may continue on the next line."""
+
+
+def _is_text(cell: str) -> bool:
+    return len(cell) > _TEXT_WIDTH and " " in cell
+
+
+def _labelled(heading: str, cell: str, *, indent: int, width: int) -> str:
+    """A heading and its cell, in one line of at most the width where that is possible."""
+    label = heading.ljust(indent)
+    if _is_text(cell):
+        return textwrap.fill(
+            cell,
+            max(width, indent + _TEXT_WIDTH // 2),
+            initial_indent=label,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return f"{label}{cell}".rstrip() if indent + len(cell) <= width else f"{heading}\n  {cell}"
 
 
 # ------------------------------------------------------------------------------ progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +70,32 @@ class TestOutput:
         drawn = terminal.getvalue()
         assert "a [eV]" in drawn
         assert "[bold]x" in drawn
+
+    @pytest.mark.parametrize("width", [60, 80, 200])
+    def test_table_on_a_narrow_terminal_splits_no_cell(self, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = [
+            {
+                "model": "stacked:formation_energy_per_atom@1",
+                "id": f"sample:mp-{number}",
+                "90 % interval": "-1.576 to -0.7868",
+                "formation energy [eV/atom]": -0.3402,
+                "cv R2": "0.978 ± 0.011",
+                "subset": "holdout",
+                "reason": "no text of the text level keywords; bulk modulus outside its range from 0 to 1000 GPa",
+            }
+            for number in (10227, 867108)
+        ]
+        terminal = _Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("COLUMNS", str(width))
+        output.table(rows, title="formation_energy_per_atom of crystals, split 'paper-formation_energy_per_atom-420'")
+        title, *lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+        assert "'paper-formation_energy_per_atom-420'" in title
+        assert max(map(len, lines)) <= width
+        text = "\n".join(lines)
+        whole = list(rows[0]) + [str(cell) for row in rows for cell in list(row.values())[:-1]]
+        assert [cell for cell in whole if cell not in text] == []
+        assert set(str(rows[0]["reason"]).split()) <= set(text.split())
 
     def test_no_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
         output.table([], ["a", "b"])
