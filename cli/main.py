@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from cli import logs, output
 from cli.commands import COMMANDS
 from cli.connections import at_end
-from cli.groups import command_group
+from cli.groups import command_group, name_types
 from registry.errors import (
     ConfigurationError,
     DatabaseUnreachableError,
@@ -230,6 +230,7 @@ def _load(name: str) -> Any:
         command = typer.main.get_command(single)
     command.name = name
     for leaf in _leaves(command):
+        name_types(leaf)
         leaf.params += _verbosity_options()
     return command
 

@@ -65,7 +65,7 @@ def show(model: ModelArgument, json: JsonOption = False) -> None:
 @group.command()
 def compare(
     model: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model.", show_default=False)],
-    others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Names of others.", show_default=False)],
+    others: Annotated[list[str], typer.Argument(metavar="OTHER", help="Names of others.", show_default=False)],
     target: TargetOption = None,
     split: Annotated[
         list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; may be repeated.")

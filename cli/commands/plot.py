@@ -89,7 +89,7 @@ def density(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ID]...", help="By default, the crystal with the largest magnetic moment.", show_default=False
+            metavar="ID", help="By default, the crystal with the largest magnetic moment.", show_default=False
         ),
     ] = None,
     out: OutOption = Path("density.png"),
@@ -124,7 +124,7 @@ def density(
 @group.command("curves")
 def curves(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="name[:target][@alias or @version].", show_default=False)
+        list[str], typer.Argument(metavar="MODEL", help="name[:target][@alias or @version].", show_default=False)
     ],
     out: OutOption = Path("curves.png"),
 ) -> None:
@@ -152,7 +152,7 @@ def fourier(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ID]...",
+            metavar="ID",
             help="By default four crystals, from the smallest to the largest bulk modulus.",
             show_default=False,
         ),

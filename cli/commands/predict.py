@@ -28,7 +28,7 @@ _FORMATS = {"predicted": ".4g", "spread": ".2g"}
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME[:TARGET][@ALIAS or @VERSION].")],
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Crystals of the registry: id, or source:id.")
+        list[str] | None, typer.Argument(metavar="ID", help="Crystals of the registry: id, or source:id.")
     ] = None,
     structure: StructureOption = None,
     density: DensityOption = None,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import typer
 
@@ -64,8 +63,7 @@ def _command(command: Any, name: str, *, depth: int) -> list[str]:
     usage += ["COMMAND ..."] if children else []
     parts = [f"{'#' * min(depth + 1, 4)} {name}", f"```\n{' '.join(usage)}\n```", *_help(command.help or "")]
     rows = [f"- `{_argument(p)}`: {_sentence(p.help)}" for p in arguments if p.help]
-    types = _types(command.callback)
-    rows += [f"- `{_option(p, types)}`: {_sentence(p.help)}{_default(p)}" for p in options]
+    rows += [f"- `{_option(p)}`: {_sentence(p.help)}{_default(p)}" for p in options]
     if rows:
         parts.append("\n".join(rows))
     for child_name, child in children:
@@ -88,31 +86,19 @@ def _help(text: str) -> list[str]:
 
 
 def _argument(parameter: Any) -> str:
-    # Some metavars have the brackets and dots of a usage line.
-    name = (parameter.metavar or (parameter.name or "").upper()).strip("[].")
+    name = parameter.metavar or parameter.name.upper()
     name += "..." if parameter.nargs == -1 else ""
     return name if parameter.required else f"[{name}]"
 
 
-def _option(parameter: Any, types: dict[str, str]) -> str:
+def _option(parameter: Any) -> str:
     # Short names first, long names in the order of their declaration.
     names = ", ".join(sorted(parameter.opts, key=lambda name: name.startswith("--")))
     if parameter.secondary_opts:
         names += " / " + ", ".join(parameter.secondary_opts)
     if parameter.is_flag:
         return names
-    kind = parameter.metavar or types.get(parameter.name, "TEXT")
-    return f"{names} {kind}{' ...' if parameter.multiple else ''}"
-
-
-def _types(function: Any) -> dict[str, str]:
-    """Types of the parameters of a command, from its annotations."""
-    words = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
-    hints = get_type_hints(inspect.unwrap(function)) if function is not None else {}
-    return {
-        name: next((word for kind, word in words.items() if kind is hint or kind in get_args(hint)), "TEXT")
-        for name, hint in hints.items()
-    }
+    return f"{names} {parameter.metavar}{' ...' if parameter.multiple else ''}"
 
 
 def _default(parameter: Any) -> str:

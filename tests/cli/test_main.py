@@ -143,6 +143,20 @@ class TestOptions:
         root: Any = typer.main.get_command(main.app)
         assert COMMANDS[name].help == root.commands[name].help.splitlines()[0]
 
+    def test_the_help_of_a_group_has_the_first_line_of_each_help(self, invoke: Invoke) -> None:
+        from cli.commands.db import group
+
+        shown = " ".join(invoke("db", "--help").stdout.partition("Commands:")[2].split())
+        lines = [str(command.callback.__doc__).partition("\n")[0] for command in group.registered_commands]
+        assert len(lines) > 5
+        assert [line for line in lines if line not in shown] == []
+
+    def test_help_names_types_in_words(self, invoke: Invoke) -> None:
+        shown = invoke("train", "image", "--help").stdout
+        assert "--seed INTEGER" in shown
+        assert "--views INTEGER" in shown
+        assert "--name NAME" in shown
+
     def test_every_command_takes_quiet_and_verbose(self) -> None:
         lacking = [
             path
