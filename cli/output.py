@@ -28,7 +28,21 @@ if TYPE_CHECKING:
 
     from ecdreg.results import Results
 
-__all__ = ["csv", "error", "file", "json", "line", "note", "progress", "quiet", "remarks", "rows", "table", "warn"]
+__all__ = [
+    "csv",
+    "error",
+    "file",
+    "json",
+    "line",
+    "note",
+    "number",
+    "progress",
+    "quiet",
+    "remarks",
+    "rows",
+    "table",
+    "warn",
+]
 
 Row = Mapping[str, object]
 
@@ -125,6 +139,12 @@ def table(
             for cell, width, right in zip(row, widths, numeric, strict=True)
         )
         line("  ".join(aligned).rstrip())
+
+
+def number(value: float, spec: str) -> str:
+    """Format a number; one of a magnitude from 1 to 100000 has no exponent: 130, not 1.3e+02."""
+    text = format(value, spec)
+    return f"{float(text):.0f}" if "e+" in text and abs(value) < 1e5 else text
 
 
 def rows(
@@ -340,9 +360,7 @@ def _cell(value: object, spec: str | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        if spec:
-            return format(value, spec)
-        return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+        return number(value, spec) if spec else f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(_cell(item, spec) for item in value)
     if isinstance(value, dict):

@@ -253,7 +253,9 @@ def _version_row(version: VersionCard) -> dict[str, Any]:
 def _pm(mean: float | None, sd: float | None) -> str:
     if mean is None:
         return ""
-    return f"{mean:.4g}" if sd is None else f"{mean:.3g} ± {sd:.2g}"
+    if sd is None:
+        return output.number(mean, ".4g")
+    return f"{output.number(mean, '.3g')} ± {output.number(sd, '.2g')}"
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

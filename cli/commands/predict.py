@@ -88,7 +88,11 @@ def predict(
 
 def _row(one: ModelPrediction) -> dict[str, Any]:
     return one.to_dict() | {
-        "interval": "" if one.lower is None else f"{one.lower:.4g} to {one.upper:.4g}",
+        "interval": "" if one.lower is None else f"{_number(one.lower)} to {_number(one.upper)}",
         "domain": "out of domain" if one.out_of_domain else "",
-        "known": f"{one.known:.4g} (suspect)" if one.suspect else one.known,
+        "known": f"{_number(one.known)} (suspect)" if one.suspect else one.known,
     }
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else output.number(value, ".4g")

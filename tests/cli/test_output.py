@@ -97,6 +97,13 @@ class TestOutput:
         assert [cell for cell in whole if cell not in text] == []
         assert set(str(rows[0]["reason"]).split()) <= set(text.split())
 
+    @pytest.mark.parametrize(
+        ("value", "spec", "text"),
+        [(131.6, ".2g", "130"), (12345.6, ".4g", "12350"), (0.0741, ".2g", "0.074"), (3e-7, ".2g", "3e-07")],
+    )
+    def test_numbers_of_usual_magnitude_have_no_exponent(self, value: float, spec: str, text: str) -> None:
+        assert output.number(value, spec) == text
+
     def test_no_rows(self, capsys: pytest.CaptureFixture[str]) -> None:
         output.table([], ["a", "b"])
         output.csv([], ["a", "b"])
