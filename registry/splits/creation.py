@@ -328,9 +328,12 @@ def _check_filled(split: Split, rows: list[dict[str, Any]], folds: Iterable[int]
     usable = sum(row["subset"] != "excluded" for row in rows)
     reasons = count_reasons(row["reason"] for row in rows if row["reason"] is not None)
     out = "".join(f", {n} {kind}" for kind, n in reasons.items())
+    hint = ""
+    if split.name == DEFAULT_SPLIT and usable >= 3:  # made by a training without options for splits
+        hint = f": `ecdreg split create NAME --target {split.target} --folds 2`, then train with `--split NAME`"
     raise SplitError(
         f"split {split.name!r} for {split.target}: {' and '.join(empty)} would be empty ({usable} of {len(rows)}"
-        f" crystals can take part{out}); ingest more crystals, or choose fewer folds or another seed"
+        f" crystals can take part{out}); ingest more crystals, or choose fewer folds or another seed{hint}"
     )
 
 

@@ -201,6 +201,10 @@ def test_too_few_crystals_for_the_folds(session: Session, add_crystal: AddCrysta
     add_crystal("mp-9", values={"k_vrh": -1.0})
     with pytest.raises(SplitError, match=r"would be empty \(3 of 4 crystals can take part, 1 suspect\)"):
         create_split(session, "s", target="k_vrh")
+    with pytest.raises(
+        SplitError, match=r"`ecdreg split create NAME --target k_vrh --folds 2`, then .* `--split NAME`"
+    ):
+        ensure_default_split(session, "k_vrh")
     assert list_splits(session) == []
 
 
