@@ -222,7 +222,7 @@ def _fused(query: SimilarityQuery, *, k: int, where: str | None) -> tuple[list[S
 def _about(query: SimilarityQuery, encoders: Sequence[Encoder]) -> list[str]:
     """Notes about the encoders and the words of a query."""
     notes = []
-    for encoder in encoders if query.id is None else ():
+    for encoder in encoders if query.id is None or not query.encoder_names else ():
         notes.append(f"encoder: {encoder.name}")
         if unread := query.unread_density(encoder):
             notes.append(unread)

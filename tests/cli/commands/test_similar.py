@@ -26,7 +26,7 @@ def ids(answer: str) -> list[str]:
 
 def test_neighbours_come_nearest_first(invoke: Invoke, vectors: dict[str, list[float]]) -> None:
     done = invoke("similar", "mp-1", "-k", 3, "--json")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "encoder: circle:metric\n")
     rows = json.loads(done.stdout)
     assert [r["rank"] for r in rows] == [1, 2, 3]
     assert [r["source_id"] for r in rows] == ["mp-2", "mp-3", "mp-4"]
@@ -130,7 +130,7 @@ def test_program_is_quick_and_needs_no_torch(
     environment = os.environ | {"ECDREG_DATABASE_URL": cluster_url, "ECDREG_HOME": str(home)}
     answers = [timed([PROGRAM, "similar", "mp-1", "-k", "3", "--json"], environment) for _ in range(3)]
     for _, done in answers:
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, "encoder: circle:metric\n")
         assert ids(done.stdout) == ["mp-2", "mp-3", "mp-4"]
     # 0.8 s where nothing else runs; a busy machine's caches stretch even that. What the server adds takes
     # milliseconds (tests/registry/postgres/test_surface.py).
