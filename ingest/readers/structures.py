@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +110,20 @@ def _from_cif(path: Path) -> Any:
             # Tolerance 1 keeps the occupancies of the file: pymatgen would rescale them silently.
             structures = CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False)
         except Exception as error:  # noqa: BLE001  pymatgen raises errors of many types
-            detail = _one_line(caught[-1].message) if caught else _one_line(error)
-            raise InputError(f"{path.name}: cannot be read as a CIF file ({detail})") from None
+            detail = _cause([str(warning.message) for warning in caught]) or error
+            raise InputError(f"{path.name}: cannot be read as a CIF file ({_one_line(detail)})") from None
     if len(structures) != 1:
         raise InputError(f"{path.name}: contains {len(structures)} structures; one is needed")
     return structures[0]
+
+
+def _cause(warned: Sequence[str]) -> str:
+    """The reason in pymatgen's warnings for which a CIF file has no structure; empty where none states it."""
+    found = [text for text in warned if "No structure parsed" in text]
+    if not found:
+        return ""
+    lines = found[-1][found[-1].rindex("No structure parsed") :].splitlines()
+    return ": ".join(line.removesuffix(".") for line in lines)
 
 
 def _from_json(path: Path) -> Any:

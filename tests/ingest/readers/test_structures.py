@@ -67,7 +67,11 @@ def test_several_structures_in_a_cif_are_refused(tmp_path: Path) -> None:
     [
         ("x.cif", "", "cannot be read as a CIF"),
         ("x.cif", "this is not a crystal\nat all\n", "cannot be read as a CIF"),
-        ("x.cif", "data_x\n_cell_length_a 4\n", "cannot be read as a CIF"),
+        (
+            "x.cif",
+            "data_x\n_cell_length_a 4\n",
+            r"x\.cif: cannot be read as a CIF file \(No structure parsed for section 1 in CIF: '_atom_site_label'\)$",
+        ),
         ("x.vasp", "", "cannot be read as a POSCAR"),
         ("x.vasp", "title\n1.0\n1 0 0\n0 1 0\n", "cannot be read as a POSCAR"),
         ("POSCAR", "NoElements\n1.0\n4 0 0\n0 4 0\n0 0 4\n1\ndirect\n0 0 0\n", "element symbols"),
