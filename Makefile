@@ -27,12 +27,12 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.python pyproject.toml
-	@echo "Installing ecdreg into $(VENV) (PyTorch is large: some minutes, some GB) ..."
+	@echo "Installing ecdreg into $(VENV) (some minutes; PyTorch and the rest take 6.8 GB) ..."
 	$(PIP) install --quiet --editable .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.python pyproject.toml
-	@echo "Installing ecdreg and its test extras into $(VENV) (PyTorch is large: some minutes, some GB) ..."
+	@echo "Installing ecdreg and its test extras into $(VENV) (some minutes; PyTorch and the rest take 6.8 GB) ..."
 	$(PIP) install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.installed
 
