@@ -27,7 +27,7 @@ from registry.provenance import StandingOutcome, standing_outcomes
 from registry.settings import Settings
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from ingest.dry_run import DryRunReport
 
 __all__ = [
@@ -214,7 +214,7 @@ def plan_ingest(
 
 
 def ingest(
-    registry: Registry, source: str = MATERIALS_PROJECT, *, progress: Progress | None = None, **options: Any
+    registry: RegistryConnection, source: str = MATERIALS_PROJECT, *, progress: Progress | None = None, **options: Any
 ) -> IngestResult:
     """Bring the crystals of a source into the registry.
 
@@ -240,7 +240,7 @@ def ingest(
     return run_ingest(registry, plan_ingest(registry.settings, source, progress=progress, **options), progress=progress)
 
 
-def run_ingest(registry: Registry, plan: IngestPlan, *, progress: Progress | None = None) -> IngestResult:
+def run_ingest(registry: RegistryConnection, plan: IngestPlan, *, progress: Progress | None = None) -> IngestResult:
     """Run an ingest with checked options.
 
     Parameters

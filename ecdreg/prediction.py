@@ -18,7 +18,7 @@ from registry.properties import property_named, suspect_reason
 from train.prediction.uncertainty import CONFIDENCE
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.jobs.progress import Progress
     from train.prediction.predictor import PredictionResult
     from train.prediction.stored import CrystalPrediction
@@ -62,7 +62,7 @@ class ModelPrediction:
 
 
 def predict(
-    registry: Registry,
+    registry: RegistryConnection,
     model: str,
     ids: Sequence[str] = (),
     *,
@@ -146,7 +146,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def _of_crystals(
-    registry: Registry,
+    registry: RegistryConnection,
     models: Sequence[ResolvedModel],
     ids: Sequence[str],
     confidence: float,
@@ -179,7 +179,7 @@ def _of_crystals(
 
 
 def _of_files(
-    registry: Registry, models: Sequence[ResolvedModel], files: CrystalFiles, confidence: float
+    registry: RegistryConnection, models: Sequence[ResolvedModel], files: CrystalFiles, confidence: float
 ) -> Results[ModelPrediction]:
     from train.prediction.predictor import Predictor
     from train.prediction.stored import was_fitted_to

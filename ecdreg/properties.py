@@ -15,7 +15,7 @@ from registry.errors import ConfigurationError
 from registry.properties import PropertyDefinition
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.property_store import StoredProperty
 
 __all__ = ["PropertySummary", "add_property", "list_properties", "parse_range", "remove_property"]
@@ -49,7 +49,7 @@ class PropertySummary:
 
 
 def add_property(
-    registry: Registry,
+    registry: RegistryConnection,
     name: str,
     *,
     unit: str,
@@ -118,7 +118,7 @@ def add_property(
     )
 
 
-def list_properties(registry: Registry) -> Results[PropertySummary]:
+def list_properties(registry: RegistryConnection) -> Results[PropertySummary]:
     """All properties: the built-in ones in the order of their columns, then those that users added, by name.
 
     Parameters
@@ -130,7 +130,7 @@ def list_properties(registry: Registry) -> Results[PropertySummary]:
         return Results(tuple(_summary(one) for one in property_store.list_properties(session)))
 
 
-def remove_property(registry: Registry, name: str) -> PropertySummary:
+def remove_property(registry: RegistryConnection, name: str) -> PropertySummary:
     """Remove a property that a user added and nothing uses.
 
     Parameters

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ecdreg import explanation, ingestion, prediction
 from ecdreg import properties as _properties
 from ecdreg import splits as _splits
+from ecdreg.connection import RegistryConnection
 from ecdreg.models import leaderboard as _leaderboard
 from ecdreg.models import listing, reference_models, training, tuning
 from ecdreg.reproduction import paper
@@ -33,15 +33,13 @@ from ecdreg.search import evaluation, indexes, property_search, proposals, simil
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from sqlalchemy import Engine
 
     from registry.jobs.progress import Progress
-    from registry.settings import Settings
 
 __all__ = ["Registry"]
 
 
-class Registry:
+class Registry(RegistryConnection):
     """An open registry; made by :meth:`open`, closed by :meth:`close` or at the end of ``with``.
 
     Use cases are functions of a registry in modules of their own (``ecdreg.prediction.predict``) and methods here: the
@@ -79,48 +77,6 @@ class Registry:
     index_status = indexes.index_status
     build_indexes = indexes.build_indexes
     drop_indexes = indexes.drop_indexes
-
-    def __init__(self, engine: Engine, settings: Settings) -> None:
-        self.engine = engine
-        """Engine of the database, for SQLAlchemy or ``registry.database.session_scope``."""
-        self.settings = settings
-
-    @classmethod
-    def open(cls, home: str | Path | None = None, url: str | None = None) -> Self:
-        """Open the registry; the embedded database is started, and made, where needed.
-
-        Parameters
-        ----------
-        home
-            Folder of all state; None: ``ECDREG_HOME``, else the platform's.
-        url
-            A PostgreSQL server of your own; None: ``ECDREG_DATABASE_URL``, else the embedded database.
-
-        Raises
-        ------
-        DatabaseUnreachableError, UnsuitableServerError, SchemaBehindError
-            As :func:`registry.database.connect`.
-        """
-        import os
-
-        from registry.database import connect
-        from registry.settings import Settings
-
-        given = {"ECDREG_HOME": None if home is None else str(home), "ECDREG_DATABASE_URL": url}
-        settings = Settings.from_environ({**os.environ, **{k: v for k, v in given.items() if v is not None}})
-        return cls(connect(settings, application_name="ecdreg notebook"), settings)
-
-    def close(self) -> None:
-        """Close the connections; an embedded database keeps running for other processes."""
-        self.engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --------------------------------------------------------------------------- reading
 

@@ -19,7 +19,7 @@ from registry.splits import creation, reading
 from registry.splits.reading import MemberRow, SplitSummary
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = ["SplitMembers", "SplitSummary", "create_split", "import_split", "list_splits", "show_split"]
 
@@ -39,7 +39,7 @@ class SplitMembers:
 
 
 def create_split(
-    registry: Registry,
+    registry: RegistryConnection,
     name: str,
     *,
     targets: Sequence[str] | None = None,
@@ -106,7 +106,7 @@ def create_split(
 
 
 def import_split(
-    registry: Registry,
+    registry: RegistryConnection,
     file: Path,
     *,
     targets: Sequence[str],
@@ -157,7 +157,7 @@ def import_split(
     return Results(tuple(found), warnings=tuple(warnings))
 
 
-def list_splits(registry: Registry) -> Results[SplitSummary]:
+def list_splits(registry: RegistryConnection) -> Results[SplitSummary]:
     """List all splits, ordered by name and target."""
     with session_scope(registry.engine) as session:
         found = tuple(reading.list_splits(session))
@@ -166,7 +166,7 @@ def list_splits(registry: Registry) -> Results[SplitSummary]:
 
 
 def show_split(
-    registry: Registry, name: str, *, targets: Sequence[str] | None = None, members: bool = False
+    registry: RegistryConnection, name: str, *, targets: Sequence[str] | None = None, members: bool = False
 ) -> Results[SplitMembers]:
     """Read a split, one entry for each target.
 

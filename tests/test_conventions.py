@@ -138,10 +138,11 @@ class TestLayout:
 
 class TestImports:
     def test_there_is_no_import_cycle(self) -> None:
-        """No module of the packages imports itself through others, at module level or inside a function."""
-        _assert_none("import cycles", [" -> ".join(cycle) for cycle in _import_cycles(_import_graph(TREES))])
+        """No module of the packages imports itself through others: at module level, inside a function, or for types."""
+        graph = _import_graph(TREES, types=True)
+        _assert_none("import cycles", [" -> ".join(cycle) for cycle in _import_cycles(graph)])
 
-    def test_cycles_are_found_inside_functions_but_not_in_type_checking_blocks(self) -> None:
+    def test_cycles_are_found_inside_functions_and_in_type_checking_blocks(self) -> None:
         trees = {
             "pkg/__init__.py": ast.parse(""),
             "pkg/a.py": ast.parse("from pkg import b"),
@@ -152,8 +153,9 @@ class TestImports:
             "pkg/f.py": ast.parse("from .g import y"),
             "pkg/g.py": ast.parse("from importlib import import_module\nimport_module('pkg.f')"),
         }
-        found = [set(cycle) for cycle in _import_cycles(_import_graph(trees))]
-        assert found == [{"pkg.a", "pkg.b", "pkg.c"}, {"pkg.f", "pkg.g"}]
+        found = [set(cycle) for cycle in _import_cycles(_import_graph(trees, types=True))]
+        assert found == [{"pkg.a", "pkg.b", "pkg.c"}, {"pkg.d", "pkg.e"}, {"pkg.f", "pkg.g"}]
+        assert not _import_graph(trees)["pkg.d"]
 
     def test_import_contracts_hold(self) -> None:
         done = subprocess.run(
@@ -425,15 +427,21 @@ def _package_file(package: str) -> str:
 # -------------------------------------------------------------------------------- imports
 
 
-def _import_graph(trees: Mapping[str, ast.Module]) -> dict[str, set[str]]:
-    """Modules that each module imports by name; the implicit import of a parent package does not count."""
+def _import_graph(trees: Mapping[str, ast.Module], *, types: bool = False) -> dict[str, set[str]]:
+    """Modules that each module imports by name, if ``types`` also in ``if TYPE_CHECKING``.
+
+    The implicit import of a parent package does not count.
+    """
     modules = {_module_name(path) for path in trees}
     graph: dict[str, set[str]] = {}
     for path, tree in trees.items():
         module = _module_name(path)
         package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
         graph[module] = {
-            target for node in _runtime_nodes(tree) for target in _imported(node, package, modules) if target != module
+            target
+            for node in (ast.walk(tree) if types else _runtime_nodes(tree))
+            for target in _imported(node, package, modules)
+            if target != module
         }
     return graph
 

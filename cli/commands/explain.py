@@ -12,7 +12,7 @@ from cli.connections import open_registry
 from cli.options.arguments import JsonOption
 
 if TYPE_CHECKING:
-    from ecdreg.explanation import ExplainedPrediction, Parts
+    from ecdreg.explained_prediction import ExplainedPrediction, Parts
 
 __all__ = ["explain"]
 

@@ -18,12 +18,12 @@ from registry.catalog import Catalog
 from registry.properties import DEFAULT_COLOUR
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = ["FIGURES", "plot"]
 
 
-def plot(registry: Registry, name: str, path: Path | None = None, **options: object) -> Figure:
+def plot(registry: RegistryConnection, name: str, path: Path | None = None, **options: object) -> Figure:
     """Draw a figure, and write it to a file if a path is given.
 
     Parameters
@@ -54,7 +54,7 @@ def plot(registry: Registry, name: str, path: Path | None = None, **options: obj
 
 
 def _map(
-    registry: Registry,
+    registry: RegistryConnection,
     encoder: str | None = None,
     *,
     color: str = DEFAULT_COLOUR,

@@ -23,7 +23,7 @@ from registry.properties import TARGETS, property_named
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = ["Crystal", "composition_figure", "draw_composition", "read_crystals"]
 
@@ -50,7 +50,7 @@ class Crystal:
     """Value by target, in the unit of the target; without suspect values."""
 
 
-def composition_figure(registry: Registry, split: str | None = None) -> Figure:
+def composition_figure(registry: RegistryConnection, split: str | None = None) -> Figure:
     """Draw the composition statistics of the crystals of the registry, or of a split.
 
     Parameters

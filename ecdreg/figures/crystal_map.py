@@ -29,7 +29,7 @@ from train.analysis.projection import METHODS, project
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.analysis.projection import Projection
 
 __all__ = [
@@ -76,7 +76,7 @@ class CrystalMap:
 
 
 def crystal_map(
-    registry: Registry,
+    registry: RegistryConnection,
     encoder: str | None = None,
     *,
     method: str = "pca",

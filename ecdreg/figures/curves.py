@@ -22,7 +22,7 @@ from registry.models import Epoch, Experiment, ModelVersion
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.config.config import TrainConfig
 
 __all__ = ["Curve", "curves_figure", "draw_curves", "read_curves"]
@@ -42,7 +42,7 @@ class Curve:
     best_epoch: int | None
 
 
-def curves_figure(registry: Registry, models: Sequence[str]) -> Figure:
+def curves_figure(registry: RegistryConnection, models: Sequence[str]) -> Figure:
     """Draw the learning curves of models: every fold and their mean.
 
     Parameters

@@ -23,7 +23,7 @@ from registry.properties import DEFAULT_COLOUR
 from registry.search.filters import materials
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = [
     "DENSITY_KINDS",
@@ -64,7 +64,7 @@ class Slice:
     """(H, W), in the unit of the recipe"""
 
 
-def density_figure(registry: Registry, ids: Sequence[str] = (), *, kinds: Sequence[str] = ()) -> Figure:
+def density_figure(registry: RegistryConnection, ids: Sequence[str] = (), *, kinds: Sequence[str] = ()) -> Figure:
     """Draw two kinds of density of crystals in planes along z, through one conventional cell.
 
     Parameters
@@ -92,7 +92,7 @@ def density_figure(registry: Registry, ids: Sequence[str] = (), *, kinds: Sequen
     return draw_planes(crystals)
 
 
-def fourier_figure(registry: Registry, ids: Sequence[str] = (), *, recipe: str = "metric") -> Figure:
+def fourier_figure(registry: RegistryConnection, ids: Sequence[str] = (), *, recipe: str = "metric") -> Figure:
     """Draw slices above their Fourier magnitudes.
 
     Parameters

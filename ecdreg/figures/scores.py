@@ -18,7 +18,7 @@ from train.paper.reproduction import finished
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.paper.matrix import Plan
     from train.paper.reproduction import Line, Stat
 
@@ -27,7 +27,7 @@ __all__ = ["draw_scores", "scores_figure"]
 _HATCHES = {"image": "", "text": "///", "image+text": "...", "clip": "xxx"}
 
 
-def scores_figure(registry: Registry, plan: Plan) -> Figure:
+def scores_figure(registry: RegistryConnection, plan: Plan) -> Figure:
     """Draw the scores of the finished experiments of a plan.
 
     Parameters

@@ -13,7 +13,7 @@ from registry.database import session_scope
 from registry.properties import TARGETS, property_named
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = ["LeaderboardRow", "leaderboard"]
 
@@ -63,7 +63,7 @@ WHERE (CAST(:split AS text) IS NULL OR split = :split)
 
 
 def leaderboard(
-    registry: Registry, *, targets: Sequence[str] | None = None, split: str | None = None
+    registry: RegistryConnection, *, targets: Sequence[str] | None = None, split: str | None = None
 ) -> Results[LeaderboardRow]:
     """Read the leaderboard: targets in their usual order, then splits, the best in cross-validation first.
 

@@ -22,7 +22,7 @@ from registry.models import Encoder, Epoch, Experiment, ModelAlias, ModelVersion
 from registry.properties import TARGETS, property_named
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.analysis.comparison import Comparison
 
 __all__ = [
@@ -195,7 +195,7 @@ ORDER BY e.created_at DESC, e.id DESC
 """
 
 
-def list_models(registry: Registry, *, targets: Sequence[str] | None = None) -> Results[ModelSummary]:
+def list_models(registry: RegistryConnection, *, targets: Sequence[str] | None = None) -> Results[ModelSummary]:
     """List every version of every model with its scores, newest first.
 
     Parameters
@@ -218,7 +218,7 @@ def list_models(registry: Registry, *, targets: Sequence[str] | None = None) -> 
     return Results(rows, () if rows else ("no models yet; `ecdreg train stacked` makes some",))
 
 
-def show_model(registry: Registry, model: str) -> Results[ModelCard]:
+def show_model(registry: RegistryConnection, model: str) -> Results[ModelCard]:
     """Read everything that the registry has of a model, one card for each target.
 
     Parameters
@@ -238,7 +238,7 @@ def show_model(registry: Registry, model: str) -> Results[ModelCard]:
 
 
 def compare_models(
-    registry: Registry,
+    registry: RegistryConnection,
     model: str,
     others: Sequence[str],
     *,
@@ -284,7 +284,7 @@ def compare_models(
     return Results(tuple(found))
 
 
-def set_alias(registry: Registry, model: str, alias: str) -> Results[Aliased]:
+def set_alias(registry: RegistryConnection, model: str, alias: str) -> Results[Aliased]:
     """Give versions of a model an alias; another version of the same split loses it.
 
     Parameters
@@ -311,7 +311,7 @@ def set_alias(registry: Registry, model: str, alias: str) -> Results[Aliased]:
 
 
 def model_coverage(
-    registry: Registry,
+    registry: RegistryConnection,
     model: str,
     *,
     confidences: Sequence[float] | None = None,

@@ -18,7 +18,7 @@ from registry.jobs.progress import Progress, Silent
 from registry.splits.creation import DEFAULT_SPLIT
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = [
     "ReferenceModelInfo",
@@ -74,7 +74,7 @@ def list_reference_models() -> Results[ReferenceModelInfo]:
 
 
 def score_reference_model(
-    registry: Registry,
+    registry: RegistryConnection,
     name: str,
     *,
     targets: Sequence[str] | None = None,

@@ -23,7 +23,7 @@ from registry.splits.creation import DEFAULT_SPLIT, ensure_default_split
 from registry.splits.reading import find_split, growth_since, list_splits, split_summary
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.config.config import TrainConfig
     from train.experiments.results import ExperimentResult
     from train.models.options import ModelOptions
@@ -60,7 +60,7 @@ class TrainingResult:
 
 
 def train(
-    registry: Registry,
+    registry: RegistryConnection,
     kind: str = "stacked",
     *,
     targets: Sequence[str] | None = None,
@@ -249,7 +249,7 @@ def _prepare_split(session: Session, kind: str, target: str, name: str, options:
 # -------------------------------------------------------------------------- fingerprints
 
 
-def _add_fingerprint(registry: Registry, progress: Progress) -> list[str]:
+def _add_fingerprint(registry: RegistryConnection, progress: Progress) -> list[str]:
     """Make the fingerprints of all crystals, and return warnings.
 
     A model that reads densities has computed most of the features that a fingerprint contains, so that they cost

@@ -19,7 +19,7 @@ from registry.splits.creation import DEFAULT_SPLIT
 from registry.splits.reading import find_split
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.config.config import TrainConfig
     from train.experiments.tuning import TuneResult
     from train.models.options import ModelOptions
@@ -49,7 +49,7 @@ class TunedModel:
 
 
 def tune(
-    registry: Registry,
+    registry: RegistryConnection,
     kind: str,
     *,
     targets: Sequence[str] | None = None,

@@ -24,7 +24,7 @@ from ecdreg.output.rendering import number, render
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from ecdreg.explanation import ExplainedPrediction
+    from ecdreg.explained_prediction import ExplainedPrediction
     from train.analysis.explanation import Explanation, Parts
 
 __all__ = ["ExplanationView", "explanation_page", "explanation_views", "write_explanations"]

@@ -27,8 +27,8 @@ from registry.model_store import resolve_model
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from ecdreg.explanation import ExplainedPrediction
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
+    from ecdreg.explained_prediction import ExplainedPrediction
     from ecdreg.report.content import Point, ReportContent
     from registry.jobs.progress import Progress
 
@@ -39,7 +39,7 @@ N_WORST = 12
 
 
 def model_report(
-    registry: Registry,
+    registry: RegistryConnection,
     model: str,
     *,
     samples: int = 4,
@@ -90,7 +90,7 @@ def model_report(
 
 
 def write_model_report(
-    registry: Registry,
+    registry: RegistryConnection,
     model: str,
     path: Path,
     *,

@@ -16,7 +16,7 @@ from registry.jobs.progress import Progress, Silent
 from registry.properties import TARGETS, property_named
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from train.paper.matrix import Plan
     from train.paper.reproduction import Reproduction
 
@@ -131,7 +131,7 @@ def plan_reproduction(
 
 
 def reproduce_paper(
-    registry: Registry,
+    registry: RegistryConnection,
     *,
     make_splits: bool = False,
     iqr: float | None = 1.5,
@@ -199,7 +199,7 @@ def reproduce_paper(
 
 
 def reproduce_ablation(
-    registry: Registry,
+    registry: RegistryConnection,
     *,
     recipes: Sequence[str] = ABLATION,
     text_levels: Sequence[str] | None = None,
@@ -267,7 +267,7 @@ class _Run:
     progress: Progress
 
 
-def _reproduce(registry: Registry, plan: Plan, title: str, run: _Run) -> ReproductionResult:
+def _reproduce(registry: RegistryConnection, plan: Plan, title: str, run: _Run) -> ReproductionResult:
     from ecdreg.reproduction.report import check_reproduction_path, write_reproduction
     from train.paper.reproduction import ensure_splits, finished, leave_out_missing, reproduce
 
@@ -306,7 +306,7 @@ def _reproduce(registry: Registry, plan: Plan, title: str, run: _Run) -> Reprodu
 
 
 def _score_reference_models(
-    registry: Registry, plan: Plan, names: Sequence[str], remarks: Notes, progress: Progress
+    registry: RegistryConnection, plan: Plan, names: Sequence[str], remarks: Notes, progress: Progress
 ) -> None:
     from train.paper.reference_models import REFERENCE_MODELS, run_reference_model
 

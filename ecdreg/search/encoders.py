@@ -15,7 +15,7 @@ from registry.files.grids import GridStore
 from registry.jobs.progress import Silent
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.jobs.progress import Progress
 
 __all__ = ["EncoderSummary", "add_encoder", "list_encoders", "set_default_encoder"]
@@ -46,7 +46,7 @@ class EncoderSummary:
         return asdict(self)
 
 
-def list_encoders(registry: Registry) -> Results[EncoderSummary]:
+def list_encoders(registry: RegistryConnection) -> Results[EncoderSummary]:
     """List the encoders, in the order in which they were added.
 
     Parameters
@@ -59,7 +59,7 @@ def list_encoders(registry: Registry) -> Results[EncoderSummary]:
     return Results(rows, notes=() if rows else ("no encoders yet; `ecdreg train stacked` makes some",))
 
 
-def set_default_encoder(registry: Registry, name: str) -> EncoderSummary:
+def set_default_encoder(registry: RegistryConnection, name: str) -> EncoderSummary:
     """Choose the encoder that searches use when none is named.
 
     Parameters
@@ -81,7 +81,7 @@ def set_default_encoder(registry: Registry, name: str) -> EncoderSummary:
         return _summaries(session, chosen.id)[0]
 
 
-def add_encoder(registry: Registry, name: str, *, progress: Progress | None = None) -> EncoderSummary:
+def add_encoder(registry: RegistryConnection, name: str, *, progress: Progress | None = None) -> EncoderSummary:
     """Compute a vector of every crystal by a fixed rule that reads no label.
 
     Crystals that have a vector keep it. The default encoder is chosen again afterwards, unless a user has chosen one.

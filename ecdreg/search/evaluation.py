@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from ecdreg.results import Results
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.jobs.progress import Progress
     from train.analysis.retrieval import Score
 
@@ -18,7 +18,7 @@ __all__ = ["evaluate_search"]
 
 
 def evaluate_search(
-    registry: Registry,
+    registry: RegistryConnection,
     *,
     encoders: Sequence[str] | None = None,
     fused: Sequence[Sequence[str]] = (),

@@ -14,12 +14,14 @@ from registry.search import indexes
 from registry.search.indexes import BuildOptions, VectorIndex
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
 
 __all__ = ["VectorIndex", "build_indexes", "drop_indexes", "index_status"]
 
 
-def index_status(registry: Registry, encoder: str | None = None, *, metric: str | None = None) -> Results[VectorIndex]:
+def index_status(
+    registry: RegistryConnection, encoder: str | None = None, *, metric: str | None = None
+) -> Results[VectorIndex]:
     """List the encoders with their vectors and indexes.
 
     Without an index every vector is compared: the answer is exact, and fast up to some ten thousand vectors. The state
@@ -49,7 +51,7 @@ def index_status(registry: Registry, encoder: str | None = None, *, metric: str 
 
 
 def build_indexes(
-    registry: Registry,
+    registry: RegistryConnection,
     encoder: str | None = None,
     *,
     metric: str = "cosine",
@@ -122,7 +124,7 @@ def build_indexes(
 
 
 def drop_indexes(
-    registry: Registry, encoder: str | None = None, *, metric: str | None = None, all_encoders: bool = False
+    registry: RegistryConnection, encoder: str | None = None, *, metric: str | None = None, all_encoders: bool = False
 ) -> Results[VectorIndex]:
     """Drop the indexes of an encoder, or of all encoders; searches compare every vector then.
 

@@ -11,7 +11,7 @@ from registry.properties import PROPERTIES
 from registry.search.constraints import Constraint, Objective, PropertyEstimate, parse_constraint, parse_objective
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.jobs.progress import Progress
     from train.discovery.property_search import Elements, FoundMaterials
 
@@ -91,7 +91,7 @@ class FoundCrystals(Results[FoundCrystal]):
 
 
 def search(
-    registry: Registry,
+    registry: RegistryConnection,
     constraints: Sequence[str | Constraint] = (),
     objectives: Sequence[str | Objective] = (),
     *,

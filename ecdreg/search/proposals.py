@@ -21,7 +21,7 @@ from registry.search.constraints import Constraint, Objective, PropertyEstimate,
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from ingest.substitution import Proposal
     from train.discovery.ranking import PropertyModels, RankedCrystal
 
@@ -144,7 +144,7 @@ class Proposals(Results[ProposedCrystal]):
 
 
 def propose(
-    registry: Registry,
+    registry: RegistryConnection,
     constraints: Sequence[str | Constraint] = (),
     objectives: Sequence[str | Objective] = (),
     *,

@@ -18,7 +18,7 @@ from registry.search.fusion import FULL_TEXT, Hit, WordCheck, fuse, ids_of_best_
 from registry.search.indexes import index_advice
 
 if TYPE_CHECKING:
-    from ecdreg.registry import Registry
+    from ecdreg.connection import RegistryConnection
     from registry.models import Encoder
 
 __all__ = ["WORDS", "Rank", "SimilarCrystal", "similar"]
@@ -85,7 +85,7 @@ class SimilarCrystal:
 
 
 def similar(
-    registry: Registry,
+    registry: RegistryConnection,
     id: str | None = None,
     *,
     text: str | None = None,

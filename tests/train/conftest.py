@@ -36,7 +36,8 @@ from train.experiments.context import ExperimentContext
 from train.experiments.results import ExperimentResult
 from train.experiments.run import run_experiment
 from train.features.batch import Batch
-from train.models.fitted import FitContext, fit_model
+from train.models.fitted import FitContext
+from train.models.fitting import fit_model
 
 TEXTS = ["MgO is Halite structured.", "All Mg-O bond lengths are 2.12 Å.", "TiWMn2 is Heusler structured."]
 

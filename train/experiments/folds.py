@@ -19,7 +19,8 @@ from train.experiments.rows import Rows, inner_stop
 from train.experiments.stacking import out_of_fold_features
 from train.features.batch import Batch
 from train.featurizers.catalog import Featurizer
-from train.models.fitted import FitContext, FittedModel, OnEpoch, StackInputs, derived_seed, fit_model
+from train.models.fitted import FitContext, FittedModel, OnEpoch, StackInputs, derived_seed
+from train.models.fitting import fit_model
 from train.models.network_fitting import FittedNetwork
 
 __all__ = ["FoldTrainer", "TowerSource", "TrainedTower"]

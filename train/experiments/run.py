@@ -52,7 +52,8 @@ from train.featurizers.fingerprint import FINGERPRINT
 from train.modalities import MODALITIES
 from train.modalities.image import ImageColumn
 from train.models import metrics
-from train.models.fitted import FittedModel, RestoreContext, restore_model
+from train.models.fitted import FittedModel, RestoreContext
+from train.models.fitting import restore_model
 from train.models.network_fitting import FittedNetwork
 from train.models.optimization import EpochRecord
 from train.prediction.intervals import keep_intervals

@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from train.models.fitted import FitContext, FittedModel, fit_model
+from train.models.fitted import FitContext, FittedModel
+from train.models.fitting import fit_model
 from train.models.network_fitting import FittedNetwork
 
 __all__ = ["align", "assign_groups", "out_of_fold_features", "out_of_fold_predictions"]

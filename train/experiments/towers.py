@@ -17,7 +17,8 @@ from train.experiments.folds import TrainedTower
 from train.experiments.rows import Rows
 from train.experiments.stacking import out_of_fold_predictions
 from train.featurizers.catalog import Featurizer
-from train.models.fitted import FitContext, RestoreContext, restore_model
+from train.models.fitted import FitContext, RestoreContext
+from train.models.fitting import restore_model
 
 __all__ = ["StoredTowers"]
 

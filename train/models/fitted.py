@@ -7,7 +7,7 @@ stopping, and scores the model on rows that this package never receives.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.config.config import TrainConfig
-from train.config.kinds import MODEL_KINDS
 from train.features.batch import Batch
 from train.featurizers.catalog import Featurizer
 from train.models.records import BackboneRecord
@@ -31,8 +30,6 @@ __all__ = [
     "RestoreContext",
     "StackInputs",
     "derived_seed",
-    "fit_model",
-    "restore_model",
 ]
 
 OnEpoch: TypeAlias = "Callable[[str, EpochRecord], None]"
@@ -132,39 +129,6 @@ class RestoreContext:
     def only(self, modality: str) -> RestoreContext:
         """The same with the featurizer of one modality alone."""
         return replace(self, backbones={name: one for name, one in self.backbones.items() if name == modality})
-
-
-def fit_model(context: FitContext) -> Iterator[FittedModel]:
-    """Fit a model from fresh weights; yields it after each phase, and changes it in the next.
-
-    Raises
-    ------
-    ModelError
-        If a stack comes without towers, or the loss is not finite.
-    """
-    return MODEL_KINDS[context.config.type].fit(context)
-
-
-def restore_model(config: TrainConfig, data: bytes, context: RestoreContext | None = None) -> FittedModel:
-    """The model that :meth:`FittedModel.to_bytes` wrote.
-
-    Parameters
-    ----------
-    config
-        Its kind decides how the bytes are read.
-    data
-        safetensors.
-    context
-        Where its featurizers come from.
-
-    Raises
-    ------
-    ArtifactError
-        If the bytes are not such a model, or a featurizer is another one.
-    ConfigurationError
-        If the architecture of a fine-tuned backbone cannot be found here.
-    """
-    return MODEL_KINDS[config.type].restore(config, data, context or RestoreContext())
 
 
 def derived_seed(seed: int, *parts: object) -> int:

@@ -23,7 +23,8 @@ from train.config.schema import StackConfig, TowerConfig
 from train.features.batch import Batch
 from train.features.views import views_of
 from train.featurizers.catalog import Featurizer
-from train.models.fitted import FitContext, FittedModel, RestoreContext, restore_model
+from train.models.fitted import FitContext, FittedModel, RestoreContext
+from train.models.fitting import restore_model
 from train.models.optimization import FitResult
 from train.models.records import BackboneRecord, record_of
 from train.models.regressors.base import Regressor, RegressorKind

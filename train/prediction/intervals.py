@@ -1,4 +1,4 @@
-"""Prediction intervals of registered models: calibration from stored predictions, and storage of the intervals.
+"""Prediction intervals of registered models, and their storage.
 
 Intervals are computed from the out-of-fold predictions in the table ``predictions``, the input features among the
 embeddings, and the models of the folds in the artifact store. No other state is stored, so that every model that was
@@ -7,9 +7,8 @@ cross-validated in this registry has intervals. :mod:`train.prediction.uncertain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +19,13 @@ from registry.database import session_scope
 from registry.errors import ModelError
 from registry.jobs.progress import Progress
 from registry.model_store import write_intervals
-from registry.models import Experiment, ModelVersion, Prediction
-from registry.properties import property_named
+from registry.models import Experiment, Prediction
 from train.features.labels import known_values
-from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
+from train.prediction.calibration import Features, read_calibration
+from train.prediction.predictor import Predictor
+from train.prediction.uncertainty import CONFIDENCE, Intervals
 
-if TYPE_CHECKING:
-    from train.prediction.predictor import Predictor
-
-__all__ = ["Features", "SubsetIntervals", "fill_intervals", "keep_intervals", "read_calibration", "split_intervals"]
-
-Features: TypeAlias = Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.floating[Any]]]]
-"""Function from revisions (N,) to the input features of a model by modality, each (N, D)."""
+__all__ = ["SubsetIntervals", "fill_intervals", "keep_intervals", "split_intervals"]
 
 
 @dataclass(frozen=True)
@@ -46,53 +40,6 @@ class SubsetIntervals:
     """(N,), in the unit of the target"""
     by_confidence: Mapping[float, Intervals]
     """Intervals by nominal coverage."""
-
-
-def read_calibration(
-    session: Session, experiment: Experiment, phase: str, features: Features
-) -> tuple[NDArray[np.int64], Calibration] | None:
-    """Read the calibration of the intervals of an experiment.
-
-    Parameters
-    ----------
-    session
-        Only read.
-    experiment
-        The experiment.
-    phase
-        Phase of its model versions.
-    features
-        Input features of the model; an empty mapping for a model without features.
-
-    Returns
-    -------
-    tuple or None
-        The revisions of the cross-validated rows (N,), and their calibration; None if there are no out-of-fold
-        predictions, because the model was not trained in this registry.
-    """
-    found = session.execute(
-        select(Prediction.revision_id, Prediction.value, ModelVersion.fold)
-        .join(ModelVersion, ModelVersion.id == Prediction.model_version_id)
-        .where(
-            ModelVersion.experiment_id == experiment.id,
-            ModelVersion.phase == phase,
-            ModelVersion.fold.is_not(None),
-            Prediction.subset == "validation",
-        )
-        .order_by(Prediction.revision_id)
-    ).all()
-    if len({fold for _, _, fold in found}) < 2:
-        return None
-    ids = np.array([rid for rid, _, _ in found], dtype=np.int64)
-    known = known_values(session, experiment.target, ids.tolist())
-    calibration = Calibration(
-        [known[int(rid)] for rid in ids],
-        [value for _, value, _ in found],
-        [int(fold or 0) for _, _, fold in found],
-        features=features(ids),
-        lower_bound=property_named(experiment.target).lower_bound,
-    )
-    return ids, calibration
 
 
 def keep_intervals(
@@ -112,7 +59,7 @@ def keep_intervals(
     session
         Written to, not committed. Out-of-fold and holdout predictions must exist.
     experiment, phase, features
-        As in :func:`read_calibration`.
+        As in :func:`train.prediction.calibration.read_calibration`.
     holdout
         (M,), revisions of the holdout.
     fold_predictions

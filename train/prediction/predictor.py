@@ -30,11 +30,12 @@ from train.features.cache import FeatureCache, check_known
 from train.features.crystals import read_crystals
 from train.features.inputs import ModelInputs
 from train.modalities import MODALITIES, Column, restore_featurizer
-from train.models.fitted import FittedModel, RestoreContext, restore_model
+from train.models.fitted import FittedModel, RestoreContext
 from train.models.fitted_regressors import FittedJoin
+from train.models.fitting import restore_model
 from train.models.network_fitting import FittedNetwork
+from train.prediction.calibration import read_calibration
 from train.prediction.compatibility import check_stored, read_inputs
-from train.prediction.intervals import read_calibration
 from train.prediction.uncertainty import CONFIDENCE, Calibration, Intervals
 
 __all__ = ["PredictionResult", "Predictor", "reads_raw"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecdreg.explanation import ExplainedPrediction
+from ecdreg.explained_prediction import ExplainedPrediction
 from ecdreg.report.explanation import explanation_page
 from train.analysis.explanation import Explanation, Parts, Pixels
 

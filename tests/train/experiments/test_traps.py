@@ -55,7 +55,8 @@ from train.features.inputs import ModelInputs
 from train.featurizers.catalog import DENSITY_FEATURIZERS, FixedFeaturizer
 from train.modalities.image import load_images
 from train.models.building import build_network
-from train.models.fitted import derived_seed, restore_model
+from train.models.fitted import derived_seed
+from train.models.fitting import restore_model
 from train.models.network_fitting import FittedNetwork
 
 KINDS = ("image", "text", "stacked")

@@ -19,7 +19,7 @@ from train.config.kinds import parse_config
 from train.features.batch import Batch
 from train.features.views import ONE_VIEW, Views
 from train.models.building import build_network
-from train.models.fitted import restore_model
+from train.models.fitting import restore_model
 from train.models.network_fitting import FittedNetwork
 from train.models.networks import Tower
 from train.models.optimization import predict, to_inputs

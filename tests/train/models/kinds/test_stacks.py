@@ -18,8 +18,9 @@ from train.config.config import TrainConfig
 from train.config.kinds import parse_config
 from train.experiments.stacking import out_of_fold_predictions
 from train.features.batch import Batch
-from train.models.fitted import FitContext, fit_model, restore_model
+from train.models.fitted import FitContext
 from train.models.fitted_regressors import FittedJoin, FittedRegressor, tower_predictions
+from train.models.fitting import fit_model, restore_model
 from train.models.regressors.catalog import REGRESSORS
 from train.models.regressors.ridge import RidgeRegressor
 from train.prediction.stored import predict_crystals
