@@ -1,8 +1,8 @@
 """Connection to the registry's database, and the scope of a transaction.
 
 :func:`connect` returns an engine on the embedded database, which it starts and upgrades automatically, or on a server
-of the user, which it only checks. :func:`session_scope` owns the transaction: library functions take its session and
-never commit.
+of the user, which it only checks. :func:`session_scope` owns the transaction: functions of ``registry`` take its
+session and never commit.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def ingest(
     level_of_theory: Annotated[
         str | None,
         typer.Option(
-            "--level-of-theory", metavar="LEVEL", help="Of properties and densities that do not state theirs, as GGA."
+            "--level-of-theory", metavar="NAME", help="Of properties and densities that do not state theirs, as GGA."
         ),
     ] = None,
     derive_deformation: Annotated[

@@ -28,7 +28,7 @@ SplitTemplateOption = Annotated[
 ]
 TextLevelsOption = Annotated[
     list[str] | None,
-    typer.Option("--text-level", metavar="LEVEL", help="formula, keywords or all; may be repeated. All by default."),
+    typer.Option("--text-level", metavar="NAME", help="formula, keywords or all; may be repeated. All by default."),
 ]
 RecipesOption = Annotated[
     list[str] | None,
@@ -111,7 +111,7 @@ def paper(
     reference: Annotated[
         list[str] | None,
         typer.Option(
-            "--reference",
+            "--reference-model",
             metavar="NAME",
             help="Score a reference model first, cgcnn or chgnet; may be repeated. See `ecdreg reference`.",
         ),

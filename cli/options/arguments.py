@@ -46,7 +46,7 @@ TargetOption = Annotated[
 ]
 SplitOption = Annotated[str, typer.Option("--split", metavar="NAME", help="Split to train and score on.")]
 RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Image recipe.")]
-TextLevelOption = Annotated[str, typer.Option("--text-level", metavar="LEVEL", help="formula, keywords or all.")]
+TextLevelOption = Annotated[str, typer.Option("--text-level", metavar="NAME", help="formula, keywords or all.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of every random choice.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this number.")]
 StructureOption = Annotated[

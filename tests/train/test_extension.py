@@ -75,10 +75,11 @@ def test_an_added_modality_is_trained_and_predicts(registry: Registry, small: Sm
     stored = predictor.predict_registered(small.engine, [small.revisions["mp-3"], small.revisions["mp-4"]])
     files = predictor.predict([small_crystal(2), small_crystal(3)])
     np.testing.assert_allclose([p.value for p in files], [p.value for p in stored], rtol=1e-6)
-    shown = registry.predict("cell:k_vrh", ["mp-3", "mp-4"])
-    held_out = [(row.predicted, one.value) for row, one in zip(shown, stored, strict=True) if row.subset == "holdout"]
+    rows = registry.predict("cell:k_vrh", ["mp-3", "mp-4"])
+    pairs = zip(rows, stored, strict=True)
+    held_out = [(row.predicted, one.value) for row, one in pairs if row.subset == "holdout"]
     assert held_out
-    assert all(shown == pytest.approx(value) for shown, value in held_out)
+    assert all(predicted == pytest.approx(value) for predicted, value in held_out)
 
 
 @pytest.mark.usefixtures("added")

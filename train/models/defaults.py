@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ALL_TOWERS", "PUBLISHED_TOWERS", "RECOMMENDED_JOIN", "recommended_tower"]
+__all__ = ["ALL_TOWERS", "PAPER_TOWERS", "RECOMMENDED_JOIN", "recommended_tower"]
 
 ALL_TOWERS = ("image", "text", "composition", "density")
 """Towers of the recommended stack: one Gaussian process reads the features of all of them."""
 
-PUBLISHED_TOWERS = ("image", "text")
+PAPER_TOWERS = ("image", "text")
 """Towers of the stack in the paper's protocol; their default backbones are substitutes for those of the paper."""
 
 RECOMMENDED_JOIN = "gaussian-process"

@@ -17,7 +17,7 @@ from train.config.config import TrainConfig
 from train.config.kinds import MODEL_KINDS, parse_config
 from train.config.schema import NETWORK, ContrastiveConfig, DualEncoder, NetworkHead, StackConfig, TowerConfig
 from train.modalities import MODALITIES
-from train.models.defaults import ALL_TOWERS, PUBLISHED_TOWERS, RECOMMENDED_JOIN, recommended_tower
+from train.models.defaults import ALL_TOWERS, PAPER_TOWERS, RECOMMENDED_JOIN, recommended_tower
 from train.models.regressors.catalog import REGRESSORS
 
 __all__ = ["KINDS", "ModelOptions", "all_kinds", "build_config"]
@@ -136,26 +136,26 @@ def _values(kind: str, chosen: ModelOptions) -> dict[str, Any]:
         return {"type": "contrastive", **_contrastive(kind, chosen)}
     if kind in MODEL_KINDS:
         return {"type": kind}
-    published = chosen.dense or bool(chosen.fields)
+    paper_protocol = chosen.dense or bool(chosen.fields)
     if kind != "stacked":
-        dense = published or chosen.multi_task or (kind == "image" and bool(chosen.finetune))
-        recommended = {} if published else recommended_tower(kind, in_stack=False, dense=dense)
+        dense = paper_protocol or chosen.multi_task or (kind == "image" and bool(chosen.finetune))
+        recommended = {} if paper_protocol else recommended_tower(kind, in_stack=False, dense=dense)
         return {"type": "tower", **_tower(kind, chosen, recommended)}
     join = chosen.join
-    published_join = published or join == NETWORK or chosen.tower_features is not None
-    towers = chosen.towers or (PUBLISHED_TOWERS if published_join else ALL_TOWERS)
+    paper_join = paper_protocol or join == NETWORK or chosen.tower_features is not None
+    towers = chosen.towers or (PAPER_TOWERS if paper_join else ALL_TOWERS)
     for tower in towers:
         if tower not in MODALITIES:
             raise ConfigurationError(f"towers holds {tower!r}; choose from {', '.join(MODALITIES)}")
-    dense = published_join or chosen.multi_task
+    dense = paper_join or chosen.multi_task
     parts = [
-        _tower(tower, chosen, {} if published else recommended_tower(tower, in_stack=True, dense=dense))
+        _tower(tower, chosen, {} if paper_protocol else recommended_tower(tower, in_stack=True, dense=dense))
         for tower in towers
     ]
     return {
         "type": "stack",
         "towers": parts,
-        "join": _join(join or (NETWORK if published_join else RECOMMENDED_JOIN), chosen),
+        "join": _join(join or (NETWORK if paper_join else RECOMMENDED_JOIN), chosen),
     }
 
 
