@@ -45,7 +45,7 @@ MAX_MODULES = 16
 LARGER_FOLDERS = {"cli/commands": "one file for each command group"}
 
 BANNED_WORDS = frozenset(
-    ("said", "told", "taught", "asked", "wish", "wishes", "sayer", "deal", "dealt", "peer", "peers", "claims")
+    ("said", "shown", "told", "taught", "asked", "wish", "wishes", "sayer", "deal", "dealt", "peer", "peers", "claims")
 )
 """Private words that have a standard term: predictions, reported, targets, requested, constraints, locks, ..."""
 

@@ -20,10 +20,10 @@ def test_quiet_silences_notes_but_not_errors(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "shown"), [((), []), (("-v",), ["info"]), (("-vv",), ["info", "debug"]), (("-v", "-q"), ["info"])]
+    ("options", "printed"), [((), []), (("-v",), ["info"]), (("-vv",), ["info", "debug"]), (("-v", "-q"), ["info"])]
 )
 def test_verbose_prints_log_lines(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: list[str]
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], printed: list[str]
 ) -> None:
     def list_splits(session: object) -> list[object]:
         log = logging.getLogger("registry")
@@ -35,7 +35,7 @@ def test_verbose_prints_log_lines(
     monkeypatch.setattr("registry.splits.reading.list_splits", list_splits)
     for arguments in (("split", "list", *options), (*options, "split", "list")):
         lines = [line for line in invoke(*arguments).stderr.splitlines() if ": registry: " in line]
-        assert [line.partition(":")[0] for line in lines] == [*shown, "warning"]
+        assert [line.partition(":")[0] for line in lines] == [*printed, "warning"]
     assert logging.getLogger("registry").level == logging.NOTSET
 
 

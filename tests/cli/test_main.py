@@ -134,8 +134,8 @@ class TestOptions:
         assert (answer.exit_code, answer.stdout) == (0, f"ecdreg {version('ecdreg')}\n")
 
     def test_help_lists_commands_in_their_order(self, invoke: Invoke) -> None:
-        shown = invoke("--help").stdout.partition("Commands:")[2]
-        names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ") and line[2] != " "]
+        printed = invoke("--help").stdout.partition("Commands:")[2]
+        names = [line.split()[0] for line in printed.splitlines() if line.startswith("  ") and line[2] != " "]
         assert names == list(COMMANDS)
 
     @pytest.mark.parametrize("name", COMMANDS)
@@ -146,16 +146,16 @@ class TestOptions:
     def test_the_help_of_a_group_has_the_first_line_of_each_help(self, invoke: Invoke) -> None:
         from cli.commands.db import group
 
-        shown = " ".join(invoke("db", "--help").stdout.partition("Commands:")[2].split())
+        printed = " ".join(invoke("db", "--help").stdout.partition("Commands:")[2].split())
         lines = [str(command.callback.__doc__).partition("\n")[0] for command in group.registered_commands]
         assert len(lines) > 5
-        assert [line for line in lines if line not in shown] == []
+        assert [line for line in lines if line not in printed] == []
 
     def test_help_names_types_in_words(self, invoke: Invoke) -> None:
-        shown = invoke("train", "image", "--help").stdout
-        assert "--seed INTEGER" in shown
-        assert "--views INTEGER" in shown
-        assert "--name NAME" in shown
+        printed = invoke("train", "image", "--help").stdout
+        assert "--seed INTEGER" in printed
+        assert "--views INTEGER" in printed
+        assert "--name NAME" in printed
 
     def test_every_command_takes_quiet_and_verbose(self) -> None:
         lacking = [

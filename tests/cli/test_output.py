@@ -140,8 +140,8 @@ class TestProgress:
             for _ in range(100):
                 progress.advance()
             progress.end()
-        shown = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()]
-        assert shown == ["...", "10", "20", "40", "80", "100"]
+        printed = [line.rpartition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+        assert printed == ["...", "10", "20", "40", "80", "100"]
 
     def test_bars_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = _Terminal()

@@ -34,9 +34,9 @@ def test_status(invoke: Invoke, stray: StoredGrid, home: Path) -> None:
     assert (found["grids"], found["referenced"], found["objects"], found["missing"]) == (49, 48, 1, 0)
     assert found["url"] == (home / "grids").as_uri()
     assert 0 < found["referenced_bytes"] < found["grid_bytes"]
-    shown = invoke("cache", "status")
-    assert f"Density cache {found['url']}" in shown.stdout
-    assert "of them this registry's" in shown.stdout
+    printed = invoke("cache", "status")
+    assert f"Density cache {found['url']}" in printed.stdout
+    assert "of them this registry's" in printed.stdout
 
 
 def test_status_of_another_cache(invoke: Invoke, crystals: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def group_members(leader: int) -> set[int]:
 # --------------------------------------------------------------------------------- in a terminal
 
 
-def test_outcomes_and_reasons_are_shown(folder: Path, invoke: Invoke, engine: Engine) -> None:
+def test_outcomes_and_reasons_are_printed(folder: Path, invoke: Invoke, engine: Engine) -> None:
     done = invoke("ingest", "--source", f"{folder}/", "--recipe", "metric", "--workers", 0)
     assert done.exit_code == 0, done.stderr
     assert "2 of 2 crystals" in done.stdout

@@ -48,7 +48,7 @@ def test_show_has_configuration_folds_and_scores(invoke: Invoke, models: SimpleN
     assert card["holdout"] == {"n": card["holdout"]["n"], "r2": 0.92, "rmse": 8.0, "mae": 8.0}
     refit = card["versions"][-1]
     assert refit["artifact_uri"].startswith(refit["artifact_sha256"][:2])
-    shown = invoke("models", "show", "image").stdout
+    printed = invoke("models", "show", "image").stdout
     for expected in (
         "image:k_vrh [GPa] version 2",
         "refit",
@@ -57,7 +57,7 @@ def test_show_has_configuration_folds_and_scores(invoke: Invoke, models: SimpleN
         "modality = image",
         refit["status"][:0],
     ):
-        assert expected in shown
+        assert expected in printed
 
 
 def test_alias_points_and_moves(invoke: Invoke, models: SimpleNamespace) -> None:

@@ -85,11 +85,11 @@ def test_iqr_bounds_exclude_with_their_reason(invoke: Invoke, crystals: dict[str
     (made,) = json.loads(done.stdout)
     assert made["reasons"] == {"IQR": made["excluded"]}
     assert 10 <= made["excluded"] <= 16
-    shown = invoke("split", "show", "clean", "--members").stdout
+    printed = invoke("split", "show", "clean", "--members").stdout
     low, high = made["iqr_bounds"]["channels"]["0"]["maximum"]
-    assert f"efermi  metric  0        maximum       {low:.4g}" in shown
-    assert f"{high:.4g}" in shown
-    assert "IQR: maximum" in shown
+    assert f"efermi  metric  0        maximum       {low:.4g}" in printed
+    assert f"{high:.4g}" in printed
+    assert "IQR: maximum" in printed
 
 
 def test_import_keeps_folds_and_excludes_unknown(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:
@@ -98,8 +98,8 @@ def test_import_keeps_folds_and_excludes_unknown(invoke: Invoke, crystals: dict[
     (made,) = json.loads(done.stdout)
     assert (made["name"], made["origin"], made["seed"]) == ("paper", "file", None)
     assert made["reasons"] == {"suspect": 1, "unknown": 1}
-    shown = invoke("split", "show", "paper", "--members", "--json")
-    members = {m["source_id"]: m for m in json.loads(shown.stdout)[0]["members"]}
+    printed = invoke("split", "show", "paper", "--members", "--json")
+    members = {m["source_id"]: m for m in json.loads(printed.stdout)[0]["members"]}
     assert members["mp-3"]["fold"] == 0
     assert members["mp-4"]["subset"] == "holdout"
     assert members["mp-999"] == {
@@ -144,9 +144,9 @@ def test_show_and_list_as_tables(invoke: Invoke, crystals: dict[str, int], split
     invoke("split", "create", "mine", "--target", "efermi", "--folds", 2, "--holdout", 0.3)
     listed = invoke("split", "list").stdout.splitlines()
     assert [line.split()[0] for line in listed[1:]] == ["mine", "paper"]
-    shown = invoke("split", "show", "paper", "--members").stdout
+    printed = invoke("split", "show", "paper", "--members").stdout
     for expected in ("suspect", "unknown", "holdout", "mp-24", "file paper.csv", "recipe metric"):
-        assert expected in shown
+        assert expected in printed
 
 
 def test_errors_of_show_name_existing_splits(invoke: Invoke, crystals: dict[str, int], split_file: Path) -> None:

@@ -39,8 +39,8 @@ def test_training_creates_split_baselines_and_leaderboard(train: Invoke, invoke:
     assert "tiny:k_vrh@1 had been trained already; --again trains a new version" in again.stderr
     assert "made split" not in again.stderr
 
-    shown = invoke("leaderboard", "--target", "k_vrh", "--json")
-    rows = json.loads(shown.stdout)
+    printed = invoke("leaderboard", "--target", "k_vrh", "--json")
+    rows = json.loads(printed.stdout)
     assert {row["model"] for row in rows} == {"tiny", "baseline-mean", "baseline-magpie"}
     with engine.connect() as connection:
         best = connection.scalar(text("SELECT min(cv_rmse) FROM v_leaderboard"))
@@ -117,9 +117,9 @@ def test_errors_are_one_line(invoke: Invoke, crystals: dict[str, int]) -> None:
 
 
 def test_an_empty_leaderboard_has_a_note(invoke: Invoke) -> None:
-    shown = invoke("leaderboard")
-    assert shown.exit_code == 0
-    assert "ecdreg train stacked" in shown.stderr
+    printed = invoke("leaderboard")
+    assert printed.exit_code == 0
+    assert "ecdreg train stacked" in printed.stderr
     assert json.loads(invoke("leaderboard", "--json").stdout) == []
 
 
@@ -140,9 +140,9 @@ def test_a_stack_reads_what_its_towers_read(invoke: Invoke, crystals: dict[str, 
 
 def test_two_models_are_compared_on_the_rows_of_both(train: Invoke, invoke: Invoke) -> None:
     assert train("--name", "tiny").exit_code == 0
-    shown = invoke("models", "compare", "tiny", "baseline-mean", "--json")
-    assert shown.exit_code == 0, shown.stderr
-    (one,) = json.loads(shown.stdout)  # of the targets, the one that both were trained for
+    printed = invoke("models", "compare", "tiny", "baseline-mean", "--json")
+    assert printed.exit_code == 0, printed.stderr
+    (one,) = json.loads(printed.stdout)  # of the targets, the one that both were trained for
     assert (one["target"], one["splits"], one["verdict"]) == ("k_vrh", ["default"], one["verdict"])
     assert one["low"] <= one["difference"] <= one["high"]
     assert one["difference"] == pytest.approx(one["rmse"] - one["other_rmse"])
