@@ -28,7 +28,7 @@ def _start(session: Session, source: str = "sample") -> IngestRun:
 
 
 def test_code_version_names_package_and_commit() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\+git\.[0-9a-f]{7,}(\.dirty)?)?", code_version())
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?(\+git\.[0-9a-f]{7,}(\.dirty)?)?", code_version())
 
 
 def test_a_run_from_start_to_end(engine: Engine) -> None:
