@@ -128,9 +128,13 @@ class ImageOptions:
         ),
     ] = None
     average_views: Annotated[
-        bool,
-        typer.Option("--average-views/--first-view", help="Predict the mean over all views, or from the first alone."),
-    ] = True
+        bool | None,
+        typer.Option(
+            "--average-views/--first-view",
+            help="Predict the mean over all views, or from the first alone. [--average-views]",
+        ),
+    ] = None
     augment: Annotated[
-        bool, typer.Option("--augment", help="Rotate images by quarter turns and mirror them at random in fine-tuning.")
-    ] = False
+        bool | None,
+        typer.Option("--augment", help="Rotate images by quarter turns and mirror them at random in fine-tuning."),
+    ] = None

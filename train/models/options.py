@@ -7,7 +7,7 @@ The command line, Python and the web name the same options; what is left out has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from registry.errors import ConfigurationError
@@ -31,7 +31,7 @@ _TYPES = ("tower", "stack", "contrastive", "baseline")
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Options of a model; None is the default of its kind."""
+    """Options of a model; None is not given, and the default of its kind."""
 
     recipe: str | None = None
     """Image recipe."""
@@ -43,9 +43,9 @@ class ModelOptions:
     """Pixels a side that the image backbone reads."""
     views: int | None = None
     """Views of a crystal that the channels of an image hold."""
-    average_views: bool = True
+    average_views: bool | None = None
     """Whether a prediction is the mean over all views, and not of the first alone."""
-    augment: bool = False
+    augment: bool | None = None
     """Whether fine-tuning rotates and mirrors images at random."""
     text_backbone: str | None = None
     """Text backbone: a name, a folder or a hub id."""
@@ -171,10 +171,9 @@ def _tower(modality: str, chosen: ModelOptions, recommended: Mapping[str, Any]) 
 
 
 def _given_features(modality: str, chosen: ModelOptions) -> dict[str, Any]:
-    """Fields of the features of a modality that options name, where they are not the default."""
+    """Fields of the features of a modality that options name."""
     given = {new: getattr(chosen, option) for option, new in _FIELDS.get(modality, {}).items()}
-    unset = {field.name: field.default for field in fields(ModelOptions)}
-    return {new: given[new] for option, new in _FIELDS.get(modality, {}).items() if given[new] != unset[option]}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _join(name: str, chosen: ModelOptions) -> dict[str, Any]:
@@ -207,13 +206,12 @@ def _known(regressor: str) -> str:
 
 def _check_effects(kind: str, config: TrainConfig, chosen: ModelOptions) -> None:
     """Refuse options that have no effect on the model."""
-    unset = {field.name: field.default for field in fields(ModelOptions)}
     for modality, options in _FIELDS.items():
         usable = modality in config.modalities and not config.is_baseline and kind != "clip"
         for name in options:
             # A recipe and a text level also describe the split, so that every kind takes them; one view is the default.
             free = name in ("recipe", "text_level") or (name == "views" and chosen.views == 1)
-            if not usable and not free and getattr(chosen, name) != unset[name]:
+            if not usable and not free and getattr(chosen, name) is not None:
                 raise ConfigurationError(f"{name} has no effect on kind {kind!r}; leave it out")
     for tower in chosen.regressors:
         if tower not in config.modalities or not isinstance(config, TowerConfig | StackConfig):

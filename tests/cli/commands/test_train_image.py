@@ -49,4 +49,5 @@ def test_views_are_those_of_the_recipe_unless_others_are_given(
     failed = invoke("train", "image", "--target", "k_vrh", "--recipe", "metric-views", *options)
     assert "no images of recipe 'metric-views'" in failed.stderr
     assert given[-1].views == views
-    assert (given[-1].average_views, given[-1].augment) == (len(options) < 3, len(options) > 2)
+    named = (False, True) if "--first-view" in options else (None, None)
+    assert (given[-1].average_views, given[-1].augment) == named
