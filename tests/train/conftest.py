@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def write_image_folder() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def write_text_folder() -> Callable[..., Path]:
-    """Writes a tiny BERT or RoBERTa, randomly initialised, with a tokenizer trained on three sentences."""
+    """Writes a tiny BERT or RoBERTa, randomly initialised, with a tokenizer of three sentences."""
 
     def write(folder: Path, kind: str, *, seed: int = 0, head: bool = False, positions: int = 34) -> Path:
         import tokenizers
@@ -84,18 +85,19 @@ def write_text_folder() -> Callable[..., Path]:
         sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
         config: Any
         if kind == "bert":
-            trained: Any = tokenizers.BertWordPieceTokenizer()
-            trained.train_from_iterator(TEXTS, vocab_size=200, show_progress=False)
-            # The trainer numbers tokens in another order each time, and the network would be another one by that.
-            tokens = sorted(trained.get_vocab(), key=lambda token: (not token.startswith("["), token != "[PAD]", token))
+            # Trained WordPiece vocabularies differ from run to run by equally frequent pairs, and so would the network.
+            words = sorted({word for text in TEXTS for word in re.findall(r"[a-z]+|[^a-z\s]", text.lower())})
+            letters = sorted({letter for word in words for letter in word})
+            special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+            tokens = list(dict.fromkeys([*special, *words, *letters, *(f"##{letter}" for letter in letters)]))
             (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
             config = transformers.BertConfig(
-                vocab_size=trained.get_vocab_size(), max_position_embeddings=64, pad_token_id=0, **sizes
+                vocab_size=len(tokens), max_position_embeddings=64, pad_token_id=0, **sizes
             )
             settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "do_lower_case": True}
         else:
             special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-            trained = tokenizers.ByteLevelBPETokenizer()
+            trained: Any = tokenizers.ByteLevelBPETokenizer()
             trained.train_from_iterator(TEXTS, vocab_size=300, special_tokens=special, show_progress=False)
             trained.save_model(str(folder))
             config = transformers.RobertaConfig(
