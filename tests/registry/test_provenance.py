@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 
 import pytest
 from sqlalchemy import Engine, select
@@ -28,7 +29,8 @@ def _start(session: Session, source: str = "sample") -> IngestRun:
 
 
 def test_code_version_names_package_and_commit() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?(\+git\.[0-9a-f]{7,}(\.dirty)?)?", code_version())
+    package = re.escape(version("ecdreg"))
+    assert re.fullmatch(rf"{package}(\+git\.[0-9a-f]{{12}}(\.dirty)?)?", code_version())
 
 
 def test_a_run_from_start_to_end(engine: Engine) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +85,9 @@ def write_text_folder() -> Callable[..., Path]:
         config: Any
         if kind == "bert":
             # Trained WordPiece vocabularies differ from run to run by equally frequent pairs, and so would the network.
-            words = sorted({word for text in TEXTS for word in re.findall(r"[a-z]+|[^a-z\s]", text.lower())})
-            letters = sorted({letter for word in words for letter in word})
+            letters = sorted({letter for text in TEXTS for letter in text.lower() if not letter.isspace()})
             special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-            tokens = list(dict.fromkeys([*special, *words, *letters, *(f"##{letter}" for letter in letters)]))
+            tokens = [*special, *letters, *(f"##{letter}" for letter in letters)]
             (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
             config = transformers.BertConfig(
                 vocab_size=len(tokens), max_position_embeddings=64, pad_token_id=0, **sizes

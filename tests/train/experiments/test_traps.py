@@ -191,7 +191,7 @@ def test_trap_2_holdout_rows_reach_no_fit(small: SmallRegistry, kind: str) -> No
         assert weights(small, r.experiment_id) == towers[r.name]
     assert weights(small, poisoned.experiment_id) == weights(small, clean.experiment_id)
     assert scored(small, poisoned.experiment_id) == scored(small, clean.experiment_id)
-    assert poisoned.holdout["rmse"] > 5 * clean.holdout["rmse"]  # the poison was there
+    assert poisoned.holdout["rmse"] > 10 * clean.holdout["rmse"]  # the poison was there
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "clip", "dual-encoder"])
