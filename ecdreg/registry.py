@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecdreg import explanation, ingestion, prediction
-from ecdreg import properties as _properties
-from ecdreg import splits as _splits
+import ecdreg.explanation as _explanation
+import ecdreg.ingestion as _ingestion
+import ecdreg.prediction as _prediction
+import ecdreg.properties as _properties
+import ecdreg.splits as _splits
 from ecdreg.connection import RegistryConnection
 from ecdreg.models import leaderboard as _leaderboard
 from ecdreg.models import listing, reference_models, training, tuning
@@ -46,7 +48,7 @@ class Registry(RegistryConnection):
     command line, Python and the web call the same function with the same defaults.
     """
 
-    ingest = ingestion.ingest
+    ingest = _ingestion.ingest
     properties = _properties.list_properties
     add_property = _properties.add_property
     remove_property = _properties.remove_property
@@ -65,8 +67,8 @@ class Registry(RegistryConnection):
     score_reference_model = reference_models.score_reference_model
     reproduce_paper = paper.reproduce_paper
     reproduce_ablation = paper.reproduce_ablation
-    predict = prediction.predict
-    explain = explanation.explain
+    predict = _prediction.predict
+    explain = _explanation.explain
     similar = similarity.similar
     search = property_search.search
     propose = proposals.propose
