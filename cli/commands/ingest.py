@@ -70,7 +70,7 @@ def ingest(
         bool,
         typer.Option(
             "--derive-deformation",
-            help="Subtract free atoms from total densities where there is no deformation density; mp: always done.",
+            help="Subtract free atoms from total densities that lack a deformation density; mp: always done.",
         ),
     ] = False,
     slim: Annotated[
